@@ -1,0 +1,98 @@
+"""Make the tiny BLIP-2 that ships with the package, from nothing.
+
+    python scripts/build_tiny_backbone.py                      # every stage, into build/tiny_backbone
+    python scripts/build_tiny_backbone.py --stage language     # one stage; stages resume where they stopped
+    python scripts/build_tiny_backbone.py --report             # measure the shipped backbone, write report.json
+
+Stages: `language` teaches a small T5 from text alone; `vision` teaches a ViT, a Q-Former and a projection to say the
+words of a painted frame (the two need nothing of each other and may run side by side); `join` lets the Q-Former and
+the projection practise through the frozen T5; `export` writes the folder in transformers' BLIP-2 format.
+
+What it never sees: the benchmark's and the moments' visual styles, their videos and questions, and the Localizer's
+prompt with the benchmark's question families or with moment queries about what somebody does.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from random import Random
+
+import torch
+from tiny_backbone import language, lessons, tokenizer, vision
+from tiny_backbone.practice import practise
+
+SHIPPED = Path(__file__).resolve().parents[1] / "sevila" / "synthetic" / "tiny_blip2"
+REPORT_LESSONS, REPORT_FRAMES = 40, 2048
+
+
+def examination(seed: int) -> list[lessons.Lesson]:
+    """Lessons that no training step draws (their seeds are negative)."""
+    return [lesson for i in range(REPORT_LESSONS) for lesson in lessons.batch(Random(-1 - seed - i), 64)]
+
+
+def teach_language(folder: Path, seed: int, steps: int, batch: int) -> None:
+    words = tokenizer.make()
+    model, reader = language.make(words, seed), language.Reader(words)
+    exam = examination(seed)[: 64 * 16]
+
+    def loss(step: int) -> torch.Tensor:
+        rng = language.lesson_seed(seed, step)
+        with torch.autocast("cpu", torch.bfloat16):
+            return language.loss(
+                model, reader(lessons.batch(rng, batch)), torch.Generator().manual_seed(rng.getrandbits(40))
+            )
+
+    def plain(name: str) -> bool:
+        return any(part in name for part in ("shared", "lm_head", "embed_tokens", "relative"))
+
+    practise("language", model, loss, steps, folder, plain, lambda: language.score(model, reader, exam))
+
+
+def teach_vision(folder: Path, seed: int, steps: int, batch: int) -> None:
+    words = tokenizer.make()
+    table = vision.words_of(words, language.make(words, seed).shared.weight)
+    torch.manual_seed(seed)
+    eyes = vision.Eyes(language.WIDTH)
+    exam = vision.picture_book(REPORT_FRAMES, Random(-1 - seed), torch.Generator().manual_seed(2**40 + seed))
+    pages, scenes = vision.picture_book(160 * batch, Random(seed), torch.Generator().manual_seed(seed))
+    targets = table.targets(scenes)
+    fresh = batch // 8
+
+    def loss(step: int) -> torch.Tensor:
+        rng = language.lesson_seed(seed, step)
+        generator = torch.Generator().manual_seed(rng.getrandbits(40))
+        place = (step * fresh) % len(pages)  # the oldest pages are painted anew
+        new, new_scenes = vision.picture_book(fresh, rng, generator)
+        pages[place : place + fresh], targets[place : place + fresh] = new, table.targets(new_scenes)
+        rows = torch.randint(len(pages), (batch,), generator=generator)
+        torch.manual_seed(rng.getrandbits(40))  # dropout
+        return table.loss(eyes(pages[rows]), targets[rows])
+
+    def plain(name: str) -> bool:
+        return "embedding" in name or "language_projection" in name
+
+    practise("vision", eyes, loss, steps, folder, plain, lambda: vision.score(eyes, table, *exam))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", choices=("all", "language", "vision", "join", "export"), default="all")
+    parser.add_argument("--folder", type=Path, default=Path("build/tiny_backbone"), help="where stages are kept")
+    parser.add_argument("--out", type=Path, default=SHIPPED, help="the BLIP-2 folder to write")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--language-steps", type=int, default=6000)
+    parser.add_argument("--vision-steps", type=int, default=6000)
+    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    if args.stage in ("all", "language"):
+        teach_language(args.folder, args.seed, args.language_steps, args.batch)
+    if args.stage in ("all", "vision"):
+        teach_vision(args.folder, args.seed, args.vision_steps, 2 * args.batch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The whole self-chain on the embedded world: pre-train, fine-tune, refine, evaluate; one table at the end.
+
+    python scripts/selfchain.py --seed 7
+
+Every stage is the very run that the command line would make (the commands are printed). The result is
+runs/selfchain/: the stages' run folders, ablation.json, report.html. It replaces an older one only when all is done;
+a call that was interrupted goes on with the stages that are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sevila import eval as evaluation
+from sevila import refine, train
+from sevila.config import load
+from sevila.files import read_json, write_json
+from sevila.run import RunFolder
+
+EXP = "synthetic"
+ENTRIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "train": ("sevila.train", train.run),
+    "refine": ("sevila.refine", refine.run),
+    "eval": ("sevila.eval", evaluation.run),
+}
+# row of the table: (selector, localizer's stage, answerer's stage); a stage is a run folder's name
+ROWS = {
+    "uniform": ("uniform", "zeroshot", "zeroshot"),
+    "random": ("random", "zeroshot", "zeroshot"),
+    "zero_shot": ("localizer", "zeroshot", "zeroshot"),
+    "pretrained": ("localizer", "pretrain", "zeroshot"),
+    "refined": ("localizer", "refine", "zeroshot"),
+    "oracle": ("oracle", "zeroshot", "zeroshot"),
+    "uniform_finetuned": ("uniform", "zeroshot", "forward_uniform"),
+    "pretrained_finetuned": ("localizer", "pretrain", "forward_pretrained"),
+    "refined_finetuned": ("localizer", "refine", "forward_refined"),
+}
+TRAININGS = {
+    "pretrain": ("train", "synthetic_pretrain", {}),
+    "refine": ("refine", "synthetic_reverse", {"localizer": "pretrain"}),
+    "forward_uniform": ("train", "synthetic_forward", {"selector": "uniform"}),
+    "forward_pretrained": ("train", "synthetic_forward", {"localizer": "pretrain"}),
+    "forward_refined": ("train", "synthetic_forward", {"localizer": "refine"}),
+}
+
+
+class SelfChain:
+    """The stages of one call, in a folder that is renamed when all of them are there."""
+
+    def __init__(self, folder: Path, seed: int, overrides: list[str]) -> None:
+        self.folder, self.seed, self.overrides = folder, seed, overrides
+
+    def stage(self, entry: str, exp: str, name: str, settings: dict[str, str]) -> dict[str, Any]:
+        """Make one run, or take it as it is where it has finished; returns its metrics."""
+        run_dir = self.folder / name
+        words = [f"+exp={exp}", f"run_dir={run_dir}", f"data.seed={self.seed}", f"seed={self.seed % 2**31}"]
+        words += [f"{key}={self._place(value)}" for key, value in settings.items()] + self.overrides
+        module, run = ENTRIES[entry]
+        print(f"\n$ python -m {module} {' '.join(words)}", flush=True)
+        if (run_dir / "metrics.json").exists():
+            print("(done before)")
+        else:
+            run(load(entry, [*words, "resume=true"]))
+        return read_json(run_dir / "metrics.json")
+
+    def _place(self, value: str) -> str:
+        return str(self.folder / value) if value in TRAININGS else value
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Train everything, evaluate every row of the table."""
+        for name, (entry, exp, settings) in TRAININGS.items():
+            self.stage(entry, exp, name, settings)
+        table = []
+        for row, (selector, localizer, answerer) in ROWS.items():
+            settings = {"selector": selector, "localizer": localizer, "answerer": answerer}
+            metrics = self.stage("eval", "synthetic_eval", f"eval_{row}", settings)
+            k = load("eval", ["+exp=synthetic_eval", f"selector={selector}", *self.overrides]).selector["k"]
+            names = {"row": row, "selector": selector, "localizer": localizer, "answerer": answerer, "k": k}
+            table.append(names | {key: metrics[key] for key in ("accuracy", "keyframe_recall", "keyframe_hit", "n")})
+        return table
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0, help="of the world and of all trainings; any integer")
+    parser.add_argument("--out", type=Path, default=Path("runs/selfchain"))
+    parser.add_argument("overrides", nargs="*", help="further key=value for every stage, such as device=cuda")
+    args = parser.parse_args()
+    started = time.monotonic()
+    unfinished = args.out.with_name(f"{args.out.name}.unfinished-{args.seed}")
+    chain = SelfChain(unfinished, args.seed, args.overrides)
+    table = chain.rows()
+    write_json(unfinished / "ablation.json", table)
+    report(unfinished, table, args.seed)
+    replace(unfinished, args.out)
+    print(f"\nwritten: {args.out}/ablation.json and report.html, in {time.monotonic() - started:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

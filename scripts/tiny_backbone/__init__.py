@@ -1,0 +1,1 @@
+"""How the tiny backbone is made: its tokenizer, its lessons, its language model, its eyes."""

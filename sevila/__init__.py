@@ -1,0 +1,34 @@
+"""SeViLA: find the few frames of a video that answer a question, and answer it from them.
+
+Nothing heavy is imported here: the names below are loaded on first use (PEP 562).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sevila.data.records import Moment, Question
+    from sevila.model.sevila import Answer, SeViLA
+
+__version__ = "0.1.0"
+
+__all__ = ["Answer", "Moment", "Question", "SeViLA", "__version__"]
+
+_HOME = {
+    "Answer": "sevila.model.sevila",
+    "Moment": "sevila.data.records",
+    "Question": "sevila.data.records",
+    "SeViLA": "sevila.model.sevila",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

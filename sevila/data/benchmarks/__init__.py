@@ -1,0 +1,1 @@
+"""The benchmarks: one small file each, from the original annotation format to records."""

@@ -1,0 +1,208 @@
+"""From records to batches.
+
+An item is addressed by a `FrameKey` (epoch, index), and whatever is random about it follows from that key and
+a seed alone. So a run is the same with any number of workers, and a resumed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from sevila.data.folders import VideoFolder
+from sevila.data.records import Moment, Question, Window
+from sevila.data.sampling import random_indices, uniform_indices
+from sevila.data.transforms import evaluation_transform, training_transform
+from sevila.data.video import CachedVideos, Frames, VideoInfo
+from sevila.errors import UserError
+
+Record = Question | Moment
+FrameKey = tuple[int, int]  # (epoch, index of the item)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A record, its frames as decoded, and `pixels` as the model sees them: float32 [T, 3, S, S]."""
+
+    record: Record
+    frames: Frames
+    pixels: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B samples, padded with zeros to the longest T.
+
+    pixels    float32 [B, T, 3, S, S], normalised
+    mask      bool [B, T], False where there is no frame
+    indices   of each video, its frame numbers
+    times     of each video, its frames' seconds
+    """
+
+    records: list[Record]
+    pixels: Tensor
+    mask: Tensor
+    indices: list[list[int]]
+    times: list[list[float]]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch with its tensors on a device."""
+        return replace(
+            self,
+            pixels=self.pixels.to(device, non_blocking=non_blocking),
+            mask=self.mask.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory (what `DataLoader(pin_memory=True)` calls)."""
+        return replace(self, pixels=self.pixels.pin_memory(), mask=self.mask.pin_memory())
+
+
+class FrameRule(Protocol):
+    """Which frames of a video are taken, and what is done to them."""
+
+    def indices(self, length: int, fps: float, clip: Window | None, key: FrameKey) -> list[int]: ...
+
+    def transform(self, pixels: Tensor, key: FrameKey) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class EvaluationFrames:
+    """n midpoints, no crop."""
+
+    n: int
+
+    def indices(self, length: int, fps: float, clip: Window | None, key: FrameKey) -> list[int]:
+        return uniform_indices(length, fps, self.n, clip)
+
+    def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
+        return evaluation_transform(pixels)
+
+
+@dataclass(frozen=True)
+class TrainingFrames:
+    """A random frame of each of n segments, and one random crop for all of them (none with crop=False)."""
+
+    n: int
+    seed: int
+    crop: bool = True
+
+    def indices(self, length: int, fps: float, clip: Window | None, key: FrameKey) -> list[int]:
+        rng = random.Random(_derived_seed("frames", self.seed, *key))
+        return random_indices(length, fps, self.n, clip, rng=rng)
+
+    def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
+        if not self.crop:
+            return evaluation_transform(pixels)
+        generator = torch.Generator().manual_seed(_derived_seed("crop", self.seed, *key))
+        return training_transform(pixels, pixels.shape[-1], generator)
+
+
+class FrameDataset(Dataset[Sample]):
+    """Records with their frames, by `FrameKey`.
+
+    fixed_indices   qid -> frame numbers, for records whose frames were chosen beforehand; the others follow
+                    the rule. The rule's transform goes for both.
+
+    A record whose video or clip is faulty raises UserError that names it; it is never replaced by another.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        videos: CachedVideos,
+        folder: VideoFolder,
+        rule: FrameRule,
+        fixed_indices: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        self.records = records
+        self.videos = videos
+        self.folder = folder
+        self.rule = rule
+        self.fixed_indices = dict(fixed_indices or {})
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: FrameKey) -> Sample:
+        record = self.records[key[1]]
+        try:
+            path = self.folder.path(record.video)
+            frames = self.videos.read(path, self._indices(record, self.videos.info(path), key))
+        except UserError as error:
+            raise UserError(f"record {record.qid} (video {record.video}): {error}") from error
+        return Sample(record, frames, self.rule.transform(frames.pixels, key))
+
+    def _indices(self, record: Record, info: VideoInfo, key: FrameKey) -> Sequence[int]:
+        if record.qid in self.fixed_indices:
+            return self.fixed_indices[record.qid]
+        clip = record.clip if isinstance(record, Question) else None
+        return self.rule.indices(info.length, info.fps, clip, key)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples of one picture size -> a batch. Videos with fewer frames are padded and masked."""
+    longest = max(len(sample.frames.indices) for sample in samples)
+    pixels = torch.zeros(len(samples), longest, *samples[0].pixels.shape[1:])
+    mask = torch.zeros(len(samples), longest, dtype=torch.bool)
+    for row, sample in enumerate(samples):
+        count = len(sample.frames.indices)
+        pixels[row, :count] = sample.pixels
+        mask[row, :count] = True
+    return Batch(
+        records=[sample.record for sample in samples],
+        pixels=pixels,
+        mask=mask,
+        indices=[list(sample.frames.indices) for sample in samples],
+        times=[list(sample.frames.times) for sample in samples],
+    )
+
+
+class EpochSampler(Sampler[FrameKey]):
+    """The keys of one epoch over `length` items, in an order that is a function of (seed, epoch) alone.
+
+    skip   items at the start that a resumed run has already seen
+    """
+
+    def __init__(self, length: int, seed: int, epoch: int, skip: int = 0) -> None:
+        self.length = length
+        self.seed = seed
+        self.epoch = epoch
+        self.skip = skip
+
+    def __iter__(self) -> Iterator[FrameKey]:
+        generator = torch.Generator().manual_seed(_derived_seed("order", self.seed, self.epoch))
+        order = torch.randperm(self.length, generator=generator).tolist()
+        return iter([(self.epoch, index) for index in order[self.skip :]])
+
+    def __len__(self) -> int:
+        return max(self.length - self.skip, 0)
+
+
+class OrderedSampler(Sampler[FrameKey]):
+    """Every item once, in order, as epoch 0: for evaluation."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __iter__(self) -> Iterator[FrameKey]:
+        return iter([(0, index) for index in range(self.length)])
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def _derived_seed(purpose: str, *numbers: int) -> int:
+    """A 63-bit seed of its own for each purpose and numbers, the same on every machine."""
+    text = ":".join([purpose, *map(str, numbers)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

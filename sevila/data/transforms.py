@@ -1,0 +1,83 @@
+"""What happens to decoded frames before the vision tower: CLIP's normalisation, and the training crop.
+
+The crop draws its random numbers in the order torchvision's RandomResizedCrop does, so that one seed gives
+one box in both; torchvision itself is not needed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+CROP_AREA = (0.5, 1.0)  # share of the picture's area that a crop keeps
+CROP_RATIO = (3 / 4, 4 / 3)  # width : height of a crop
+CROP_TRIES = 10  # boxes drawn before the central one is taken
+
+Box = tuple[int, int, int, int]  # top, left, height, width in pixels
+
+
+def normalize(pixels: Tensor) -> Tensor:
+    """uint8 RGB [T, 3, H, W] -> float32 [T, 3, H, W] with CLIP's mean and deviation."""
+    mean = torch.tensor(CLIP_MEAN).view(3, 1, 1)
+    std = torch.tensor(CLIP_STD).view(3, 1, 1)
+    return (pixels.to(torch.float32) / 255 - mean) / std
+
+
+def random_box(height: int, width: int, generator: torch.Generator) -> Box:
+    """A box of random area (`CROP_AREA`) and shape (`CROP_RATIO`) somewhere in a height x width picture."""
+
+    def uniform(low: float, high: float) -> float:
+        return torch.empty(1).uniform_(low, high, generator=generator).item()
+
+    def below(limit: int) -> int:
+        return int(torch.randint(0, limit, (1,), generator=generator).item())
+
+    low, high = torch.log(torch.tensor(CROP_RATIO)).tolist()  # float32 logarithms, as torchvision's
+    for _ in range(CROP_TRIES):
+        area = height * width * uniform(*CROP_AREA)
+        ratio = torch.exp(torch.tensor(uniform(low, high))).item()
+        box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            top = below(height - box_height + 1)
+            return top, below(width - box_width + 1), box_height, box_width
+    return _central_box(height, width)
+
+
+def _central_box(height: int, width: int) -> Box:
+    """The largest box in the middle whose shape lies within `CROP_RATIO`."""
+    narrowest, widest = CROP_RATIO
+    box_height, box_width = height, width
+    if width / height < narrowest:
+        box_height = round(width / narrowest)
+    elif width / height > widest:
+        box_width = round(height * widest)
+    return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+def crop_and_resize(pixels: Tensor, box: Box, size: int) -> Tensor:
+    """Cut `box` out of all frames and bring it to size x size: bicubic, no antialiasing, truncated.
+
+    pixels   uint8 [T, 3, H, W]
+    Returns uint8 [T, 3, size, size]. Bicubic overshoot is clamped to 0..255 (the official code lets it wrap).
+    """
+    top, left, height, width = box
+    part = pixels[..., top : top + height, left : left + width].to(torch.float32)
+    resized = functional.interpolate(part, size=(size, size), mode="bicubic", align_corners=False)
+    return resized.clamp(0, 255).to(torch.uint8)
+
+
+def evaluation_transform(pixels: Tensor) -> Tensor:
+    """uint8 [T, 3, S, S] -> float32 [T, 3, S, S]: normalisation only."""
+    return normalize(pixels)
+
+
+def training_transform(pixels: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """uint8 [T, 3, H, W] -> float32 [T, 3, size, size]: one random crop for all frames, normalised."""
+    box = random_box(pixels.shape[-2], pixels.shape[-1], generator)
+    return normalize(crop_and_resize(pixels, box, size))

@@ -1,0 +1,211 @@
+"""Decode a video at given frame numbers, exact to the frame, with PyAV (FFmpeg).
+
+A frame number counts the frames that can be shown, from 0, in the order in which they are shown. `streams`
+says how frames are told apart, `pixels` how they are resized.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from av.video.reformatter import VideoReformatter
+from torch import Tensor
+
+from sevila.data.pixels import shown_size, to_tensor
+from sevila.data.streams import frame_table, frames_from
+from sevila.errors import UserError
+
+DEFAULT_CACHE_BYTES = 256 * 2**20  # 1,783 frames of 224 x 224
+KNOWN_VIDEOS = 4096  # frame tables that `CachedVideos` keeps, 8 bytes a frame
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Decoded frames.
+
+    pixels    uint8 RGB [T, 3, S, S]
+    indices   T frame numbers, in the order shown, from 0
+    times     T seconds since the first frame
+    """
+
+    pixels: Tensor
+    indices: tuple[int, ...]
+    times: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """length in frames, fps the stream's average rate, width and height as shown, duration in seconds."""
+
+    length: int
+    fps: float
+    width: int
+    height: int
+    duration: float
+
+
+class VideoReader:
+    """One video file. It keeps the table of the file's frames and opens the file anew for each reading.
+
+    Raises UserError, one line that names the file, where it is missing, empty, cut off, damaged, or no video.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._table = frame_table(self.path)
+        height, width = self._shown_size()
+        length, fps = len(self._table.stamps), float(self._table.rate)
+        self.info = VideoInfo(length, fps, width, height, self._table.duration)
+
+    @property
+    def length(self) -> int:
+        """Frames that can be shown."""
+        return self.info.length
+
+    @property
+    def fps(self) -> float:
+        """The stream's average rate. Where the rate varies, `times` tells when a frame is shown."""
+        return self.info.fps
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Seconds of each frame since the first."""
+        return tuple(self._table.time(index) for index in range(self.length))
+
+    def read(self, indices: Sequence[int], size: int) -> Frames:
+        """The frames at these numbers, in the order given (twice where given twice), at size x size."""
+        return self.gather(indices, size, self.decode(indices, size))
+
+    def decode(self, indices: Iterable[int], size: int) -> dict[int, Tensor]:
+        """Frame number -> uint8 [3, size, size]. Decodes up to the last one, converts only those wanted."""
+        wanted = sorted(set(indices))
+        for index in wanted:
+            if not 0 <= index < self.length:
+                raise UserError(
+                    f"video {self.path} has no frame {index}: it has {self.length}, counted from 0"
+                )
+        missing = {self._table.stamps[index]: index for index in wanted}
+        found: dict[int, Tensor] = {}
+        if not wanted:
+            return found
+        reformatter = VideoReformatter()
+        with closing(frames_from(self.path, self._table, wanted[0])) as frames:
+            for stamp, frame in frames:
+                if stamp in missing:
+                    found[missing.pop(stamp)] = to_tensor(frame, size, reformatter)
+                    if not missing:
+                        return found
+        lost = min(missing.values())
+        raise UserError(
+            f"frame {lost} of video {self.path} cannot be decoded: the file is damaged, get it again"
+        )
+
+    def gather(self, indices: Sequence[int], size: int, decoded: Mapping[int, Tensor]) -> Frames:
+        """Put decoded frames in the order of `indices`."""
+        pixels = torch.empty((len(indices), 3, size, size), dtype=torch.uint8)
+        for row, index in enumerate(indices):
+            pixels[row] = decoded[index]
+        times = tuple(self._table.time(index) for index in indices)
+        return Frames(pixels, tuple(int(index) for index in indices), times)
+
+    def _shown_size(self) -> tuple[int, int]:
+        """Height and width. It decodes the first frame, so what cannot be decoded at all fails early."""
+        with closing(frames_from(self.path, self._table, 0)) as frames:
+            for _, frame in frames:
+                try:
+                    return shown_size(frame)
+                except UserError as error:
+                    raise UserError(f"{self.path}: {error}") from error
+        raise UserError(f"no frame of video {self.path} can be decoded: the file is damaged, get it again")
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """Frames, rate, size and seconds of a video file. UserError as `VideoReader`."""
+    return VideoReader(path).info
+
+
+class FrameCache:
+    """Tensors by key, at most `capacity` bytes of them: the least recently used go first."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.held = 0  # bytes
+        self._items: OrderedDict[tuple, Tensor] = OrderedDict()
+
+    def get(self, key: tuple) -> Tensor | None:
+        if key not in self._items:
+            return None
+        self._items.move_to_end(key)
+        return self._items[key]
+
+    def put(self, key: tuple, value: Tensor) -> None:
+        if key in self._items or value.nbytes > self.capacity:
+            return
+        self._items[key] = value
+        self.held += value.nbytes
+        while self.held > self.capacity:
+            _, dropped = self._items.popitem(last=False)
+            self.held -= dropped.nbytes
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+class CachedVideos:
+    """Videos at one picture size, where a frame is decoded once however many questions ask about it.
+
+    size          S: frames come out as [3, S, S]
+    cache_bytes   for decoded frames. Every process (so every DataLoader worker) has a cache of its own
+
+    A file that changed on disk (by time or size) is read anew.
+    """
+
+    def __init__(self, size: int, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+        self.size = size
+        self.cache_bytes = cache_bytes
+        self._start_empty()
+
+    def info(self, path: str | Path) -> VideoInfo:
+        """UserError as `VideoReader`."""
+        _, reader = self._reader(Path(path))
+        return reader.info
+
+    def read(self, path: str | Path, indices: Sequence[int]) -> Frames:
+        """Frames at these numbers, in the order given; decodes only those not in the cache."""
+        version, reader = self._reader(Path(path))
+        cached = {index: self._frames.get((*version, index)) for index in indices}
+        new = reader.decode((index for index, pixels in cached.items() if pixels is None), self.size)
+        for index, pixels in new.items():
+            self._frames.put((*version, index), pixels)
+        return reader.gather(indices, self.size, {**cached, **new})
+
+    def _reader(self, path: Path) -> tuple[tuple[str, int, int], VideoReader]:
+        """The file's version (path, time, size) and its reader."""
+        try:
+            state = os.stat(path)
+        except OSError as error:
+            raise UserError(f"video {path} cannot be opened ({error.strerror}): check the path") from error
+        version = (str(path), state.st_mtime_ns, state.st_size)
+        if version not in self._readers:
+            self._readers[version] = VideoReader(path)
+        self._readers.move_to_end(version)
+        if len(self._readers) > KNOWN_VIDEOS:
+            self._readers.popitem(last=False)
+        return version, self._readers[version]
+
+    def _start_empty(self) -> None:
+        self._frames = FrameCache(self.cache_bytes)
+        self._readers: OrderedDict[tuple[str, int, int], VideoReader] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, int]:
+        return {"size": self.size, "cache_bytes": self.cache_bytes}  # a worker starts with empty caches
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        self.__dict__.update(state)
+        self._start_empty()

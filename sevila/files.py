@@ -1,0 +1,114 @@
+"""Writing files so that a reader sees the old one or the new one, never half of one; and JSON both ways."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sevila.errors import UserError
+
+TEMPORARY_MARK = ".tmp-"  # in the name of everything that is not finished
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it becomes `path` when the block ends well, else it is removed.
+
+    The caller makes a file or a folder there. The temporary name is hidden and keeps the suffix, because some
+    writers choose their format by it. Missing parent folders are made. A file at `path` is replaced; a folder
+    that holds something is not (OSError), since no system call swaps two folders in one step.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}{TEMPORARY_MARK}{uuid.uuid4().hex[:12]}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:  # after a good end the temporary name is gone already
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` to `path`, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` to `path` as UTF-8 with the line ends it has, atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike[str], obj: Any) -> None:
+    """Write `obj` as JSON, atomically. Equal objects give equal bytes: keys are sorted, the layout is fixed.
+
+    ValueError for NaN and infinity, which JSON does not know.
+    """
+    text = json.dumps(obj, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """A row as a line of JSON with its line end, keys in their own order. ValueError for NaN and infinity."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line, atomically; the rows may come from a generator."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            file.write(json_line(row))
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a UTF-8 file, without a byte order mark. UserError if it is missing or something else."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a UTF-8 text file (byte {error.start})") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The object in a JSON file. UserError names the file and the line where it is malformed."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from None
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The rows of a file with one JSON object a line; empty lines are passed over.
+
+    UserError names the file and the line that is not a JSON object.
+    """
+    return parse_jsonl(read_text(path), path)
+
+
+def parse_jsonl(text: str, path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The rows in the text of a jsonl file; `path` is what errors name."""
+    rows = []
+    # split("\n"), not splitlines(): a JSON string may hold U+2028 and its like unescaped
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {number}: not valid JSON: {error.msg}") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number}: not a JSON object but {type(row).__name__}")
+        rows.append(row)
+    return rows

@@ -1,0 +1,162 @@
+"""Training one head inside a run folder: what `train` and `refine` share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+
+from sevila import build, schema
+from sevila.data.benchmarks.base import Benchmark
+from sevila.data.loading import Batch, EpochSampler, FrameDataset, FrameKey, collate
+from sevila.data.records import Question
+from sevila.errors import UserError
+from sevila.files import read_jsonl, write_jsonl
+from sevila.model.sevila import SeViLA
+from sevila.report.metrics_table import print_metrics, run_page
+from sevila.run import RunFolder
+from sevila.tasks.chain import ForwardChain
+from sevila.tasks.refine import PseudoLabels, make_pseudo_labels
+from sevila.training import state as checkpoints
+from sevila.training.build import build_options
+from sevila.training.interrupt import ignore_in_worker
+from sevila.training.loop import Task, train
+from sevila.training.sinks import Sink, WandbSink, all_of
+from sevila.weights.heads import save_head
+
+LOG = "metrics.jsonl"
+
+
+class Batches:
+    """The micro-batches of an epoch for one of several processes; every process has as many as the others."""
+
+    def __init__(self, dataset: FrameDataset, config: schema.Experiment, accelerator: Accelerator) -> None:
+        self.dataset, self.seed, self.workers = dataset, config.seed, config.frames.workers
+        self.size = config.trainer.batch_size
+        self.rank, self.processes = accelerator.process_index, accelerator.num_processes
+        whole = self.size * self.processes
+        # one process takes a last, smaller batch too; several drop it, so that none waits for the others
+        self.count = math.ceil(len(dataset) / whole) if self.processes == 1 else len(dataset) // whole
+
+    def __call__(self, epoch: int, skip: int) -> Iterable[Batch]:
+        whole = self.size * self.processes
+        keys = list(EpochSampler(len(self.dataset), self.seed, epoch))
+        mine: list[list[FrameKey]] = []
+        for step in range(skip, self.count):
+            start = step * whole + self.rank * self.size
+            mine.append(keys[start : start + self.size])
+        return DataLoader(
+            self.dataset,
+            batch_sampler=mine,
+            collate_fn=collate,
+            num_workers=self.workers,
+            worker_init_fn=ignore_in_worker,
+            generator=torch.Generator(),  # its own: nothing is drawn from the global one
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """All that a training needs, checked before anything is written: `start` makes the run folder."""
+
+    config: schema.Train | schema.Refine
+    folder: RunFolder
+    accelerator: Accelerator
+    model: SeViLA
+    data: Benchmark
+    chain: ForwardChain
+
+    def start(self) -> None:
+        self.folder.start(self.config, str(self.accelerator.device))
+
+    def keyframes(self, questions: Sequence[Question]) -> dict[str, tuple[int, ...]]:
+        """Frame numbers of the keyframes that the frozen selection takes, qid by qid; kept in keyframes.jsonl."""
+        path = self.folder.path / "keyframes.jsonl"
+        if not path.exists():
+            chosen = self.chain.choose(questions, label="keyframes")
+            rows = [{"qid": c.question.qid, "indices": [c.frames[i].index for i in c.keyframes]} for c in chosen]
+            write_jsonl(path, rows)
+        return {row["qid"]: tuple(row["indices"]) for row in read_jsonl(path)}
+
+    def pseudo_labels(self, questions: Sequence[Question]) -> list[PseudoLabels]:
+        """The frozen Answerer's labels, in the questions' order; made once and kept in pseudo_labels.jsonl."""
+        path = self.folder.path / "pseudo_labels.jsonl"
+        if not path.exists():
+            labels = make_pseudo_labels(self.model, self.chain.source, questions)
+            write_jsonl(path, (label.to_json() for label in labels))
+        return [PseudoLabels.from_json(row) for row in read_jsonl(path)]
+
+    def fit(
+        self, task: Task, dataset: FrameDataset, metric: str, role: str, extra: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Train `task.head` on `dataset`; leave the best head in ROLE.safetensors, its metrics in metrics.json.
+
+        `extra` are further numbers for metrics.json. Returns what metrics.json holds.
+        """
+        config, folder = self.config, self.folder
+        self.model.requires_grad_(False)
+        task.head.requires_grad_(True)
+        batches = Batches(dataset, config, self.accelerator)
+        if batches.count < 1:
+            raise UserError(f"{len(dataset)} training items make no batch of {config.trainer.batch_size} a process")
+        options = build_options(config.trainer, batches.count, metric, config.seed, config.exp)
+        if folder.resumed:
+            folder.rewind(checkpoints.last_step(folder.checkpoints))
+        with self._sink() as log:
+            state = train(
+                task, batches, batches.count, options, folder.checkpoints, log,
+                accelerator=self.accelerator, resume=folder.resumed,
+            )  # fmt: skip
+        best = checkpoints.find(folder.checkpoints, "best")
+        checkpoints.load_head(best / checkpoints.HEAD, task.head)
+        metrics = {**self._metrics_at(state.best_step), **(extra or {}), "step": state.best_step}
+        if self.accelerator.is_main_process:
+            save_head(folder.path / f"{role}.safetensors", task.head, self.model.backbone, role, self._history(metrics))
+            folder.write_metrics(metrics)
+            run_page(folder.path / "report.html", f"{config.exp}", metrics, read_jsonl(folder.path / LOG), [])
+            print_metrics(metrics)
+        return metrics
+
+    @contextmanager
+    def _sink(self) -> Iterator[Sink]:
+        """Where numbers go: metrics.jsonl, and Weights & Biases if asked."""
+        config = self.config
+        if config.wandb.mode == "disabled" or not self.accelerator.is_main_process:
+            yield self.folder.log
+            return
+        remote = WandbSink(self.folder.path, config.wandb.project, config.wandb.mode, asdict(config))
+        try:
+            yield all_of(self.folder.log, remote)
+        finally:
+            remote.close()
+
+    def _metrics_at(self, step: int | None) -> dict[str, Any]:
+        """The validation metrics that were logged at a step."""
+        found: dict[str, Any] = {}
+        for row in read_jsonl(self.folder.path / LOG):
+            if row["step"] == step:
+                found.update({key.removeprefix("val/"): row[key] for key in row if key.startswith("val/")})
+        return found
+
+    def _history(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Where a head comes from, for its json."""
+        config = self.config
+        own = {name: getattr(config, name) for name in ("exp", "seed", "localizer", "answerer", "data", "selector")}
+        return {**own, "step": metrics["step"]}
+
+
+def workshop(config: schema.Train | schema.Refine) -> Workshop:
+    """Check and build everything; nothing is written yet (but the synthetic world is drawn if it is not there)."""
+    folder = RunFolder.create(config.run_dir, config.exp, config.resume)
+    accelerator = build.accelerator(config)
+    build.selector(config.selector, config.frames.n)
+    model = build.model(config, accelerator.device)
+    data = build.benchmark(config)
+    return Workshop(config, folder, accelerator, model, data, build.chain(config, model, data))

@@ -1,0 +1,1 @@
+"""Metrics over plain records. Each module pins one benchmark's definitions to its official numbers."""

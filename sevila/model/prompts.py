@@ -1,0 +1,63 @@
+"""Every prompt string, once (the wording of the official SeViLA datasets)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+
+from sevila.errors import UserError
+
+_ANSWER = "Considering the information presented in the frame, select the correct answer from the options."
+_LOCALIZE = (
+    "Does the information within the frame provide the necessary details to accurately answer the given question?"
+)
+_EVENT = "Upon observing the provided frames, what is the most probable subsequent event?"
+_LOCALIZE_EVENT = "Does the information within the frame provide the necessary details to predict next event?"
+
+
+def letters(n_options: int) -> tuple[str, ...]:
+    """The letters of n options. Raises UserError below 2 or above 26."""
+    if not 2 <= n_options <= len(ascii_uppercase):
+        raise UserError(f"a question needs 2 to {len(ascii_uppercase)} options, got {n_options}")
+    return tuple(ascii_uppercase[:n_options])
+
+
+def _lettered(options: Sequence[str]) -> str:
+    return " ".join(
+        f"Option {letter}: {option}" for letter, option in zip(letters(len(options)), options, strict=True)
+    )
+
+
+def target(answer: int) -> str:
+    """What the Answerer is trained to say, and what `direct` scoring assumes it says: "Option B"."""
+    return f"Option {ascii_uppercase[answer]}"
+
+
+@dataclass(frozen=True)
+class QuestionPrompts:
+    """Question answering: NExT-QA, STAR, How2QA, TVQA."""
+
+    def answer(self, question: str, options: Sequence[str]) -> str:
+        return f"Question: {question} {_lettered(options)} {_ANSWER}"
+
+    def localize(self, question: str, options: Sequence[str]) -> str:
+        letters(len(options))
+        return f"Question: {question} Options: ({''.join(option + ' ' for option in options)}) {_LOCALIZE}"
+
+
+@dataclass(frozen=True)
+class EventPrompts:
+    """Prediction of the next event: VLEP, whose rows hold no question."""
+
+    def answer(self, question: str, options: Sequence[str]) -> str:
+        return f"{_EVENT} {_lettered(options)}"
+
+    def localize(self, question: str, options: Sequence[str]) -> str:
+        return f"{self.answer(question, options)} {_LOCALIZE_EVENT}"
+
+
+def moment_prompt(query: str) -> str:
+    """The Localizer's question about a moment query (QVHighlights); a full stop is added where it is missing."""
+    sentence = query if query.endswith(".") else f"{query}."
+    return f"Question: {sentence} Option A: yes. Option B: no. {_LOCALIZE}"

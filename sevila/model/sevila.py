@@ -1,0 +1,175 @@
+"""SeViLA: two heads over one backbone, and the forward chain (paper, section 3.2).
+
+    model = SeViLA.load()                            # the tiny backbone; or SeViLA.load("Salesforce/blip2-flan-t5-xl")
+    answer = model.answer("video.mp4", "what does the red star hold?", ["a cup", "a key"], k=2)
+    print(answer.text, answer.probabilities, answer.keyframes)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sevila.errors import UserError
+from sevila.model import backbone as backbones
+from sevila.model.answerer import Answerer
+from sevila.model.backbone import Backbone
+from sevila.model.head import Head
+from sevila.model.localizer import Localizer
+from sevila.model.prompts import QuestionPrompts, letters
+from sevila.model.scoring import Scoring
+
+ROWS = 256  # rows of text in one pass through the language model
+
+
+class Prompts(Protocol):
+    def answer(self, question: str, options: Sequence[str]) -> str: ...
+
+    def localize(self, question: str, options: Sequence[str]) -> str: ...
+
+
+@dataclass(frozen=True)
+class ScoredFrame:
+    """A sampled frame: its number in the video, its time in seconds, the Localizer's raw "yes" logit."""
+
+    index: int
+    time: float
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`option` counts from 0; `probabilities` are the softmax of the option logits; `frames` are all that were seen."""
+
+    option: int
+    text: str
+    probabilities: tuple[float, ...]
+    keyframes: tuple[ScoredFrame, ...]
+    frames: tuple[ScoredFrame, ...]
+
+
+class SeViLA(nn.Module):
+    """The Localizer chooses frames, the Answerer answers from them."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        localizer: Head,
+        answerer: Head,
+        scoring: Scoring | None = None,
+        prompts: Prompts | None = None,
+        rows: int = ROWS,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.localizer = Localizer(backbone, localizer)
+        self.answerer = Answerer(backbone, answerer, scoring)
+        self.prompts, self.rows = prompts or QuestionPrompts(), rows
+        self.eval()
+
+    @classmethod
+    def load(
+        cls,
+        source: str = backbones.TINY,
+        localizer: str = "zeroshot",
+        answerer: str = "zeroshot",
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> SeViLA:
+        """A backbone by Hub id, folder or `tiny`, and its heads by run folder, head file or `zeroshot`."""
+        from sevila.weights.heads import load_head
+
+        backbone = backbones.load(source, device, dtype)
+        return cls(
+            backbone, load_head(localizer, "localizer", backbone), load_head(answerer, "answerer", backbone)
+        )
+
+    @torch.no_grad()
+    def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
+        """How much each of T frames matters for each of M prompts: patches [T, P, Dv] -> [M, T].
+
+        The head looks at every frame once, however many prompts there are.
+        """
+        soft = self.localizer.head(patches)
+        frames, queries = soft.shape[0], len(texts)
+        pairs = [(m, t) for m in range(queries) for t in range(frames)]
+        parts = []
+        for start in range(0, len(pairs), self.rows):
+            part = pairs[start : start + self.rows]
+            parts.append(self.localizer.relevance(soft[[t for _, t in part]], [texts[m] for m, _ in part]))
+        return torch.cat(parts).view(queries, frames)
+
+    @torch.no_grad()
+    def option_logits(
+        self, patches: Tensor, positions: Sequence[Sequence[int]], texts: Sequence[str], options: Sequence[int]
+    ) -> list[Tensor]:
+        """Answers of M questions about one video, each from its own keyframes.
+
+        patches [T, P, Dv]; positions: of each question, its keyframes' rows in time order; options: their numbers.
+        Returns the option logits of each question, [A].
+        """
+        needed = sorted({position for row in positions for position in row})
+        soft = self.answerer.head(patches[needed])
+        place = {position: i for i, position in enumerate(needed)}
+        alike: dict[tuple[int, int], list[int]] = {}  # questions of the same shape share a pass
+        for m, row in enumerate(positions):
+            alike.setdefault((len(row), options[m]), []).append(m)
+        out: list[Tensor] = [patches.new_empty(0)] * len(texts)
+        for (frames, number), members in alike.items():
+            size = max(1, self.rows // frames)
+            for start in range(0, len(members), size):
+                part = members[start : start + size]
+                rows = torch.stack([soft[[place[position] for position in positions[m]]] for m in part])
+                logits = self.answerer.option_logits(rows, [texts[m] for m in part], number)
+                for m, row in zip(part, logits, strict=True):
+                    out[m] = row
+        return out
+
+    @torch.no_grad()
+    def single_frame_logits(self, patches: Tensor, text: str, options: int) -> Tensor:
+        """Answers of one question from each of T frames alone: patches [T, P, Dv] -> [T, A]."""
+        soft = self.answerer.head(patches)
+        parts = [
+            self.answerer.single_frame_logits(part, [text] * len(part), options) for part in soft.split(self.rows)
+        ]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def answer(
+        self,
+        video: str | PathLike[str],
+        question: str,
+        options: Sequence[str],
+        k: int = 4,
+        n_frames: int = 32,
+    ) -> Answer:
+        """Answer a question about a video file from its k best frames among n.
+
+        Raises UserError for an unreadable video, fewer than two options, or k above the number of frames.
+        """
+        from sevila.data.sampling import uniform_indices
+        from sevila.data.transforms import evaluation_transform
+        from sevila.data.video import VideoReader
+
+        letters(len(options))
+        with VideoReader(video) as reader:
+            indices = uniform_indices(reader.length, reader.fps, n_frames)
+            if k > len(indices):
+                raise UserError(f"k={k}: only {len(indices)} frames were sampled from {video}; choose k at most that")
+            frames = reader.read(indices, self.backbone.image_size)
+        patches = self.backbone.encode(evaluation_transform(frames.pixels))
+        scores = self.relevance(patches, [self.prompts.localize(question, options)])[0]
+        best = sorted(scores.argsort(descending=True, stable=True)[:k].tolist())
+        logits = self.option_logits(patches, [best], [self.prompts.answer(question, options)], [len(options)])[0]
+        seen = tuple(
+            ScoredFrame(index, time, score)
+            for index, time, score in zip(frames.indices, frames.times, scores.tolist(), strict=True)
+        )
+        option = int(logits.argmax())
+        chances = tuple(logits.softmax(-1).tolist())
+        return Answer(option, options[option], chances, tuple(seen[i] for i in best), seen)

@@ -1,0 +1,162 @@
+"""python -m sevila.predict video=FILE question="..." options='[red, green]': answer questions about videos."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sevila import schema
+from sevila.cli import main
+from sevila.data.records import Question
+from sevila.errors import UserError
+from sevila.files import read_jsonl
+
+if TYPE_CHECKING:
+    from sevila.examples import Example
+    from sevila.model.sevila import SeViLA
+    from sevila.tasks.chain import ForwardChain, Prediction
+
+PICTURES = (".png", ".html")
+
+
+def run(config: schema.Predict) -> None:
+    """Answer one question, or a file of them."""
+    questions = list(_questions(config))
+    out = _out(config)
+    for question in questions:
+        if not Path(question.video).is_file():
+            raise UserError(f"{question.video}: no such video file")
+
+    from sevila import build
+    from sevila.model.backbone import TINY
+
+    accelerator = build.accelerator(config)
+    if config.model.source == TINY:
+        print(
+            "model: the tiny backbone of the drawn world, good for that world alone; "
+            "model=blip2_flan_t5_xl takes the paper's",
+            file=sys.stderr,
+        )
+    chain = _chain(config, build.model(config, accelerator.device))
+    if config.questions:
+        _answer_many(chain, questions, out)
+    else:
+        _answer_one(chain, questions[0], out)
+
+
+def _questions(config: schema.Predict) -> Iterator[Question]:
+    """The questions that the configuration asks; UserError names what is missing."""
+    if config.questions is None:
+        for key in ("video", "question"):
+            if getattr(config, key) is None:
+                raise UserError(f"{key} has no value: give video=FILE question=\"...\" options='[a, b]'")
+        yield _question("0", {"video": config.video, "question": config.question, "options": config.options}, "")
+        return
+    if config.video or config.question or config.options:
+        raise UserError("questions=FILE holds videos, questions and options: leave the keys of those names out")
+    base = Path(config.questions).parent
+    for line, row in enumerate(read_jsonl(config.questions), start=1):
+        where = f"{config.questions}, line {line}, "
+        question = _question(str(row.get("qid", line)), row, where)
+        video = Path(question.video)
+        yield question if video.is_absolute() else Question(
+            question.qid, str(base / video), question.question, question.options
+        )
+
+
+def _question(qid: str, row: dict[str, Any], where: str) -> Question:
+    for key, kind in (("video", str), ("question", str), ("options", list)):
+        if not isinstance(row.get(key), kind):
+            raise UserError(f"{where}field {key}: expected {'a list' if kind is list else 'text'}, found {row.get(key)!r}")
+    options = tuple(row["options"])
+    if len(options) < 2 or not all(isinstance(option, str) and option for option in options):
+        raise UserError(f"{where}options: a question needs at least 2 options, each a text; found {list(options)}")
+    return Question(qid, row["video"], row["question"], options)
+
+
+def _out(config: schema.Predict) -> Path | None:
+    if config.out is None:
+        return None
+    out = Path(config.out)
+    wanted = (".jsonl",) if config.questions else PICTURES
+    if out.suffix not in wanted:
+        raise UserError(f"out={out}: expected a name that ends in {' or '.join(wanted)}")
+    return out
+
+
+def _chain(config: schema.Predict, model: SeViLA) -> ForwardChain:
+    from sevila.data.folders import AnyFile
+    from sevila.data.video import CachedVideos
+    from sevila.selection import LocalizerTopK
+    from sevila.tasks.chain import ForwardChain
+    from sevila.tasks.source import VideoSource
+
+    if config.k > config.n_frames:
+        raise UserError(f"k={config.k}: only n_frames={config.n_frames} frames are sampled; choose k at most that")
+    size = config.model.image_size or model.backbone.image_size
+    return ForwardChain(model, LocalizerTopK(config.k), VideoSource(CachedVideos(size), AnyFile(), config.n_frames))
+
+
+def _answer_one(chain: ForwardChain, question: Question, out: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    (prediction,) = chain.predict([question])
+    if len(prediction.frames) < chain.selector.k:
+        frames = len(prediction.frames)
+        raise UserError(f"k={chain.selector.k}: {question.video} gives only {frames} frames; choose k at most that")
+    timeline, images = _example(prediction, chain)
+    table = Table(title=question.question)
+    for title in ("", "option", "probability"):
+        table.add_column(title)
+    for i, (option, chance) in enumerate(zip(question.options, timeline.probabilities, strict=True)):
+        table.add_row("→" if i == prediction.prediction else "", option, f"{chance:.3f}")
+    console = Console()
+    console.print(table)
+    for i in prediction.keyframes:
+        frame = prediction.frames[i]
+        console.print(f"keyframe {frame.index} at {frame.time:.2f} s, score {frame.score:.3f}")
+    if out is None:
+        return
+    from sevila.report.page import Picture, Text, write_page
+    from sevila.report.timeline import draw_timeline, save_png
+
+    figure = draw_timeline(timeline, images)
+    if out.suffix == ".png":
+        save_png(figure, out)
+    else:
+        write_page(out, question.question, [Text(question.video), Picture(figure, "relevance over time")])
+    print(f"written: {out}")
+
+
+def _example(prediction: Prediction, chain: ForwardChain) -> Example:
+    from sevila.examples import example
+
+    return example(prediction, chain.source)
+
+
+def _answer_many(chain: ForwardChain, questions: Sequence[Question], out: Path | None) -> None:
+    from sevila.files import json_line, write_jsonl
+
+    rows = []
+    for prediction in chain.predict(questions, label="questions by video"):
+        row = prediction.to_json()
+        del row["answer"], row["qtype"]
+        row["answer"] = prediction.question.options[prediction.prediction]
+        rows.append(row)
+    if out is None:
+        for row in rows:
+            print(json_line(row), end="")
+        return
+    write_jsonl(out, rows)
+    print(f"written: {out}, {len(rows)} answers")
+
+
+def cli(argv: Sequence[str] | None = None) -> int:
+    return main("predict", run, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli())

@@ -1,0 +1,232 @@
+"""The keys a configuration may hold: one dataclass a group, one an entry point.
+
+A field says its type, its default, what it is for and which values make sense; `sevila.config` checks a
+composed configuration against it, and `--help` prints it. Nodes whose `name` picks a class (data, selector,
+scoring, the task, the schedule) are plain dicts here: what such a class takes is checked by `named`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+from omegaconf import MISSING
+
+from sevila.errors import UserError
+
+T = TypeVar("T")
+
+
+def option(
+    help: str,
+    default: Any = MISSING,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    pattern: str | None = None,
+    named: bool = False,
+) -> Any:
+    """A field: what it is for, its default (required without one), the numbers or strings it takes.
+
+    `named` marks a dict that must hold a `name`.
+    """
+    metadata = {"help": help, "least": least, "above": above, "pattern": pattern, "named": named}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: default.copy(), metadata=metadata)
+    if isinstance(default, type):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class Model:
+    source: str = option("tiny, a Hub id, or a folder in transformers' BLIP-2 format")
+    image_size: int | None = option("side of a frame in pixels; null: the backbone's own", None, least=1)
+    max_text_tokens: int = option("a prompt's text is cut after this many tokens", 77, least=1)
+
+
+@dataclass
+class Frames:
+    n: int = option("frames sampled from each video", 32, least=1)
+    workers: int = option("processes that decode videos; 0: the main one", 0, least=0)
+    cache_mb: int = option("memory for decoded frames, in MiB; 0: none", 512, least=0)
+
+
+@dataclass
+class Trainer:
+    batch_size: int = option("videos in a batch of one process", 16, least=1)
+    accumulate: int = option("batches in an optimiser step", 1, least=1)
+    epochs: int = option("passes over the training set", 10, least=1)
+    lr: float = option("learning rate at its peak", 3e-5, above=0)
+    min_lr: float = option("learning rate at the end", 0.0, least=0)
+    warmup_lr: float = option("learning rate at the start", 1e-8, least=0)
+    warmup_steps: int = option("of linear warm-up, in optimiser steps (published: batches)", 1000, least=0)
+    schedule: dict[str, Any] = option("course of the learning rate", {"name": "published"}, named=True)
+    weight_decay: float = option("of matrices; norms and biases have none", 0.05, least=0)
+    betas: list[float] = option("AdamW's", [0.9, 0.999])
+    loss_divisor: float | None = option(
+        "each batch's loss is divided by it; null: by the batches in the step, 1: their sum as published", None, above=0
+    )
+    max_steps: int | None = option("stop after so many optimiser steps, if earlier; null: epochs", None, least=1)
+    clip_grad_norm: float | None = option("largest gradient norm; null: no clipping", None, above=0)
+    eval_every: int | None = option("optimiser steps between evaluations; null: each epoch", None, least=1)
+    save_every: int | None = option(
+        "optimiser steps between checkpoints; null: those of evaluations", None, least=1
+    )
+    log_every: int = option("optimiser steps between lines of metrics.jsonl", 10, least=1)
+
+    def __post_init__(self) -> None:
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"trainer.betas={self.betas}: expected two numbers from 0 to below 1")
+
+
+@dataclass
+class Wandb:
+    mode: str = option("disabled, offline or online", "disabled", pattern="disabled|offline|online")
+    project: str = option("project on Weights & Biases", "sevila")
+    name: str | None = option("name of the run there; null: the run folder's", None)
+
+
+@dataclass
+class Base:
+    """What every entry point takes."""
+
+    entry: str = option("the entry point that this configuration is for")
+    device: str = option("auto, cpu, cuda or cuda:N", "auto", pattern=r"auto|cpu|cuda(:\d+)?")
+    precision: str = option("fp32 or bf16", "fp32", pattern="fp32|bf16")
+    localizer: str = option("head of the Localizer: a run folder, a head file, or zeroshot", "zeroshot")
+    answerer: str = option("head of the Answerer: a run folder, a head file, or zeroshot", "zeroshot")
+    model: Model = option("the frozen backbone", Model)
+    scoring: dict[str, Any] = option("how option logits are read from the language model", {}, named=True)
+
+
+@dataclass
+class Experiment(Base):
+    """What every entry point takes that works on a data set and leaves a run folder."""
+
+    exp: str = option("name of the experiment; set by its file")
+    seed: int = option("seed of whatever is random in the run", 0, least=0)
+    run_dir: str | None = option("the run's folder; null: runs/EXP/TIME", None)
+    resume: bool = option("go on with the run that run_dir holds", False)
+    data: dict[str, Any] = option("the data set", {}, named=True)
+    selector: dict[str, Any] = option("which frames the Answerer sees", {}, named=True)
+    frames: Frames = option("sampling and decoding", Frames)
+    wandb: Wandb = option("Weights & Biases", Wandb)
+
+
+@dataclass
+class Train(Experiment):
+    """Train one head on a data set: the Localizer on moments, or the Answerer on chosen keyframes."""
+
+    task: dict[str, Any] = option("what is trained: pretrain (Localizer), answer (Answerer)", {}, named=True)
+    trainer: Trainer = option("optimisation", Trainer)
+
+
+@dataclass
+class Refine(Experiment):
+    """Refine the Localizer on the frames that the frozen Answerer answers from rightly."""
+
+    task: dict[str, Any] = option("how pseudo-labels are made and trained on", {}, named=True)
+    trainer: Trainer = option("optimisation", Trainer)
+
+
+@dataclass
+class Eval(Experiment):
+    """Answer every question of a split and measure accuracy and keyframes."""
+
+    split: str = option("split of the data set", "test")
+
+
+@dataclass
+class Predict(Base):
+    """Answer a question about a video, or a jsonl of questions about videos."""
+
+    video: str | None = option("video file", None)
+    question: str | None = option("the question about it", None)
+    options: list[str] = option("its possible answers, as in '[red, green, blue]'", [])
+    questions: str | None = option("jsonl with a video, a question and options a line, instead", None)
+    out: str | None = option("where results go: a picture or page, or with questions= a jsonl", None)
+    n_frames: int = option("frames sampled from the video", 32, least=1)
+    k: int = option("keyframes that the Answerer sees", 4, least=1)
+
+
+ENTRIES: dict[str, type[Base]] = {"train": Train, "refine": Refine, "eval": Eval, "predict": Predict}
+
+
+def nested(kind: Any) -> bool:
+    """Whether a field of this type is a group of fields."""
+    return isinstance(kind, type) and is_dataclass(kind)
+
+
+def types(schema: type) -> dict[str, Any]:
+    """Names of a schema's fields and their types, in order."""
+    return get_type_hints(schema)
+
+
+def check(config: Any, prefix: str = "") -> None:
+    """UserError for the first value of a configuration that its field does not allow."""
+    for item in fields(config):
+        key, value, rule = prefix + item.name, getattr(config, item.name), item.metadata
+        if is_dataclass(value):
+            check(value, f"{key}.")
+        elif value is None:
+            continue
+        elif value == "":
+            raise UserError(f"{key} is empty: give {key}=VALUE or leave it out")
+        elif rule["named"] and not isinstance(value.get("name"), str):
+            raise UserError(f"{key}.name has no value: say what {key} is to be")
+        elif rule["pattern"] and not re.fullmatch(rule["pattern"], value):
+            raise UserError(f"{key}={value}: expected {rule['help']}")
+        elif rule["least"] is not None and not value >= rule["least"]:  # `not`: NaN fails too
+            raise UserError(f"{key}={value}: must be at least {rule['least']}")
+        elif rule["above"] is not None and not value > rule["above"]:
+            raise UserError(f"{key}={value}: must be more than {rule['above']}")
+
+
+def to_yaml(config: Any) -> str:
+    """A checked configuration as yaml, keys in the schema's order."""
+    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """` (did you mean 'X'?)` where a known word is close to `word`, otherwise nothing."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
+    if not close:  # a key given without its group
+        close = [name for name in known if name.rpartition(".")[2] == word][:1]
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def named(group: str, node: Mapping[str, Any], classes: Mapping[str, Callable[..., T]], **given: Any) -> T:
+    """Build what `node["name"]` names: its class, or function, called with the node's other keys and `given`.
+
+    The one builder's step that all groups share: UserError for an unknown name, a key that the class does not
+    take (as listed by its signature) or a required one that is missing. `given` are arguments that the caller
+    supplies; no configuration can set them.
+    """
+    params = {key: value for key, value in node.items() if key != "name"}
+    name = node.get("name")
+    if name not in classes:
+        choices = ", ".join(sorted(classes))
+        raise UserError(f"{group}.name={name}: unknown{suggest(str(name), classes)}; choose from: {choices}")
+    takes = [key for key in _parameters(classes[name]) if key not in given]
+    for key in params:
+        if key not in takes:
+            listed = ", ".join(["name", *takes])
+            raise UserError(f"unknown key '{group}.{key}'{suggest(key, takes)}; {group} {name} has: {listed}")
+    signature = inspect.signature(classes[name])
+    for key in takes:
+        if key not in params and signature.parameters[key].default is inspect.Parameter.empty:
+            raise UserError(f"{group}.{key} has no value: {group} {name} needs it")
+    return classes[name](**params, **given)
+
+
+def _parameters(make: Callable[..., Any]) -> Iterator[str]:
+    for name, parameter in inspect.signature(make).parameters.items():
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            yield name

@@ -1,0 +1,207 @@
+"""Stories: what happens in a drawn video, and the questions and moment queries one can ask about it.
+
+A video has `SHOTS` shots. A thread is one actor's own line of events (an event lasts one to three shots):
+plain threads hold one thing once, temporal threads hold two or three things in turn, causal threads hold a thing
+and later show its effect. Threads are interleaved with shots that answer nothing: actors that just stand, things
+that lie about, empty ground. No thing is held twice in a video, so what a wrong moment shows is a wrong option.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from sevila.synthetic.language import (
+    ACTORS,
+    COLOURS,
+    EFFECTS,
+    EMPTY,
+    GROUNDS,
+    HOLDS,
+    LIES,
+    SIDES,
+    STANDS,
+    THINGS,
+    Actor,
+    Scene,
+)
+
+SHOTS = 32
+OPTIONS = 5
+
+
+@dataclass(frozen=True)
+class Event:
+    """A scene that lasts from shot `first` to shot `last`, both included."""
+
+    scene: Scene
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question about a story; `needed` are the events that answer it, `telling` those that show the answer."""
+
+    family: str
+    qtype: str
+    question: str
+    options: tuple[str, ...]
+    answer: int
+    needed: tuple[Event, ...]
+    telling: tuple[Event, ...]
+
+
+@dataclass(frozen=True)
+class Story:
+    """The shots of a video in order, and its threads: for each actor the events it appears in, in order."""
+
+    shots: tuple[Scene, ...]
+    events: tuple[Event, ...]
+    plain: tuple[tuple[Event, ...], ...]
+    temporal: tuple[tuple[Event, ...], ...]
+    causal: tuple[tuple[Event, ...], ...]
+
+    @property
+    def shown_things(self) -> list[str]:
+        return [event.scene.thing for event in self.events if event.scene.thing]
+
+
+def _actors(rng: Random, n: int) -> list[Actor]:
+    """n different actors; most share their colour or their shape with an earlier one, so that both must be read."""
+    chosen = [rng.choice(ACTORS)]
+    while len(chosen) < n:
+        colour, shape = rng.choice(chosen)
+        near = [a for a in ACTORS if (a[0] == colour) != (a[1] == shape)]
+        actor = rng.choice(near if rng.random() < 0.7 else ACTORS)
+        if actor not in chosen:
+            chosen.append(actor)
+    return chosen
+
+
+def _lengths(rng: Random, n: int, room: int) -> list[int]:
+    """n event lengths in shots that fit into `room` shots."""
+    lengths = rng.choices((1, 2, 3), weights=(45, 40, 15), k=n)
+    while sum(lengths) > room:
+        lengths[max(range(n), key=lengths.__getitem__)] -= 1
+    return lengths
+
+
+def tell(rng: Random) -> Story:
+    """Draw one story."""
+    actors = _actors(rng, 8)
+    things = rng.sample(THINGS, len(THINGS))
+
+    def scene(actor: Actor | None, action: str, thing: str | None = None) -> Scene:
+        return Scene(actor, action, thing, rng.choice(SIDES), rng.choice(GROUNDS))
+
+    threads: list[list[Scene]] = [[scene(actors[i], HOLDS, things.pop())] for i in (0, 1)]
+    for i in (2, 3):
+        threads.append([scene(actors[i], HOLDS, things.pop()) for _ in range(rng.choice((2, 2, 3)))])
+    for i in (4, 5):
+        effect = scene(actors[i], EFFECTS[rng.choice(list(EFFECTS))])
+        thread = [scene(actors[i], HOLDS, things.pop()), effect]
+        if things and rng.random() < 0.3:  # another thing once it is over: held, but not the cause
+            thread.append(scene(actors[i], HOLDS, things.pop()))
+        threads.append(thread)
+    threads += [[scene(actor, STANDS)] for actor in actors[6:]]
+    threads += [[scene(None, LIES, thing)] for thing in things[:2]]
+
+    order = [t for t, thread in enumerate(threads) for _ in thread]
+    rng.shuffle(order)
+    lengths = _lengths(rng, len(order), SHOTS - 4)
+    gaps = sorted(rng.randrange(len(order) + 1) for _ in range(SHOTS - sum(lengths)))  # empty shots
+
+    told: list[list[Event]] = [[] for _ in threads]
+    shots: list[Scene] = []
+    for place, (t, length) in enumerate(zip(order, lengths, strict=True)):
+        shots += [scene(None, EMPTY) for _ in range(gaps.count(place))]
+        told[t].append(Event(threads[t][len(told[t])], len(shots), len(shots) + length - 1))
+        shots += [told[t][-1].scene] * length
+    shots += [scene(None, EMPTY) for _ in range(gaps.count(len(order)))]
+
+    lines = [tuple(line) for line in told]
+    events = sorted((event for line in lines for event in line), key=lambda event: event.first)
+    return Story(tuple(shots), tuple(events), tuple(lines[:2]), tuple(lines[2:4]), tuple(lines[4:6]))
+
+
+def _with_options(rng: Random, answer: str, wrong: list[str], likely: list[str]) -> tuple[tuple[str, ...], int]:
+    """Five options in random order: the answer, up to two wrong ones from `likely`, the rest from `wrong`."""
+    likely = [word for word in dict.fromkeys(likely) if word != answer]
+    chosen = rng.sample(likely, min(2, len(likely)))
+    rest = [word for word in wrong if word != answer and word not in chosen]
+    options = [answer, *chosen, *rng.sample(rest, OPTIONS - 1 - len(chosen))]
+    rng.shuffle(options)
+    return tuple(options), options.index(answer)
+
+
+def _thing_options(rng: Random, story: Story, answer: str, without: str = "", always: str = "") -> tuple:
+    """Things as options; `without` is named in the question, `always` is the trap that must be among them."""
+    wrong = [thing for thing in THINGS if thing != without]
+    likely = [thing for thing in story.shown_things if thing != without]
+    options, index = _with_options(rng, answer, wrong, likely)
+    if always and always not in options:
+        swap = rng.choice([i for i in range(OPTIONS) if i != index])
+        options = (*options[:swap], always, *options[swap + 1 :])
+    return options, index
+
+
+def _name(event: Event) -> str:
+    return " ".join(event.scene.actor)
+
+
+def ask_plain(rng: Random, story: Story, thread: tuple[Event, ...]) -> list[Asked]:
+    """Descriptive questions: what is held, by whom (its colour), where. One event answers them."""
+    (event,) = thread
+    scene, name = event.scene, _name(event)
+    hold = _thing_options(rng, story, scene.thing)
+    colour = _with_options(rng, scene.actor[0], list(COLOURS), [e.scene.actor[0] for e in story.events if e.scene.actor])
+    ground = _with_options(rng, scene.ground, list(GROUNDS), [e.scene.ground for e in story.events])
+    asked = [
+        Asked("hold", "descriptive", f"what does the {name} hold", *hold, thread, thread),
+        Asked("colour", "descriptive", f"what is the color of the one that holds the {scene.thing}", *colour, thread, thread),
+        Asked("ground", "descriptive", f"where is the {name}", *ground, thread, thread),
+    ]
+    return rng.sample(asked, 2)
+
+
+def ask_temporal(rng: Random, story: Story, thread: tuple[Event, ...]) -> list[Asked]:
+    """What the same actor holds right after, or right before, another thing. Two events answer it."""
+    asked = []
+    for first, second in zip(thread, thread[1:], strict=False):
+        word, known, sought = rng.choice((("after", first, second), ("before", second, first)))
+        others = [e.scene.thing for e in thread if e not in (known, sought)]
+        trap = others[0] if others else ""
+        options = _thing_options(rng, story, sought.scene.thing, without=known.scene.thing, always=trap)
+        question = f"what does the {_name(sought)} hold {word} the {known.scene.thing}"
+        asked.append(Asked(word, "temporal", question, *options, (first, second), (sought,)))
+    return asked
+
+
+def ask_causal(rng: Random, story: Story, thread: tuple[Event, ...]) -> list[Asked]:
+    """Why an effect came about: the thing held before it. The effect does not show its cause."""
+    cause, effect = thread[:2]
+    verb = next(verb for verb, action in EFFECTS.items() if action == effect.scene.action)
+    trap = thread[2].scene.thing if len(thread) > 2 else ""
+    options, answer = _thing_options(rng, story, cause.scene.thing, always=trap)
+    options = tuple(f"the {thing}" for thing in options)
+    question = f"why does the {_name(cause)} {verb}"
+    return [Asked("why", "causal", question, options, answer, (cause, effect), (cause,))]
+
+
+def ask(rng: Random, story: Story) -> list[Asked]:
+    """All questions about a story."""
+    asked = [q for thread in story.plain for q in ask_plain(rng, story, thread)]
+    asked += [q for thread in story.temporal for q in ask_temporal(rng, story, thread)]
+    return asked + [q for thread in story.causal for q in ask_causal(rng, story, thread)]
+
+
+def moment_queries(story: Story) -> list[tuple[str, Event]]:
+    """A sentence for every event with an actor, and the event in which it holds."""
+    queries = []
+    for event in story.events:
+        if event.scene.action == HOLDS:
+            queries.append((f"a {_name(event)} holds a {event.scene.thing}", event))
+        elif event.scene.actor:
+            queries.append((f"a {_name(event)} {event.scene.action}", event))
+    return queries

@@ -1,0 +1,1 @@
+"""Tasks: a model, its loss and its evaluation, over records and frames."""

@@ -1,0 +1,85 @@
+"""Forward-chain fine-tuning: the Answerer learns from the keyframes that a frozen selection hands it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sevila.data.loading import Batch
+from sevila.data.records import Question
+from sevila.model.head import Head
+from sevila.model.sevila import SeViLA
+from sevila.selection import Candidates, Selector
+from sevila.tasks.chain import ForwardChain, chain_metrics
+
+METRIC = "accuracy"
+
+
+class Keyframes(Protocol):
+    def pick(self, batch: Batch, patches: Tensor) -> list[list[int]]:
+        """For each row of a batch, which of its frames the Answerer shall see, in time order."""
+        ...
+
+
+class AllFrames:
+    """The batch holds keyframes only: they were chosen beforehand."""
+
+    def pick(self, batch: Batch, patches: Tensor) -> list[list[int]]:
+        return [list(range(len(row))) for row in batch.indices]
+
+
+@dataclass(frozen=True)
+class SelectEachStep:
+    """As published: the frozen Localizer looks at the batch's n random frames anew in every step."""
+
+    model: SeViLA
+    selector: Selector
+
+    @torch.no_grad()
+    def pick(self, batch: Batch, patches: Tensor) -> list[list[int]]:
+        picked = []
+        for i, question in enumerate(batch.records):
+            times, indices = batch.times[i], batch.indices[i]
+            scores = None
+            if self.selector.needs_scores:
+                text = self.model.prompts.localize(question.question, question.options)
+                scores = self.model.relevance(patches[i, : len(times)], [text])[0].tolist()
+            selector = replace(self.selector, k=min(self.selector.k, len(times)))
+            picked.append(selector.select(Candidates(question.qid, times, indices, scores, question.windows)))
+        return picked
+
+
+class AnswerTask:
+    """Loss: cross-entropy on "Option X"; evaluation: the forward chain's accuracy on the validation questions."""
+
+    def __init__(self, chain: ForwardChain, validation: Sequence[Question], keyframes: Keyframes) -> None:
+        self.chain, self.validation, self.keyframes = chain, validation, keyframes
+        self.model = chain.model
+
+    @property
+    def head(self) -> Head:
+        return self.model.answerer.head
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Rows with the same number of keyframes and options go through the model together."""
+        patches = self.model.backbone.encode(batch.pixels)
+        picked = self.keyframes.pick(batch, patches)
+        alike: dict[int, list[int]] = {}
+        for row, positions in enumerate(picked):
+            alike.setdefault(len(positions), []).append(row)
+        total = patches.new_zeros((), dtype=torch.float32)
+        for rows in alike.values():
+            chosen = torch.stack([patches[row, picked[row]] for row in rows])
+            questions = [batch.records[row] for row in rows]
+            texts = [self.model.prompts.answer(q.question, q.options) for q in questions]
+            loss = self.model.answerer.loss(chosen, texts, [q.answer for q in questions])
+            total = total + loss * (len(rows) / len(picked))
+        return total, {}
+
+    def evaluate(self) -> dict[str, float]:
+        metrics = chain_metrics(self.chain.predict(self.validation))
+        return {key: value for key, value in metrics.items() if isinstance(value, float)}

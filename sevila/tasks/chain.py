@@ -1,0 +1,136 @@
+"""The forward chain over many questions: Localizer, selector, Answerer; and what it predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sevila.data.loading import Sample
+from sevila.data.records import Question
+from sevila.metrics.keyframes import Selection, keyframe_metrics
+from sevila.metrics.multiple_choice import Choice, multiple_choice
+from sevila.model.sevila import ScoredFrame, SeViLA
+from sevila.progress import track
+from sevila.selection import Candidates, Selector
+from sevila.tasks.source import VideoSource
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """The frames of a question and which of them are its keyframes (positions, in time order)."""
+
+    question: Question
+    frames: tuple[ScoredFrame, ...]
+    keyframes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Prediction(Choosing):
+    """... and the answer: its index and the logit of every option."""
+
+    prediction: int
+    option_logits: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A line of predictions.jsonl; times in seconds, logits and scores to six digits."""
+        question = self.question
+        frames = [
+            {"index": f.index, "time": round(f.time, 3), "score": _round(f.score)} for f in self.frames
+        ]
+        return {
+            "qid": question.qid,
+            "video": question.video,
+            "qtype": question.qtype,
+            "answer": question.answer,
+            "prediction": self.prediction,
+            "option_logits": [_round(logit) for logit in self.option_logits],
+            "keyframes": [frames[i] for i in self.keyframes],
+            "frames": frames,
+        }
+
+
+def _round(number: float | None) -> float | None:
+    return None if number is None else float(f"{number:.6g}")
+
+
+@dataclass(frozen=True)
+class ForwardChain:
+    """The model, the selector and the frames; `selector.k` is cut to the length of a video that is shorter."""
+
+    model: SeViLA
+    selector: Selector
+    source: VideoSource
+
+    def choose(self, questions: Sequence[Question], label: str | None = None) -> list[Choosing]:
+        """Choose keyframes only, in the questions' order. `label` names a progress bar, None shows none."""
+        chosen: list[Choosing | None] = [None] * len(questions)
+        for rows, sample in self._walk(questions, label):
+            patches = self._patches(sample)
+            for row, choosing in zip(rows, self._choose([questions[r] for r in rows], sample, patches), strict=True):
+                chosen[row] = choosing
+        return [choosing for choosing in chosen if choosing is not None]
+
+    def predict(self, questions: Sequence[Question], label: str | None = None) -> list[Prediction]:
+        """Answer all questions, in their order."""
+        predictions: list[Prediction | None] = [None] * len(questions)
+        for rows, sample in self._walk(questions, label):
+            for row, prediction in zip(rows, self._answer([questions[r] for r in rows], sample), strict=True):
+                predictions[row] = prediction
+        return [prediction for prediction in predictions if prediction is not None]
+
+    def _walk(self, questions: Sequence[Question], label: str | None) -> Iterator[tuple[list[int], Sample]]:
+        walk = self.source.walk(questions)
+        if label is None:
+            return walk
+        videos = len({(question.video, question.clip) for question in questions})
+        return iter(track(walk, videos, label))
+
+    @torch.no_grad()
+    def _patches(self, sample: Sample) -> Tensor:
+        return self.model.backbone.encode(sample.pixels)
+
+    def _choose(self, questions: Sequence[Question], sample: Sample, patches: Tensor) -> list[Choosing]:
+        """Keyframes of all questions about one video; its frames go through the Localizer's head once."""
+        scores: list[list[float] | None] = [None] * len(questions)
+        if self.selector.needs_scores:
+            texts = [self.model.prompts.localize(q.question, q.options) for q in questions]
+            scores = list(self.model.relevance(patches, texts).tolist())
+        frames = sample.frames
+        selector = replace(self.selector, k=min(self.selector.k, len(frames.indices)))
+        out = []
+        for question, row in zip(questions, scores, strict=True):
+            candidates = Candidates(question.qid, frames.times, frames.indices, row, question.windows)
+            seen = tuple(
+                ScoredFrame(index, time, None if row is None else row[i])
+                for i, (index, time) in enumerate(zip(frames.indices, frames.times, strict=True))
+            )
+            out.append(Choosing(question, seen, tuple(selector.select(candidates))))
+        return out
+
+    def _answer(self, questions: Sequence[Question], sample: Sample) -> list[Prediction]:
+        patches = self._patches(sample)
+        chosen = self._choose(questions, sample, patches)
+        texts = [self.model.prompts.answer(q.question, q.options) for q in questions]
+        numbers = [len(q.options) for q in questions]
+        logits = self.model.option_logits(patches, [c.keyframes for c in chosen], texts, numbers)
+        return [
+            Prediction(c.question, c.frames, c.keyframes, int(row.argmax()), tuple(row.tolist()))
+            for c, row in zip(chosen, logits, strict=True)
+        ]
+
+
+def selection_metrics(choosings: Iterable[Choosing]) -> dict[str, float]:
+    """Keyframe recall and hit, where true windows are known."""
+    return keyframe_metrics(
+        Selection([f.time for f in c.frames], c.keyframes, c.question.windows) for c in choosings
+    )
+
+
+def chain_metrics(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """What metrics.json holds: accuracy, accuracy_by_type, n, and keyframe recall and hit where they can be known."""
+    choices = [Choice(p.question.answer, p.prediction, p.question.qtype) for p in predictions]
+    return {**multiple_choice(choices), **selection_metrics(predictions)}

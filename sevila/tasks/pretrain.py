@@ -1,0 +1,54 @@
+"""Localizer pre-training on moment queries: a frame inside a window is a "yes" (paper, section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from sevila.data.loading import Batch
+from sevila.data.records import Moment
+from sevila.metrics.keyframes import true_positions
+from sevila.metrics.ranking import mean_average_precision
+from sevila.model.head import Head
+from sevila.model.prompts import moment_prompt
+from sevila.model.sevila import SeViLA
+from sevila.tasks.source import VideoSource
+
+METRIC = "frame_mAP"
+
+
+def frame_labels(times: Sequence[float], moment: Moment) -> list[bool]:
+    """Of each frame, whether it lies in a window, ends included."""
+    inside = set(true_positions(times, moment.windows))
+    return [i in inside for i in range(len(times))]
+
+
+class PretrainTask:
+    """Loss: cross-entropy on "yes" / "no" a frame; evaluation: how well the frames of a window are ranked first."""
+
+    def __init__(self, model: SeViLA, source: VideoSource, validation: Sequence[Moment]) -> None:
+        self.model, self.source, self.validation = model, source, validation
+
+    @property
+    def head(self) -> Head:
+        return self.model.localizer.head
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        patches = self.model.backbone.encode(batch.pixels)
+        texts, labels = [], []
+        for moment, times in zip(batch.records, batch.times, strict=True):
+            texts += [moment_prompt(moment.query)] * len(times)
+            labels += frame_labels(times, moment)
+        loss = self.model.localizer.loss(patches[batch.mask.to(patches.device)], texts, labels)
+        return loss, {"yes_share": sum(labels) / len(labels)}
+
+    def evaluate(self) -> dict[str, float]:
+        """`frame_mAP`: mean average precision of the frames by relevance, over queries with a true frame, percent."""
+        ranked = []
+        for rows, sample in self.source.walk(self.validation):
+            moments = [self.validation[row] for row in rows]
+            patches = self.model.backbone.encode(sample.pixels)
+            scores = self.model.relevance(patches, [moment_prompt(m.query) for m in moments]).tolist()
+            ranked += [(row, frame_labels(sample.frames.times, m)) for row, m in zip(scores, moments, strict=True)]
+        return {METRIC: mean_average_precision(ranked)}

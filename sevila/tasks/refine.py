@@ -1,0 +1,131 @@
+"""Reverse-chain refinement: the frozen Answerer labels frames, the Localizer learns the labels (paper, section 3.3).
+
+A frame is a "yes" for a question when the Answerer, seeing that frame alone, prefers the right option. Labels are
+made once, with dropout off, and stored in the run folder.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sevila.data.loading import Batch, FrameKey, TrainingFrames
+from sevila.data.records import Question, Window
+from sevila.errors import UserError
+from sevila.metrics.keyframes import true_positions
+from sevila.metrics.multiple_choice import percent
+from sevila.model.head import Head
+from sevila.model.sevila import SeViLA
+from sevila.progress import track
+from sevila.tasks.chain import ForwardChain, chain_metrics
+from sevila.tasks.source import VideoSource
+
+METRIC = "accuracy"
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """The labelled frames of one question: frame numbers, seconds, and whether the Answerer was right."""
+
+    qid: str
+    indices: tuple[int, ...]
+    times: tuple[float, ...]
+    labels: tuple[bool, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "qid": self.qid,
+            "indices": list(self.indices),
+            "times": [round(time, 3) for time in self.times],
+            "labels": [int(label) for label in self.labels],
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> PseudoLabels:
+        return cls(
+            row["qid"], tuple(row["indices"]), tuple(row["times"]), tuple(bool(label) for label in row["labels"])
+        )
+
+
+def make_pseudo_labels(model: SeViLA, source: VideoSource, questions: Sequence[Question]) -> list[PseudoLabels]:
+    """Label the n sampled frames of every question, in the questions' order. The heads must be in eval mode."""
+    hidden = [question.qid for question in questions if question.answer is None]
+    if hidden:
+        raise UserError(f"{len(hidden)} questions have no answer (such as {hidden[0]}): refine on a split with answers")
+    labels: list[PseudoLabels | None] = [None] * len(questions)
+    videos = len({(question.video, question.clip) for question in questions})
+    for rows, sample in track(source.walk(questions), videos, "pseudo-labels"):
+        patches = model.backbone.encode(sample.pixels)
+        for row in rows:
+            question = questions[row]
+            text = model.prompts.answer(question.question, question.options)
+            chosen = model.single_frame_logits(patches, text, len(question.options)).argmax(-1).tolist()
+            right = tuple(option == question.answer for option in chosen)
+            labels[row] = PseudoLabels(question.qid, sample.frames.indices, sample.frames.times, right)
+    return [label for label in labels if label is not None]
+
+
+def label_metrics(labels: Sequence[PseudoLabels], questions: Sequence[Question]) -> dict[str, float]:
+    """Share of "yes" labels and, where true windows are known, the labels' precision and recall; percent."""
+    yes = total = right = true = 0
+    known = False
+    for label, question in zip(labels, questions, strict=True):
+        yes += sum(label.labels)
+        total += len(label.labels)
+        if question.windows is not None:
+            known = True
+            inside = true_positions(label.times, question.windows)
+            true += len(inside)
+            right += sum(label.labels[i] for i in inside)
+    out = {"pseudo_label_yes": percent(yes, total)}
+    if known:
+        out["pseudo_label_precision"] = percent(right, yes) if yes else 0.0
+        out["pseudo_label_recall"] = percent(right, true) if true else 0.0
+    return out
+
+
+class LabelledFrames(TrainingFrames):
+    """A frame rule: n of the labelled frames of each question, drawn anew in every epoch.
+
+    Used with the questions in the order of `labels`. Evenly segmented like the published training frames, but over
+    the frames that have labels.
+    """
+
+    def __init__(self, labels: Sequence[PseudoLabels], n: int, seed: int, crop: bool = True) -> None:
+        super().__init__(n, seed, crop)
+        object.__setattr__(self, "labels", labels)
+
+    def indices(self, length: int, fps: float, clip: Window | None, key: FrameKey) -> list[int]:
+        known = self.labels[key[1]].indices
+        rng = random.Random(f"labelled:{self.seed}:{key[0]}:{key[1]}")
+        places = sorted(rng.sample(range(len(known)), min(self.n, len(known))))
+        return [known[place] for place in places]
+
+
+class RefineTask:
+    """Loss: cross-entropy on the pseudo-labels; evaluation: the forward chain with the Localizer as it stands."""
+
+    def __init__(self, chain: ForwardChain, validation: Sequence[Question], labels: Sequence[PseudoLabels]) -> None:
+        self.chain, self.validation, self.model = chain, validation, chain.model
+        self.table = {label.qid: dict(zip(label.indices, label.labels, strict=True)) for label in labels}
+
+    @property
+    def head(self) -> Head:
+        return self.model.localizer.head
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        patches = self.model.backbone.encode(batch.pixels)
+        texts, labels = [], []
+        for question, indices in zip(batch.records, batch.indices, strict=True):
+            texts += [self.model.prompts.localize(question.question, question.options)] * len(indices)
+            labels += [self.table[question.qid][index] for index in indices]
+        loss = self.model.localizer.loss(patches[batch.mask.to(patches.device)], texts, labels)
+        return loss, {"yes_share": sum(labels) / len(labels)}
+
+    def evaluate(self) -> dict[str, float]:
+        metrics = chain_metrics(self.chain.predict(self.validation))
+        return {key: value for key, value in metrics.items() if isinstance(value, float)}

@@ -1,0 +1,43 @@
+"""Frames for evaluation: every video decoded once, with all the records that ask about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader
+
+from sevila.data.folders import VideoFolder
+from sevila.data.loading import EvaluationFrames, FrameDataset, OrderedSampler, Record, Sample
+from sevila.data.records import Question
+from sevila.data.video import CachedVideos
+
+
+@dataclass(frozen=True)
+class VideoSource:
+    """Where frames come from: n midpoints of every video (or clip), decoded by `workers` processes."""
+
+    videos: CachedVideos
+    folder: VideoFolder
+    n: int
+    workers: int = 0
+
+    def walk(self, records: Sequence[Record]) -> Iterator[tuple[list[int], Sample]]:
+        """For every video and clip: the rows of `records` that ask about it, and its frames."""
+        rows: dict[object, list[int]] = {}
+        for row, record in enumerate(records):
+            clip = record.clip if isinstance(record, Question) else None
+            rows.setdefault((record.video, clip), []).append(row)
+        groups = list(rows.values())
+        dataset = FrameDataset(
+            [records[group[0]] for group in groups], self.videos, self.folder, EvaluationFrames(self.n)
+        )
+        loader = DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=OrderedSampler(len(groups)),
+            num_workers=self.workers,
+            generator=torch.Generator(),  # its own: nothing is drawn from the global one
+        )
+        yield from zip(groups, loader, strict=True)

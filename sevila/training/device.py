@@ -1,0 +1,37 @@
+"""Device and precision, through accelerate."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from sevila.errors import UserError
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16"}  # ours -> accelerate's
+
+
+def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerator:
+    """The accelerator for `device` ("auto", "cpu", "cuda", "cuda:1", ...) and `precision` ("fp32", "bf16").
+
+    Under `accelerate launch` or `torchrun` every process gets its own GPU. May be called again with other
+    values. Raises UserError for values it does not know and for a GPU that is not there.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"precision={precision}: must be one of {', '.join(PRECISIONS)}")
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise UserError(f"device={device}: must be auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and torch.cuda.device_count() <= int(number or 0):
+        raise UserError(
+            f"device={device}: this machine has {torch.cuda.device_count()} CUDA GPUs; use device=cpu"
+        )
+    # accelerate keeps its settings for the whole process; several runs in one process may differ in them
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    accelerator = Accelerator(cpu=kind == "cpu", mixed_precision=PRECISIONS[precision])
+    if number and accelerator.num_processes > 1:
+        raise UserError(f"device={device}: several processes have a GPU each; use device=cuda")
+    if number:
+        torch.cuda.set_device(int(number))
+        accelerator.state.device = torch.device(device)
+    return accelerator

@@ -1,0 +1,209 @@
+"""Checkpoints: the whole state of a run, written so that a kill at any moment leaves a complete one behind.
+
+    checkpoints/
+        last, best          text files, each with the name of a folder beside it
+        step_120/           complete, or not there at all
+            head.safetensors    the head's weights (nothing else is trained)
+            training.pt         optimiser, random generators; tensors and plain types only
+            state.json          TrainState, and the plan of the run it belongs to
+
+A folder is written under a temporary name and renamed; then `last` is replaced, which is the one moment at
+which a checkpoint starts to count; older folders go after that. Everything is read with safetensors, json and
+torch.load(weights_only=True): a checkpoint cannot run code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from sevila.errors import UserError
+from sevila.files import TEMPORARY_MARK, atomic_path, write_text
+
+HEAD, TRAINING, STATE = "head.safetensors", "training.pt", "state.json"
+
+
+@dataclass
+class TrainState:
+    """Where a run stands, always between two optimiser steps.
+
+    step         optimiser steps done
+    epoch        epoch of the next micro-batch
+    batch        micro-batches of that epoch that are done
+    evaluated    step of the latest evaluation (0: none yet)
+    best_metric  the best value of the chosen metric, None before the first evaluation
+    best_step    the step that reached it first
+    averages     name -> [sum, count] of what is to be logged next
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    evaluated: int = 0
+    best_metric: float | None = None
+    best_step: int | None = None
+    averages: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass
+class Snapshot:
+    """All that a checkpoint holds beside the head: `rngs` has one entry a process."""
+
+    state: TrainState
+    plan: dict[str, Any]
+    optimizer: dict[str, Any]
+    rngs: list[dict[str, Any]]
+
+
+def step_folder(folder: Path, step: int) -> Path:
+    return folder / f"step_{step}"
+
+
+def find(folder: Path, which: str) -> Path | None:
+    """Folder of the `last` or `best` checkpoint under `folder`, or None where there is none yet."""
+    pointer = folder / which
+    if not pointer.is_file():
+        return None
+    target = folder / pointer.read_text(encoding="utf-8").strip()
+    if not target.is_dir():
+        raise UserError(f"{pointer}: names {target.name}, which is not there; restore it or start a new run")
+    return target
+
+
+def last_step(folder: Path) -> int:
+    """The step that a resumed run starts from; 0 where there is no checkpoint."""
+    last = find(folder, "last")
+    return 0 if last is None else _step_of(last)
+
+
+def save(folder: Path, head: nn.Module, snapshot: Snapshot, keep_all: bool = False) -> Path:
+    """Write the checkpoint of this step under `folder`, make it `last` (and `best`), then drop older ones.
+
+    A folder of this very step (a run that was stopped before its evaluation) holds the same weights, so only
+    its state is replaced.
+    """
+    state = snapshot.state
+    target = step_folder(folder, state.step)
+    description = json.dumps({"state": asdict(state), "plan": snapshot.plan}, indent=1) + "\n"
+    if target.exists():
+        write_text(target / STATE, description)
+    else:
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
+        with atomic_path(target) as temporary:
+            temporary.mkdir()
+            safetensors.torch.save_file(weights, temporary / HEAD)
+            torch.save({"optimizer": snapshot.optimizer, "rngs": snapshot.rngs}, temporary / TRAINING)
+            write_text(temporary / STATE, description)
+            _flush(temporary / HEAD, temporary / TRAINING, temporary / STATE, temporary)
+    write_text(folder / "last", target.name + "\n")
+    tidy(folder, state, keep_all)
+    return target
+
+
+def load(path: Path, head: nn.Module, plan: Mapping[str, Any]) -> Snapshot:
+    """Read the checkpoint in `path`; the head's weights go into `head`.
+
+    Raises UserError when a file is missing or damaged, when keys are missing, unexpected or of another shape
+    (all of them listed), or when it belongs to a run with another plan.
+    """
+    description = _read(path / STATE, lambda p: json.loads(p.read_text(encoding="utf-8")))
+    _same_keys(path / STATE, description, {"state", "plan"})
+    _same_keys(path / STATE, description["state"], {f.name for f in fields(TrainState)})
+    _same_keys(path / STATE, description["plan"], set(plan))
+    for key, value in plan.items():
+        if description["plan"][key] != value:
+            raise UserError(
+                f"{path / STATE}: written with {key}={description['plan'][key]}, this run has {key}={value}; "
+                "resume with the same value or choose a new run_dir"
+            )
+    training = _read(path / TRAINING, lambda p: torch.load(p, map_location="cpu", weights_only=True))
+    _same_keys(path / TRAINING, training, {"optimizer", "rngs"})
+    load_head(path / HEAD, head)
+    state = TrainState(**description["state"])
+    return Snapshot(state, description["plan"], training["optimizer"], training["rngs"])
+
+
+def load_head(path: Path, head: nn.Module) -> None:
+    """Put the weights in the safetensors file `path` into `head`; every name and shape must fit."""
+    weights = _read(path, safetensors.torch.load_file)
+    expected = head.state_dict()
+    _same_keys(path, weights, set(expected))
+    wrong = [
+        f"{name} {list(weights[name].shape)} (expected {list(expected[name].shape)})"
+        for name in expected
+        if weights[name].shape != expected[name].shape
+    ]
+    if wrong:
+        raise UserError(
+            f"{path}: shapes do not fit this head: {', '.join(wrong)}; use the model it was made with"
+        )
+    head.load_state_dict(weights)
+
+
+def tidy(folder: Path, state: TrainState, keep_all: bool = False) -> None:
+    """Bring `best` in line with the `last` checkpoint's `state`, then remove the folders that nothing names.
+
+    Done after every save, and before a run goes on after a kill, which may have come between any two writes.
+    """
+    keep = {step_folder(folder, state.step).name}
+    if state.best_step is not None:
+        best = step_folder(folder, state.best_step).name
+        keep.add(best)
+        write_text(folder / "best", best + "\n")
+    else:
+        (folder / "best").unlink(missing_ok=True)
+    for path in folder.glob("step_*"):
+        stale = path.name not in keep and (not keep_all or _step_of(path) > state.step)
+        if stale:
+            # under a temporary name first: what is half-removed must not look complete
+            os.replace(path, folder / f".{path.name}{TEMPORARY_MARK}old")
+    for path in folder.glob(f".*{TEMPORARY_MARK}*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step_"))
+
+
+def _same_keys(path: Path, found: Any, expected: set[str]) -> None:
+    if not isinstance(found, Mapping):
+        raise UserError(f"{path}: is no checkpoint of this project; restore it or start a new run")
+    missing, extra = sorted(expected - set(found)), sorted(set(found) - expected)
+    if missing or extra:
+        parts = [f"missing keys: {', '.join(missing)}"] * bool(missing)
+        parts += [f"unexpected keys: {', '.join(extra)}"] * bool(extra)
+        raise UserError(f"{path}: {'; '.join(parts)}; restore the file or use the model it was made with")
+
+
+def _read(path: Path, reader: Any) -> Any:
+    if not path.is_file():
+        raise UserError(
+            f"{path}: not there, so this checkpoint is not complete; restore it or start a new run"
+        )
+    try:
+        return reader(path)
+    except Exception as error:  # a damaged file can make a parser fail in any way
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: cannot be read ({reason}); restore it or start a new run") from error
+
+
+def _flush(*paths: Path) -> None:
+    """Have the files' content on the disk before anything points to them."""
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

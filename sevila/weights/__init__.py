@@ -1,0 +1,1 @@
+"""Weights on disk: heads as files of their own, and importers of other projects' checkpoints."""

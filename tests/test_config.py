@@ -1,0 +1,379 @@
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sevila.cli import main
+from sevila.config import load, own_folder
+from sevila.errors import UserError
+from sevila.schema import Eval, Predict, Refine, Train, named, suggest, to_yaml
+
+PRETRAIN = "+exp=synthetic_pretrain"
+
+
+def refusal(entry: str, *argv: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load(entry, argv)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A user's folder of configs, with an odd name."""
+    folder = tmp_path / "my, 'own' configs"
+    (folder / "exp" / "deep").mkdir(parents=True)
+    (folder / "data").mkdir()
+    (folder / "data" / "mine.yaml").write_text("name: nextqa\nroot: here\n")
+    return folder
+
+
+def exp(folder: Path, name: str, text: str) -> None:
+    (folder / "exp" / f"{name}.yaml").write_text(f"# @package _global_\n{text}")
+
+
+# -- values ---
+
+
+def test_the_embedded_experiments_compose_to_their_values() -> None:
+    pretrain = load("train", [PRETRAIN])
+    assert type(pretrain) is Train
+    assert (pretrain.entry, pretrain.exp, pretrain.task) == (
+        "train",
+        "synthetic_pretrain",
+        {"name": "pretrain"},
+    )
+    assert (pretrain.model.source, pretrain.model.max_text_tokens) == ("tiny", 77)
+    assert (pretrain.localizer, pretrain.answerer) == ("zeroshot", "zeroshot")
+    assert (pretrain.seed, pretrain.run_dir, pretrain.resume) == (0, None, False)
+    assert pretrain.data["name"] == "synthetic" and pretrain.data["root"] == "data/synthetic"
+    assert pretrain.trainer.schedule == {"name": "cosine_steps"}
+    assert pretrain.trainer.betas == [0.9, 0.999] and pretrain.trainer.weight_decay == 0.05
+    assert pretrain.wandb.mode == "disabled"
+
+    forward = load("train", ["+exp=synthetic_forward", "localizer=R1"])
+    assert (forward.exp, forward.task["name"], forward.localizer) == ("synthetic_forward", "answer", "R1")
+
+    reverse = load("refine", ["+exp=synthetic_reverse", "localizer=R1", "answerer=zeroshot"])
+    assert type(reverse) is Refine
+    assert (reverse.exp, reverse.localizer, reverse.answerer) == ("synthetic_reverse", "R1", "zeroshot")
+
+    evaluation = load("eval", ["+exp=synthetic_eval", "selector=uniform"])
+    assert type(evaluation) is Eval
+    assert (evaluation.exp, evaluation.split, evaluation.selector["name"]) == (
+        "synthetic_eval",
+        "test",
+        "uniform",
+    )
+
+
+def test_every_experiment_and_choice_composes_in_its_entry_point() -> None:
+    experiments = sorted((own_folder() / "exp").rglob("*.yaml"))
+    assert {"synthetic_pretrain", "synthetic_forward", "synthetic_reverse", "synthetic_eval"} <= {
+        file.stem for file in experiments
+    }
+    for file in experiments:
+        text = file.read_text()
+        owner = re.search(r"^entry: (\w+)$", text, re.MULTILINE)
+        assert owner, f"{file.name} names no entry"
+        argv = [f"+exp={file.stem}"]
+        assert load(owner[1], argv).exp == file.stem
+        assert re.match(r"# @package _global_\n# \S", text), f"{file.name} has no headline"
+    for group in ("model", "selector", "scoring", "trainer", "data"):
+        for file in (own_folder() / group).glob("*.yaml"):
+            argv = [PRETRAIN, f"{group}={file.stem}"] + ["data.root=D"] * (group == "data")
+            value = getattr(load("train", argv), group)
+            assert not isinstance(value, dict) or value["name"] == file.stem
+
+
+def test_the_published_trainer_is_the_papers() -> None:
+    trainer = load("train", [PRETRAIN, "trainer=published", "trainer.lr=3e-5", "trainer.epochs=10"]).trainer
+    assert trainer.lr == 3e-5 and trainer.min_lr == 0 and trainer.warmup_lr == 1e-8
+    assert (trainer.warmup_steps, trainer.accumulate, trainer.epochs) == (1000, 2, 10)
+    assert trainer.schedule == {"name": "published"} and trainer.clip_grad_norm is None
+
+
+def test_the_command_line_wins_over_the_experiment() -> None:
+    config = load(
+        "train", [PRETRAIN, "data=nextqa", "data.root=/d", "trainer.lr=1", "model=blip2_flan_t5_xxl"]
+    )
+    assert config.data == {"name": "nextqa", "root": "/d"}
+    assert config.trainer.lr == 1.0 and type(config.trainer.lr) is float
+    assert config.model.source == "Salesforce/blip2-flan-t5-xxl"
+
+
+def test_predict_has_no_run_and_no_data() -> None:
+    config = load("predict", ["video=a.mp4", "question=What?", "options=[red, green, blue]"])
+    assert type(config) is Predict
+    assert (config.video, config.question, config.options) == ("a.mp4", "What?", ["red", "green", "blue"])
+    assert (config.n_frames, config.k, config.out, config.questions) == (32, 4, None, None)
+    assert refusal("predict", "seed=1").startswith("unknown key 'seed'")
+
+
+def test_it_composes_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = load("train", [PRETRAIN])
+    monkeypatch.chdir(tmp_path)
+    assert load("train", [PRETRAIN]) == here
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("What's (red), and = why?", "What's (red), and = why?"),
+        ('"quoted, whole"', "quoted, whole"),
+        ("costs ${5} or ${x}", "costs ${5} or ${x}"),
+        ("C:\\new\\table", "C:\\new\\table"),
+        ("two\nlines", "two\nlines"),
+        ("null", None),
+        ("1.50", "1.50"),
+    ],
+)
+def test_text_is_taken_as_it_stands(text: str, value: str | None) -> None:
+    assert load("predict", [f"question={text}"]).question == value
+
+
+@settings(max_examples=20)
+@given(text=st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1))
+def test_any_text_can_be_a_question(text: str) -> None:
+    if text != "null" and not re.fullmatch(r"'[^']*'|\"[^\"]*\"", text) and "\\${" not in text:
+        assert load("predict", [f"question={text}"]).question == text
+
+
+def test_options_stay_the_words_they_are() -> None:
+    argv = ["options=[the dog's tail, yes, true, 1.50, null, \"a, b\", 'c: d']"]
+    expected = ["the dog's tail", "yes", "true", "1.50", "null", "a, b", "c: d"]
+    assert load("predict", argv).options == expected
+
+
+def test_the_configuration_survives_its_yaml() -> None:
+    config = load("train", [PRETRAIN, "run_dir=é", "trainer.warmup_lr=1e-8"])
+    stored = yaml.safe_load(to_yaml(config))
+    assert next(iter(stored)) == "entry" and stored["run_dir"] == "é"
+    assert stored["trainer"]["warmup_lr"] == 1e-8
+
+
+# -- refusals ---
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("bogus=1", "unknown key 'bogus'; sevila.train has: entry, device,"),
+        ("+bogus=1", "unknown key 'bogus'; sevila.train has: entry, device,"),
+        ("++bogus.x=1", "unknown key 'bogus'; sevila.train has: entry, device,"),
+        ("lr=1", "unknown key 'lr' (did you mean 'trainer.lr'?); sevila.train has:"),
+        ("trainer.lrr=1", "unknown key 'trainer.lrr' (did you mean 'trainer.lr'?); trainer has: "),
+        (
+            "+trainer.lrr=1",
+            "unknown key 'trainer.lrr' (did you mean 'trainer.lr'?); trainer has: batch_size,",
+        ),
+        (
+            "frames={m: 8}",
+            "unknown key 'frames.m' (did you mean 'frames.n'?); frames has: n, workers, cache_mb",
+        ),
+        ("data.sed=1", "unknown key 'data.sed' (did you mean 'seed'?); data has: name, root, seed,"),
+        ("seed.x=1", "unknown key 'seed.x': seed holds one value, no keys"),
+        ("data@x=synthetic", "unknown key 'data@x'"),
+        ("hydra.run.dir=x", "sevila sets Hydra up itself: no hydra.* keys"),
+        ("trainer.lr=abc", "trainer.lr=abc: expected a number"),
+        ("trainer.epochs=1.5", "trainer.epochs=1.5: expected a whole number"),
+        ("trainer.clip_grad_norm=x", "trainer.clip_grad_norm=x: expected a number"),
+        ("seed=true", "seed=True: expected a whole number"),
+        ("seed=null", "seed=null: expected a whole number"),
+        ("resume=maybe", "resume=maybe: expected true or false"),
+        ("data.seed=abc", "data.seed=abc: expected a whole number"),
+        ("selector.k=1.5", "selector.k=1.5: expected a whole number"),
+        ("trainer.betas=[a,b]", "trainer.betas[0]=a: expected a list, each a number"),
+        ("trainer.betas=[0.9]", "trainer.betas=[0.9]: expected two numbers from 0 to below 1"),
+        ("frames=3", "frames=3: frames is no single value; write frames.KEY=VALUE"),
+        ("trainer.lr=1,2", "trainer.lr=1,2: one value is expected; a list is written '[1, 2]'"),
+        ("seed=[", "seed=[: cannot be read: "),
+        ("trainer.epochs=0", "trainer.epochs=0: must be at least 1"),
+        ("trainer.lr=0", "trainer.lr=0.0: must be more than 0"),
+        ("trainer.lr=nan", "trainer.lr=nan: must be more than 0"),
+        ("device=gpu", "device=gpu: expected auto, cpu, cuda or cuda:N"),
+        ("precision=fp16", "precision=fp16: expected fp32 or bf16"),
+        ("wandb.mode=on", "wandb.mode=on: expected disabled, offline or online"),
+        ("run_dir=", "run_dir is empty: give run_dir=VALUE or leave it out"),
+        ("data=foo", "unknown data 'foo'; choose from: "),
+        ("selector=unifrom", "unknown selector 'unifrom' (did you mean 'uniform'?); choose from: localizer,"),
+        ("'data={name: a}'", "unknown data '{name: a}'; choose from: "),
+        ("data=nextqa", "data.root has no value: give data.root=VALUE"),
+        ("data=nextqa data=synthetic", "data is given more than once: choose one"),
+        ("+exp=synthetic_forward", "+exp is given more than once: choose one"),
+        ("entry=eval", "entry=eval: this is sevila.train; leave that key out"),
+        ("~data", "'~data': expected key=value, group=choice or +exp=NAME"),
+        ("synthetic", "'synthetic': expected key=value, group=choice or +exp=NAME"),
+        ("--multirun", "unknown option --multirun; there are --help, --cfg, --config-dir DIR and key=value"),
+        ("--config-dir /no/such", "--config-dir /no/such: no such folder"),
+        ("--config-dir", "--config-dir : no such folder"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(words: str, message: str) -> None:
+    argv = [words] if words.startswith("frames={") else shlex.split(words)
+    assert refusal("train", PRETRAIN, *argv).startswith(message)
+
+
+def test_a_wrong_experiment_is_one_clear_line() -> None:
+    found = refusal("train", "+exp=synthetic_pretrian")
+    assert found.startswith(
+        "unknown exp 'synthetic_pretrian' (did you mean 'synthetic_pretrain'?); choose from: "
+    )
+    assert "synthetic_forward" in found and "synthetic_eval" not in found
+    assert (
+        refusal("train", "exp=synthetic_pretrain") == "exp=synthetic_pretrain: write +exp=synthetic_pretrain"
+    )
+    found = refusal("train", "+exp=synthetic_eval")
+    assert found == "+exp=synthetic_eval is an experiment of sevila.eval, not of sevila.train"
+    assert refusal("train").startswith("no experiment: give +exp=NAME, one of: ")
+    assert refusal("eval", "trainer=default") == "unknown key 'trainer': sevila.eval has no group trainer"
+    assert refusal("predict", "options=red").startswith("options=red: expected a list such as '[red, green]'")
+    assert refusal("predict", "options=[[a], b]").startswith("options=[[a], b]: expected a list")
+
+
+# -- configs of one's own ---
+
+
+def test_a_folder_of_ones_own_adds_choices_and_experiments(mine: Path) -> None:
+    exp(
+        mine, "deep/first", "defaults:\n  - override /data: mine\nexp: first\ntask: {name: answer}\nseed: 5\n"
+    )
+    config = load("train", ["--config-dir", str(mine), "+exp=deep/first", "frames.n=8"])
+    assert (config.exp, config.seed, config.frames.n) == ("first", 5, 8)
+    assert config.data == {"name": "nextqa", "root": "here"}
+    assert load("train", [f"--config-dir={mine}", PRETRAIN, "data=mine"]).data["root"] == "here"
+
+
+def test_ones_own_may_not_hide_ours(mine: Path) -> None:
+    exp(mine, "synthetic_eval", "seed: 1\n")
+    assert "sevila has a config of that name" in refusal("train", "--config-dir", str(mine), PRETRAIN)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bogus: 1\n", r"unknown key 'bogus'; sevila.train has: "),
+        ("trainer: {lrr: 1}\n", r"unknown key 'trainer.lrr' \(did you mean 'trainer.lr'\?\)"),
+        ("trainer: 3\n", r"trainer=3: trainer is no single value"),
+        ("trainer: {lr: {a: 1}}\n", r"trainer.lr"),
+        ("seed: ${nope}\n", r"seed: Interpolation key 'nope' not found$"),
+        ("seed: [\n", r"bad.yaml, line \d: not valid yaml: "),
+        (
+            "defaults:\n  - override /data: none\n",
+            r"Could not find 'data/none' Available options in",
+        ),
+        ("data: {name: null}\n", r"data.name has no value: say what data is to be"),
+    ],
+)
+def test_a_fault_in_ones_own_file_is_one_clear_line(mine: Path, text: str, message: str) -> None:
+    exp(mine, "bad", f"task: {{name: answer}}\n{text}" if "defaults" not in text else text)
+    assert re.search(message, refusal("train", "--config-dir", str(mine), "+exp=bad"))
+
+
+# -- the shared entry ---
+
+
+def test_main_runs_with_the_configuration_and_returns_the_exit_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = []
+    assert main("train", seen.append, [PRETRAIN, "seed=3"]) == 0
+    assert seen[0].seed == 3
+    assert main("train", seen.append, [PRETRAIN, "+bogus=1"]) == 2
+    assert len(seen) == 1
+    streams = capsys.readouterr()
+    assert streams.out == "" and streams.err.startswith("sevila: error: unknown key 'bogus'")
+    assert streams.err.count("\n") == 1
+
+
+def test_main_reads_the_process_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("sys.argv", ["sevila.eval", "+exp=synthetic_eval"])
+    assert main("eval", seen.append) == 0
+    assert seen[0].exp == "synthetic_eval"
+
+
+def test_main_turns_errors_of_the_run_into_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(_: object) -> None:
+        raise UserError("a.mp4: no such file")
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    def crash(_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    assert main("predict", fail, []) == 2
+    assert capsys.readouterr().err == "sevila: error: a.mp4: no such file\n"
+    assert main("predict", interrupt, []) == 130
+    with pytest.raises(RuntimeError):  # a fault of ours keeps its trace
+        main("predict", crash, [])
+
+
+def test_help_shows_groups_experiments_and_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("train", pytest.fail, ["--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Train one head on a data set")
+    assert re.search(r"^  selector +localizer, oracle, random, uniform$", text, re.MULTILINE)
+    assert re.search(r"^  synthetic_pretrain +Embedded world: the Localizer", text, re.MULTILINE)
+    assert "synthetic_eval" not in text
+    assert re.search(r"^    lr: 0.0001 +# learning rate at its peak$", text, re.MULTILINE)
+    assert re.search(r"^  run_dir: null +# the run's folder", text, re.MULTILINE)
+    assert re.search(r"^  task: \{name: '\?\?\?'\} ", text, re.MULTILINE)
+
+
+def test_cfg_prints_the_checked_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("eval", pytest.fail, ["--cfg", "+exp=synthetic_eval"]) == 0
+    assert capsys.readouterr().out == to_yaml(load("eval", ["+exp=synthetic_eval"]))
+    assert main("eval", pytest.fail, ["--cfg", "bogus=1"]) == 2
+
+
+# -- builders ---
+
+
+@dataclass
+class Picker:
+    k: int
+    seed: int = 0
+    note: str = ""
+
+
+def test_named_builds_what_the_name_says() -> None:
+    classes = {"picker": Picker, "other": dict}
+    assert named("selector", {"name": "picker", "k": 2}, classes, note="given") == Picker(2, 0, "given")
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"name": "pickr"}, "selector.name=pickr: unknown (did you mean 'picker'?); choose from: picker"),
+        ({}, "selector.name=None: unknown; choose from: picker"),
+        ({"name": "picker"}, "selector.k has no value: selector picker needs it"),
+        (
+            {"name": "picker", "k": 1, "sed": 2},
+            "unknown key 'selector.sed' (did you mean 'seed'?); selector picker has: name, k, seed",
+        ),
+        (
+            {"name": "picker", "k": 1, "note": "x"},
+            "unknown key 'selector.note'; selector picker has: name, k, seed",
+        ),
+    ],
+)
+def test_named_refuses_what_the_class_does_not_take(node: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        named("selector", node, {"picker": Picker}, note="given")
+    assert str(caught.value) == message
+
+
+def test_suggestions_are_close_or_absent() -> None:
+    assert suggest("unifrom", ["uniform", "oracle"]) == " (did you mean 'uniform'?)"
+    assert suggest("zebra", ["uniform", "oracle"]) == ""

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import io
+import random
+
+import numpy as np
+import torch
+
+from sevila.training.rng import rng_state, seed_all, set_rng_state, still_rng
+
+
+def draw() -> list[float]:
+    numbers = [random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn()]
+    return [*numbers, torch.rand(1).item(), torch.randn(1).item()]
+
+
+def test_state_survives_a_file_that_cannot_run_code():
+    draw()  # leaves a cached second normal number behind
+    file = io.BytesIO()
+    torch.save(rng_state(), file)
+    expected = draw()
+    seed_all(3)
+    file.seek(0)
+    set_rng_state(torch.load(file, weights_only=True))
+    assert draw() == expected
+
+
+def test_seed_all_and_large_seeds():
+    seed_all(2**40 + 1)
+    first = draw()
+    seed_all(2**40 + 1)
+    assert draw() == first
+    seed_all(2)
+    assert draw() != first
+
+
+def test_still_rng_also_after_an_error():
+    seed_all(1)
+    expected = draw()
+    seed_all(1)
+    try:
+        with still_rng():
+            draw()
+            raise KeyError
+    except KeyError:
+        pass
+    assert draw() == expected

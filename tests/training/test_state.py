@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from sevila.errors import UserError
+from sevila.training import state as checkpoints
+from sevila.training.state import Snapshot, TrainState
+
+PLAN = {"accumulate": 2, "seed": 7}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A checkpoint folder of step 3, and its head."""
+    head = nn.Linear(2, 3)
+    state = TrainState(3, 1, 4, evaluated=2, best_metric=50.25, best_step=3, averages={"loss": [0.1, 2]})
+    snapshot = Snapshot(
+        state, PLAN, {0: {"step": torch.tensor(3.0), "exp_avg": torch.ones(3, 2)}}, [{"a": 1}]
+    )
+    return checkpoints.save(tmp_path, head, snapshot), head, snapshot
+
+
+def test_round_trip(saved):
+    path, head, snapshot = saved
+    other = nn.Linear(2, 3)
+    loaded = checkpoints.load(path, other, PLAN)
+    assert loaded.state == snapshot.state and loaded.plan == PLAN and loaded.rngs == [{"a": 1}]
+    assert torch.equal(loaded.optimizer[0]["exp_avg"], torch.ones(3, 2))
+    assert torch.equal(other.weight, head.weight) and torch.equal(other.bias, head.bias)
+    assert checkpoints.find(path.parent, "last") == checkpoints.find(path.parent, "best") == path
+    assert checkpoints.last_step(path.parent) == 3
+
+
+def test_nothing_saved_yet(tmp_path):
+    assert checkpoints.find(tmp_path, "last") is None
+    assert checkpoints.last_step(tmp_path / "absent") == 0
+
+
+def test_a_pointer_to_nothing(saved):
+    path, _, _ = saved
+    (path.parent / "last").write_text("step_9\n")
+    with pytest.raises(UserError, match="names step_9, which is not there"):
+        checkpoints.find(path.parent, "last")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["weight"], "missing keys: bias;"),
+        (["weight", "bias", "zebra", "ant"], "unexpected keys: ant, zebra;"),
+        (["bias", "extra"], "missing keys: weight; unexpected keys: extra;"),
+    ],
+)
+def test_keys_of_the_head_are_named(saved, keys, message):
+    path, head, _ = saved
+    shapes = {"weight": (3, 2), "bias": (3,)}
+    weights = {key: torch.zeros(shapes.get(key, (1,))) for key in keys}
+    safetensors.torch.save_file(weights, path / "head.safetensors")
+    before = head.weight.clone()
+    with pytest.raises(UserError, match=message) as raised:
+        checkpoints.load(path, head, PLAN)
+    assert "\n" not in str(raised.value) and "head.safetensors" in str(raised.value)
+    assert torch.equal(head.weight, before)
+
+
+def test_shapes_of_the_head_are_named(saved):
+    path, _, _ = saved
+    with pytest.raises(UserError, match=r"weight \[3, 2\] \(expected \[3, 5\]\)"):
+        checkpoints.load(path, nn.Linear(5, 3), PLAN)
+
+
+@pytest.mark.parametrize("name", ["head.safetensors", "training.pt", "state.json"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "text"])
+def test_damaged_files_are_named(saved, name, damage):
+    path, head, _ = saved
+    file = path / name
+    content = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "text": b"hello"}[damage])
+    with pytest.raises(UserError, match="restore it") as raised:
+        checkpoints.load(path, head, PLAN)
+    assert str(file) in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_keys_of_the_state_are_named(saved):
+    path, head, _ = saved
+    description = json.loads((path / "state.json").read_text())
+    del description["state"]["batch"]
+    description["state"]["bogus"] = 1
+    (path / "state.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match="missing keys: batch; unexpected keys: bogus;"):
+        checkpoints.load(path, head, PLAN)
+
+
+def test_another_plan_is_named(saved):
+    path, head, _ = saved
+    with pytest.raises(UserError, match="written with seed=7, this run has seed=8"):
+        checkpoints.load(path, head, {"accumulate": 2, "seed": 8})
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("evil_was_here",)
+
+
+def test_a_checkpoint_cannot_run_code(saved, tmp_path, monkeypatch):
+    path, head, _ = saved
+    monkeypatch.chdir(tmp_path)
+    torch.save({"optimizer": Evil(), "rngs": []}, path / "training.pt")
+    with pytest.raises(UserError, match=r"training\.pt: cannot be read"):
+        checkpoints.load(path, head, PLAN)
+    (path / "training.pt").write_bytes(pickle.dumps({"optimizer": Evil(), "rngs": []}))
+    with pytest.raises(UserError, match=r"training\.pt: cannot be read"):
+        checkpoints.load(path, head, PLAN)
+    assert not (tmp_path / "evil_was_here").exists()
+
+
+def test_only_folders_of_steps_are_ever_removed(saved):
+    path, head, snapshot = saved
+    folder = path.parent
+    (folder / "notes.txt").write_text("mine")
+    (folder / "my_steps").mkdir()
+    later = TrainState(5, 1, 6, best_metric=60.0, best_step=5)
+    checkpoints.save(folder, head, Snapshot(later, PLAN, {}, snapshot.rngs))
+    assert {p.name for p in folder.iterdir()} == {"notes.txt", "my_steps", "step_5", "last", "best"}

@@ -1,0 +1,57 @@
+"""A run whose batches are shared out among the processes: `torchrun ... toy_parallel.py CHECKPOINTS`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from sevila.training.device import make_accelerator
+from sevila.training.loop import train
+from sevila.training.optim import CosineSteps
+from sevila.training.options import TrainOptions
+
+
+@dataclass
+class Batch:
+    records: list
+    x: torch.Tensor
+
+
+class Task:
+    def __init__(self, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.head = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 1))
+        self.seed = seed
+
+    def loss(self, batch: Batch):
+        return (self.head(batch.x) - batch.x.sum(1, keepdim=True)).pow(2).mean(), {"rank": float(self.seed)}
+
+    def evaluate(self):
+        return {"score": -float(self.head(torch.eye(4)).pow(2).mean())}
+
+
+def run(folder: Path, accelerator: Accelerator) -> tuple[Task, list[dict]]:
+    """Each process starts from other weights (the first one's count) and sees its rows of a batch."""
+    rank, processes, records = accelerator.process_index, accelerator.num_processes, []
+
+    def loader(epoch: int, skip: int):
+        for index in range(skip, 5):
+            x = torch.randn(2, 4, generator=torch.Generator().manual_seed(10 * epoch + index))
+            yield Batch([], x[rank::processes])
+
+    options = TrainOptions(CosineSteps(0.02, 6), epochs=2, metric="score", accumulate=2, log_every=2)
+    task = Task(seed=rank)
+    train(task, loader, 5, options, folder, records.append, accelerator=accelerator)
+    assert bool(records) == accelerator.is_main_process
+    return task, records
+
+
+if __name__ == "__main__":
+    task, records = run(Path(sys.argv[1]), make_accelerator("cpu"))
+    if records:
+        torch.save({"head": task.head.state_dict(), "records": records}, Path(sys.argv[1]) / "result.pt")
