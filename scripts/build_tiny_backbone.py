@@ -20,6 +20,7 @@ from random import Random
 
 import torch
 from tiny_backbone import language, lessons, tokenizer, vision
+from tiny_backbone.export import export
 from tiny_backbone.practice import practise
 
 SHIPPED = Path(__file__).resolve().parents[1] / "sevila" / "synthetic" / "tiny_blip2"
@@ -51,7 +52,7 @@ def teach_language(folder: Path, seed: int, steps: int, batch: int) -> None:
 
 def teach_vision(folder: Path, seed: int, steps: int, batch: int) -> None:
     words = tokenizer.make()
-    table = vision.words_of(words, language.make(words, seed).shared.weight)
+    table = vision.words_of(words, language.word_vectors(words, seed))
     torch.manual_seed(seed)
     eyes = vision.Eyes(language.WIDTH)
     exam = vision.picture_book(REPORT_FRAMES, Random(-1 - seed), torch.Generator().manual_seed(2**40 + seed))
@@ -75,6 +76,12 @@ def teach_vision(folder: Path, seed: int, steps: int, batch: int) -> None:
     practise("vision", eyes, loss, steps, folder, plain, lambda: vision.score(eyes, table, *exam))
 
 
+def saved(folder: Path, name: str, model: torch.nn.Module) -> torch.nn.Module:
+    """A stage's model as it was kept last."""
+    model.load_state_dict(torch.load(folder / f"{name}.pt", weights_only=True)["model"])
+    return model.eval()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", choices=("all", "language", "vision", "join", "export"), default="all")
@@ -92,6 +99,10 @@ def main() -> None:
         teach_language(args.folder, args.seed, args.language_steps, args.batch)
     if args.stage in ("all", "vision"):
         teach_vision(args.folder, args.seed, args.vision_steps, 2 * args.batch)
+    words = tokenizer.make()
+    if args.stage in ("all", "export"):
+        eyes = saved(args.folder, "vision", vision.Eyes(language.WIDTH))
+        export(eyes, saved(args.folder, "language", language.make(words, args.seed)), words, args.out)
 
 
 if __name__ == "__main__":

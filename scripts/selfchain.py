@@ -18,13 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sevila import build, refine, train
 from sevila import eval as evaluation
-from sevila import refine, train
 from sevila.config import load
-from sevila.files import read_json, write_json
-from sevila.run import RunFolder
+from sevila.examples import examples
+from sevila.files import read_json, read_jsonl, write_json
+from sevila.report.ablation import ablation_page, print_ablation
 
-EXP = "synthetic"
 ENTRIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "train": ("sevila.train", train.run),
     "refine": ("sevila.refine", refine.run),
@@ -85,6 +85,27 @@ class SelfChain:
             names = {"row": row, "selector": selector, "localizer": localizer, "answerer": answerer, "k": k}
             table.append(names | {key: metrics[key] for key in ("accuracy", "keyframe_recall", "keyframe_hit", "n")})
         return table
+
+
+def report(folder: Path, table: list[dict[str, Any]], seed: int) -> None:
+    """report.html, and the table on the terminal."""
+    config = load("eval", ["+exp=synthetic_eval", f"data.seed={seed}"])
+    data = build.benchmark(config)
+    questions = data.questions(config.split)
+    rows = read_jsonl(folder / "eval_refined_finetuned" / "predictions.jsonl")
+    notes = {"World": f"data.seed={seed}", "Test questions": str(len(questions)), "Frames": str(config.frames.n)}
+    ablation_page(folder / "report.html", table, examples(questions, rows, data.videos()), notes)
+    print_ablation(table)
+
+
+def replace(new: Path, old: Path) -> None:
+    """Put the finished folder in the place of an older one, which is gone only then."""
+    aside = old.with_name(f"{old.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    if old.exists():
+        os.replace(old, aside)
+    os.replace(new, old)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def main() -> int:

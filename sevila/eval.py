@@ -27,9 +27,10 @@ def run(config: schema.Eval) -> dict[str, Any]:
     folder.start(config, str(accelerator.device))
     predictions = chain.predict(questions, label="questions by video")
     metrics = chain_metrics(predictions)
-    folder.write_predictions(prediction.to_json() for prediction in predictions)
+    rows = [prediction.to_json() for prediction in predictions]
+    folder.write_predictions(rows)
     folder.write_metrics(metrics)
-    run_page(folder.path / "report.html", config.exp, metrics, [], examples(predictions, chain.source))
+    run_page(folder.path / "report.html", config.exp, metrics, [], examples(questions, rows, data.videos()))
     print_metrics(metrics)
     print(f"run folder: {folder.path}")
     return metrics

@@ -1,43 +1,55 @@
-"""A few predictions as pictures, for report pages."""
+"""Predictions as pictures, for report pages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from sevila.data.records import Question
+from sevila.data.video import VideoReader
 from sevila.report.timeline import Timeline
-from sevila.tasks.chain import Prediction
-from sevila.tasks.source import VideoSource
 
 EXAMPLES = 6
+THUMBNAIL = 160  # pixels a side, or the video's own size where that is smaller
 
 Example = tuple[Timeline, list[np.ndarray]]
 
 
-def example(prediction: Prediction, source: VideoSource) -> Example:
-    """The timeline of a prediction and its keyframes [H, W, 3], uint8."""
-    question, frames = prediction.question, prediction.frames
-    path = source.folder.path(question.video)
-    scores = [frame.score for frame in frames]
-    keyframes = source.videos.read(path, [frames[i].index for i in prediction.keyframes])
+class Folder(Protocol):
+    def path(self, video: str) -> Path: ...
+
+
+def example(question: Question, row: Mapping[str, Any], folder: Folder) -> Example:
+    """The timeline of a prediction, a line of predictions.jsonl, and its keyframes [H, W, 3], uint8."""
+    reader = VideoReader(folder.path(question.video))
+    size = min(THUMBNAIL, max(reader.info.width, reader.info.height))
+    frames = row["frames"]
+    places = {frame["index"]: i for i, frame in enumerate(frames)}
+    chosen = [frame["index"] for frame in row["keyframes"]]
+    scores = [frame["score"] for frame in frames]
     timeline = Timeline(
         question=question.question,
         options=question.options,
-        prediction=prediction.prediction,
+        prediction=row["prediction"],
         answer=question.answer,
-        probabilities=torch.tensor(prediction.option_logits).softmax(-1).tolist(),
-        times=[frame.time for frame in frames],
+        probabilities=torch.tensor(row["option_logits"]).softmax(-1).tolist(),
+        times=[frame["time"] for frame in frames],
         scores=None if None in scores else scores,
-        keyframes=prediction.keyframes,
+        keyframes=[places[index] for index in chosen],
         windows=question.windows,
-        duration=source.videos.info(path).duration,
+        duration=reader.info.duration,
     )
-    return timeline, list(keyframes.pixels.permute(0, 2, 3, 1).numpy())
+    return timeline, list(reader.read(chosen, size).pixels.permute(0, 2, 3, 1).numpy())
 
 
-def examples(predictions: Sequence[Prediction], source: VideoSource, number: int = EXAMPLES) -> list[Example]:
-    """`number` predictions spread evenly over all of them."""
-    step = max(1, len(predictions) // number)
-    return [example(prediction, source) for prediction in predictions[::step][:number]]
+def examples(
+    questions: Sequence[Question], rows: Sequence[Mapping[str, Any]], folder: Folder, number: int = EXAMPLES
+) -> list[Example]:
+    """`number` of the predictions, spread evenly over all of them; `rows` are the questions' in their order."""
+    step = max(1, len(questions) // number)
+    pairs = list(zip(questions, rows, strict=True))[::step][:number]
+    return [example(question, row, folder) for question, row in pairs]

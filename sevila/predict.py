@@ -14,9 +14,8 @@ from sevila.errors import UserError
 from sevila.files import read_jsonl
 
 if TYPE_CHECKING:
-    from sevila.examples import Example
     from sevila.model.sevila import SeViLA
-    from sevila.tasks.chain import ForwardChain, Prediction
+    from sevila.tasks.chain import ForwardChain
 
 PICTURES = (".png", ".html")
 
@@ -103,11 +102,13 @@ def _answer_one(chain: ForwardChain, question: Question, out: Path | None) -> No
     from rich.console import Console
     from rich.table import Table
 
+    from sevila.examples import example
+
     (prediction,) = chain.predict([question])
     if len(prediction.frames) < chain.selector.k:
         frames = len(prediction.frames)
         raise UserError(f"k={chain.selector.k}: {question.video} gives only {frames} frames; choose k at most that")
-    timeline, images = _example(prediction, chain)
+    timeline, images = example(question, prediction.to_json(), chain.source.folder)
     table = Table(title=question.question)
     for title in ("", "option", "probability"):
         table.add_column(title)
@@ -129,12 +130,6 @@ def _answer_one(chain: ForwardChain, question: Question, out: Path | None) -> No
     else:
         write_page(out, question.question, [Text(question.video), Picture(figure, "relevance over time")])
     print(f"written: {out}")
-
-
-def _example(prediction: Prediction, chain: ForwardChain) -> Example:
-    from sevila.examples import example
-
-    return example(prediction, chain.source)
 
 
 def _answer_many(chain: ForwardChain, questions: Sequence[Question], out: Path | None) -> None:

@@ -18,7 +18,7 @@ from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer
 from sevila.synthetic.language import SLOTS
 from tiny_backbone.lessons import Lesson
 
-WIDTH, HEADS, HEAD_WIDTH, INNER, ENCODER, DECODER = 128, 6, 32, 256, 5, 2
+WIDTH, HEADS, HEAD_WIDTH, INNER, ENCODER, DECODER = 128, 6, 32, 256, 5, 3
 NEIGHBOURS = (-1, -2, -3)  # where the first heads look to begin with (an option's letter stands two before it)
 SHARPNESS = 8.0  # logit of a head's first preference
 
@@ -40,39 +40,58 @@ def config(tokenizer: T5Tokenizer) -> T5Config:
     )
 
 
+def word_vectors(tokenizer: T5Tokenizer, seed: int) -> Tensor:
+    """The fixed random word vectors, [V, Dl]; "cup" is a near twin of "▁cup"."""
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(config(tokenizer).vocab_size, WIDTH, generator=generator)
+    vocabulary = tokenizer.get_vocab()
+    for piece, index in sorted(vocabulary.items(), key=lambda item: item[1]):
+        spaced = vocabulary.get(f"▁{piece}")
+        if len(piece) > 1 and spaced is not None:
+            near = vectors[spaced] + 0.3 * torch.randn(WIDTH, generator=generator)
+            vectors[index] = near / math.sqrt(1.09)
+    return vectors
+
+
 @torch.no_grad()
 def make(tokenizer: T5Tokenizer, seed: int) -> T5ForConditionalGeneration:
     """A new model: fixed random word vectors, an output table of its own, heads that start as look-ups."""
     torch.manual_seed(seed)
     model = T5ForConditionalGeneration(config(tokenizer))
-    model.lm_head.weight = nn.Parameter(torch.randn_like(model.lm_head.weight) * WIDTH**-0.5)
     words = model.shared.weight
-    words.copy_(torch.randn(words.shape))
-    for piece, index in tokenizer.get_vocab().items():  # "cup" starts out as a twin of "▁cup"
-        spaced = tokenizer.get_vocab().get(f"▁{piece}")
-        if len(piece) > 1 and spaced is not None:
-            words[index] = (words[spaced] + 0.3 * torch.randn(WIDTH)) / math.sqrt(1.09)
+    words.copy_(word_vectors(tokenizer, seed))
     words.requires_grad_(False)
+    model.lm_head.weight = nn.Parameter(words / math.sqrt(WIDTH))  # what is copied can be said at once
 
     for stack in (model.encoder, model.decoder):
-        bias = stack.block[0].layer[0].SelfAttention.relative_attention_bias.weight
-        bias.normal_(std=0.1)
-    buckets = model.encoder.block[0].layer[0].SelfAttention
+        stack.block[0].layer[0].SelfAttention.relative_attention_bias.weight.normal_(std=0.1)
+    first = model.encoder.block[0].layer[0].SelfAttention
+    bias = first.relative_attention_bias.weight
     for head, offset in enumerate(NEIGHBOURS):
-        bucket = buckets._relative_position_bucket(torch.tensor([offset]), True, 32, 128)
-        buckets.relative_attention_bias.weight[bucket, head] = SHARPNESS
-    buckets.relative_attention_bias.weight[0, len(NEIGHBOURS) :] = -SHARPNESS  # the same word elsewhere, not itself
+        bias[first._relative_position_bucket(torch.tensor([offset]), True, 32, 128), head] = SHARPNESS
+    bias[0, len(NEIGHBOURS) :] = -SHARPNESS  # the same word elsewhere, not itself
     for block in model.encoder.block:
-        attention = block.layer[0].SelfAttention
-        for head in range(len(NEIGHBOURS), HEADS):
-            rows = slice(head * HEAD_WIDTH, (head + 1) * HEAD_WIDTH)
-            basis = torch.linalg.qr(torch.randn(WIDTH, HEAD_WIDTH))[0].T
-            attention.q.weight[rows] = basis * math.sqrt(SHARPNESS / HEAD_WIDTH)
-            attention.k.weight[rows] = basis * math.sqrt(SHARPNESS / HEAD_WIDTH)
-        for head in range(len(NEIGHBOURS)):
-            rows = slice(head * HEAD_WIDTH, (head + 1) * HEAD_WIDTH)
-            attention.q.weight[rows] *= 0.3
+        _match_words(block.layer[0].SelfAttention)
+    for depth, block in enumerate(model.decoder.block):
+        cross = block.layer[1].EncDecAttention
+        if depth > 0:  # the first layer finds the answer's word, the others the option that has it
+            _match_words(cross)
+        copied = torch.linalg.qr(torch.randn(HEADS * HEAD_WIDTH, WIDTH))[0]  # orthonormal columns
+        cross.v.weight.copy_(copied)
+        cross.o.weight.copy_(copied.T)
     return model
+
+
+def _match_words(attention: nn.Module) -> None:
+    """Let the heads behind the first ones attend to positions that hold what the asking position holds."""
+    for head in range(HEADS):
+        rows = slice(head * HEAD_WIDTH, (head + 1) * HEAD_WIDTH)
+        if head < len(NEIGHBOURS):
+            attention.q.weight[rows] *= 0.3
+            continue
+        basis = torch.linalg.qr(torch.randn(WIDTH, HEAD_WIDTH))[0].T * math.sqrt(SHARPNESS / HEAD_WIDTH)
+        attention.q.weight[rows] = basis
+        attention.k.weight[rows] = basis
 
 
 class Reader:

@@ -7,8 +7,8 @@ the synthetic world that ships with the package.
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, Blip2ForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
+from transformers.utils import logging
 
 from sevila.errors import UserError
 from sevila.model.head import Head, HeadConfig
-
-log = logging.getLogger(__name__)
 
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).resolve().parents[1] / "synthetic" / "tiny_blip2"
@@ -176,10 +175,24 @@ def load(
     if config.model_type != "blip-2" or config.text_config.model_type != "t5":
         raise UserError(f"model.source={source}: is a {config.model_type}, not a BLIP-2 with a T5 language model")
     config.text_config.dense_act_fn = "gelu"  # LAVIS overwrites Flan-T5's gelu_new with the exact GELU
-    blip2 = Blip2ForConditionalGeneration.from_pretrained(
-        place, config=config, dtype=dtype, attn_implementation=attention
-    )
+    with _quiet():
+        blip2 = Blip2ForConditionalGeneration.from_pretrained(
+            place, config=config, dtype=dtype, attn_implementation=attention
+        )
     return assemble_backbone(blip2, AutoTokenizer.from_pretrained(place), source, attention, text_tokens).to(device)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bar and its note that the output table is not tied (it must not be)."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        logging.enable_progress_bar()
 
 
 def assemble_backbone(

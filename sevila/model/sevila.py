@@ -157,11 +157,11 @@ class SeViLA(nn.Module):
         from sevila.data.video import VideoReader
 
         letters(len(options))
-        with VideoReader(video) as reader:
-            indices = uniform_indices(reader.length, reader.fps, n_frames)
-            if k > len(indices):
-                raise UserError(f"k={k}: only {len(indices)} frames were sampled from {video}; choose k at most that")
-            frames = reader.read(indices, self.backbone.image_size)
+        reader = VideoReader(video)
+        indices = uniform_indices(reader.length, reader.fps, n_frames)
+        if k > len(indices):
+            raise UserError(f"k={k}: only {len(indices)} frames were sampled from {video}; choose k at most that")
+        frames = reader.read(indices, self.backbone.image_size)
         patches = self.backbone.encode(evaluation_transform(frames.pixels))
         scores = self.relevance(patches, [self.prompts.localize(question, options)])[0]
         best = sorted(scores.argsort(descending=True, stable=True)[:k].tolist())
