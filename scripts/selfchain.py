@@ -93,8 +93,9 @@ def report(folder: Path, table: list[dict[str, Any]], seed: int) -> None:
     data = build.benchmark(config)
     questions = data.questions(config.split)
     rows = read_jsonl(folder / "eval_refined_finetuned" / "predictions.jsonl")
+    chance = 100 * sum(1 / len(question.options) for question in questions) / len(questions)
     notes = {"World": f"data.seed={seed}", "Test questions": str(len(questions)), "Frames": str(config.frames.n)}
-    ablation_page(folder / "report.html", table, examples(questions, rows, data.videos()), notes)
+    ablation_page(folder / "report.html", table, examples(questions, rows, data.videos()), notes, chance)
     print_ablation(table)
 
 

@@ -121,14 +121,13 @@ def _answer_one(chain: ForwardChain, question: Question, out: Path | None) -> No
         console.print(f"keyframe {frame.index} at {frame.time:.2f} s, score {frame.score:.3f}")
     if out is None:
         return
-    from sevila.report.page import Picture, Text, write_page
-    from sevila.report.timeline import draw_timeline, save_png
+    from sevila.report.page import write_page
+    from sevila.report.timeline import draw_timeline, save_png, timeline_picture
 
-    figure = draw_timeline(timeline, images)
     if out.suffix == ".png":
-        save_png(figure, out)
+        save_png(draw_timeline(timeline, images), out)
     else:
-        write_page(out, question.question, [Text(question.video), Picture(figure, "relevance over time")])
+        write_page(out, question.question, [timeline_picture(timeline, images)])
     print(f"written: {out}")
 
 

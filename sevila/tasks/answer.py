@@ -14,7 +14,7 @@ from sevila.data.records import Question
 from sevila.model.head import Head
 from sevila.model.sevila import SeViLA
 from sevila.selection import Candidates, Selector
-from sevila.tasks.chain import ForwardChain, chain_metrics
+from sevila.tasks.chain import Choosing, ForwardChain, chain_metrics
 
 METRIC = "accuracy"
 
@@ -59,6 +59,7 @@ class AnswerTask:
     def __init__(self, chain: ForwardChain, validation: Sequence[Question], keyframes: Keyframes) -> None:
         self.chain, self.validation, self.keyframes = chain, validation, keyframes
         self.model = chain.model
+        self._chosen: list[Choosing] | None = None
 
     @property
     def head(self) -> Head:
@@ -81,5 +82,7 @@ class AnswerTask:
         return total, {}
 
     def evaluate(self) -> dict[str, float]:
-        metrics = chain_metrics(self.chain.predict(self.validation))
+        if self._chosen is None:  # the selection is frozen: the validation keyframes stay what they are
+            self._chosen = self.chain.choose(self.validation)
+        metrics = chain_metrics(self.chain.predict(self.validation, chosen=self._chosen))
         return {key: value for key, value in metrics.items() if isinstance(value, float)}

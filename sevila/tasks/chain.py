@@ -74,11 +74,18 @@ class ForwardChain:
                 chosen[row] = choosing
         return [choosing for choosing in chosen if choosing is not None]
 
-    def predict(self, questions: Sequence[Question], label: str | None = None) -> list[Prediction]:
-        """Answer all questions, in their order."""
+    def predict(
+        self, questions: Sequence[Question], label: str | None = None, chosen: Sequence[Choosing] | None = None
+    ) -> list[Prediction]:
+        """Answer all questions, in their order; from keyframes `chosen` before (in that order too), if given."""
         predictions: list[Prediction | None] = [None] * len(questions)
         for rows, sample in self._walk(questions, label):
-            for row, prediction in zip(rows, self._answer([questions[r] for r in rows], sample), strict=True):
+            patches = self._patches(sample)
+            if chosen is None:
+                choosings = self._choose([questions[r] for r in rows], sample, patches)
+            else:
+                choosings = [chosen[r] for r in rows]
+            for row, prediction in zip(rows, self._answer(choosings, patches), strict=True):
                 predictions[row] = prediction
         return [prediction for prediction in predictions if prediction is not None]
 
@@ -111,11 +118,9 @@ class ForwardChain:
             out.append(Choosing(question, seen, tuple(selector.select(candidates))))
         return out
 
-    def _answer(self, questions: Sequence[Question], sample: Sample) -> list[Prediction]:
-        patches = self._patches(sample)
-        chosen = self._choose(questions, sample, patches)
-        texts = [self.model.prompts.answer(q.question, q.options) for q in questions]
-        numbers = [len(q.options) for q in questions]
+    def _answer(self, chosen: Sequence[Choosing], patches: Tensor) -> list[Prediction]:
+        texts = [self.model.prompts.answer(c.question.question, c.question.options) for c in chosen]
+        numbers = [len(c.question.options) for c in chosen]
         logits = self.model.option_logits(patches, [c.keyframes for c in chosen], texts, numbers)
         return [
             Prediction(c.question, c.frames, c.keyframes, int(row.argmax()), tuple(row.tolist()))
