@@ -67,6 +67,26 @@ class Story:
         return [event.scene.thing for event in self.events if event.scene.thing]
 
 
+@dataclass(frozen=True)
+class Cast:
+    """How many threads of each kind a story has, and how long its events are (weights of 1, 2, 3, ... shots)."""
+
+    plain: int
+    temporal: int
+    causal: int
+    standing: int  # actors that do nothing else
+    lying: int  # things that nobody holds
+    lengths: tuple[int, ...]
+
+    @property
+    def actors(self) -> int:
+        return self.plain + self.temporal + self.causal + self.standing
+
+
+BUSY = Cast(plain=2, temporal=2, causal=2, standing=2, lying=2, lengths=(45, 40, 15))  # for questions
+CALM = Cast(plain=1, temporal=1, causal=2, standing=1, lying=0, lengths=(10, 25, 30, 20, 15))  # for moments
+
+
 def _actors(rng: Random, n: int) -> list[Actor]:
     """n different actors; most share their colour or their shape with an earlier one, so that both must be read."""
     chosen = [rng.choice(ACTORS)]
@@ -79,37 +99,38 @@ def _actors(rng: Random, n: int) -> list[Actor]:
     return chosen
 
 
-def _lengths(rng: Random, n: int, room: int) -> list[int]:
+def _lengths(rng: Random, n: int, room: int, weights: tuple[int, ...]) -> list[int]:
     """n event lengths in shots that fit into `room` shots."""
-    lengths = rng.choices((1, 2, 3), weights=(45, 40, 15), k=n)
+    lengths = rng.choices(range(1, len(weights) + 1), weights, k=n)
     while sum(lengths) > room:
         lengths[max(range(n), key=lengths.__getitem__)] -= 1
     return lengths
 
 
-def tell(rng: Random) -> Story:
+def tell(rng: Random, cast: Cast = BUSY) -> Story:
     """Draw one story."""
-    actors = _actors(rng, 8)
+    actors = iter(_actors(rng, cast.actors))
     things = rng.sample(THINGS, len(THINGS))
 
     def scene(actor: Actor | None, action: str, thing: str | None = None) -> Scene:
         return Scene(actor, action, thing, rng.choice(SIDES), rng.choice(GROUNDS))
 
-    threads: list[list[Scene]] = [[scene(actors[i], HOLDS, things.pop())] for i in (0, 1)]
-    for i in (2, 3):
-        threads.append([scene(actors[i], HOLDS, things.pop()) for _ in range(rng.choice((2, 2, 3)))])
-    for i in (4, 5):
-        effect = scene(actors[i], EFFECTS[rng.choice(list(EFFECTS))])
-        thread = [scene(actors[i], HOLDS, things.pop()), effect]
-        if things and rng.random() < 0.3:  # another thing once it is over: held, but not the cause
-            thread.append(scene(actors[i], HOLDS, things.pop()))
+    threads = [[scene(next(actors), HOLDS, things.pop())] for _ in range(cast.plain)]
+    for _ in range(cast.temporal):
+        actor = next(actors)
+        threads.append([scene(actor, HOLDS, things.pop()) for _ in range(rng.choice((2, 2, 3)))])
+    for _ in range(cast.causal):
+        actor = next(actors)
+        thread = [scene(actor, HOLDS, things.pop()), scene(actor, EFFECTS[rng.choice(list(EFFECTS))])]
+        if rng.random() < 0.3:  # another thing once it is over: held, but not the cause
+            thread.append(scene(actor, HOLDS, things.pop()))
         threads.append(thread)
-    threads += [[scene(actor, STANDS)] for actor in actors[6:]]
-    threads += [[scene(None, LIES, thing)] for thing in things[:2]]
+    threads += [[scene(actor, STANDS)] for actor in actors]
+    threads += [[scene(None, LIES, thing)] for thing in things[: cast.lying]]
 
     order = [t for t, thread in enumerate(threads) for _ in thread]
     rng.shuffle(order)
-    lengths = _lengths(rng, len(order), SHOTS - 4)
+    lengths = _lengths(rng, len(order), SHOTS - 4, cast.lengths)
     gaps = sorted(rng.randrange(len(order) + 1) for _ in range(SHOTS - sum(lengths)))  # empty shots
 
     told: list[list[Event]] = [[] for _ in threads]
@@ -122,7 +143,9 @@ def tell(rng: Random) -> Story:
 
     lines = [tuple(line) for line in told]
     events = sorted((event for line in lines for event in line), key=lambda event: event.first)
-    return Story(tuple(shots), tuple(events), tuple(lines[:2]), tuple(lines[2:4]), tuple(lines[4:6]))
+    temporal, causal = cast.plain, cast.plain + cast.temporal
+    speaking = lines[:temporal], lines[temporal:causal], lines[causal : causal + cast.causal]
+    return Story(tuple(shots), tuple(events), *map(tuple, speaking))
 
 
 def _with_options(rng: Random, answer: str, wrong: list[str], likely: list[str]) -> tuple[tuple[str, ...], int]:
@@ -196,12 +219,13 @@ def ask(rng: Random, story: Story) -> list[Asked]:
     return asked + [q for thread in story.causal for q in ask_causal(rng, story, thread)]
 
 
-def moment_queries(story: Story) -> list[tuple[str, Event]]:
+def moment_queries(rng: Random, story: Story) -> list[tuple[str, Event]]:
     """A sentence for every event with an actor, and the event in which it holds."""
     queries = []
     for event in story.events:
         if event.scene.action == HOLDS:
-            queries.append((f"a {_name(event)} holds a {event.scene.thing}", event))
+            thing = event.scene.thing
+            queries.append((rng.choice((f"a {_name(event)} holds a {thing}", f"a {thing} is held")), event))
         elif event.scene.actor:
             queries.append((f"a {_name(event)} {event.scene.action}", event))
     return queries

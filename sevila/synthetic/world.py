@@ -35,12 +35,13 @@ from sevila.files import atomic_path, write_json, write_jsonl, write_text
 from sevila.progress import track
 from sevila.synthetic import draw
 from sevila.synthetic.language import SLOTS
-from sevila.synthetic.stories import SHOTS, Event, Story, ask, moment_queries, tell
+from sevila.synthetic.stories import BUSY, CALM, SHOTS, Event, Story, ask, moment_queries, tell
 
 FPS = 4
 FRAMES_A_SHOT = 2
 LENGTH = SHOTS * FRAMES_A_SHOT  # frames of a video
-VERSION = 1  # raise it when stories, drawing or files change
+VERSION = 2  # raise it when stories, drawing or files change
+MOMENTS = "moments_"  # begins the ids of videos that moment queries are about
 COLUMNS = ("video", "frame_count", "width", "height", "question", "answer", "qid", "type", "a0", "a1", "a2", "a3", "a4")
 
 
@@ -66,8 +67,8 @@ class Recipe:
             ("train", self.train_videos, draw.SKETCH),
             ("val", self.val_videos, draw.SKETCH),
             ("test", self.test_videos, draw.SKETCH),
-            ("moments_train", self.moment_train_videos, draw.COLLAGE),
-            ("moments_val", self.moment_val_videos, draw.COLLAGE),
+            (f"{MOMENTS}train", self.moment_train_videos, draw.COLLAGE),
+            (f"{MOMENTS}val", self.moment_val_videos, draw.COLLAGE),
         ]
 
     def describe(self) -> dict[str, object]:
@@ -126,7 +127,7 @@ def encode(frames: Tensor, path: Path) -> None:
 def _story(recipe: Recipe, prefix: str, number: int) -> tuple[Story, Random]:
     """The story of a video and the generator that goes on with its questions."""
     rng = seeded(recipe.seed, prefix, number)
-    return tell(rng), rng
+    return tell(rng, CALM if prefix.startswith(MOMENTS) else BUSY), rng
 
 
 def _write_video(job: tuple[Recipe, str, int, draw.Style, Path]) -> None:
@@ -159,8 +160,8 @@ def _moment_rows(recipe: Recipe, prefix: str, videos: int) -> Iterable[dict[str,
     """QVHighlights rows."""
     qid = 0
     for number in range(videos):
-        story, _ = _story(recipe, prefix, number)
-        for query, event in moment_queries(story):
+        story, rng = _story(recipe, prefix, number)
+        for query, event in moment_queries(rng, story):
             yield {
                 "qid": qid,
                 "query": query,
@@ -191,7 +192,7 @@ def make(recipe: Recipe, root: Path, workers: int | None = None) -> Path:
             jobs += [
                 (recipe, prefix, i, style, unfinished / "videos" / f"{prefix}_{i:04d}.mp4") for i in range(videos)
             ]
-            if prefix.startswith("moments_"):
+            if prefix.startswith(MOMENTS):
                 write_jsonl(unfinished / f"{prefix}.jsonl", _moment_rows(recipe, prefix, videos))
             else:
                 rows, windows = _question_rows(recipe, prefix, videos)
