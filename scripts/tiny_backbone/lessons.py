@@ -18,7 +18,7 @@ from sevila.synthetic.stories import Asked, Story, ask, tell
 
 PROMPTS = QuestionPrompts()
 FRAMES = (1, 2, 3, 4, 6, 8)  # numbers of frames in an Answerer's lesson, and how often
-FRAMES_WEIGHTS = (34, 20, 10, 26, 5, 5)
+FRAMES_WEIGHTS = (22, 18, 14, 32, 7, 7)
 
 
 @dataclass(frozen=True)

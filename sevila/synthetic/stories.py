@@ -149,9 +149,9 @@ def tell(rng: Random, cast: Cast = BUSY) -> Story:
 
 
 def _with_options(rng: Random, answer: str, wrong: list[str], likely: list[str]) -> tuple[tuple[str, ...], int]:
-    """Five options in random order: the answer, up to two wrong ones from `likely`, the rest from `wrong`."""
+    """Five options in random order: the answer, up to three wrong ones from `likely`, the rest from `wrong`."""
     likely = [word for word in dict.fromkeys(likely) if word != answer]
-    chosen = rng.sample(likely, min(2, len(likely)))
+    chosen = rng.sample(likely, min(3, len(likely)))
     rest = [word for word in wrong if word != answer and word not in chosen]
     options = [answer, *chosen, *rng.sample(rest, OPTIONS - 1 - len(chosen))]
     rng.shuffle(options)

@@ -1,0 +1,97 @@
+"""Checkpoint files of other projects: read without running any code in them, and joined to one state dict.
+
+    state = read_checkpoint(Path("sevila_pretrained.pth"))                          # the released heads
+    heads = heads_from(state, "sevila_pretrained.pth", backbone.zeroshot.config)    # {"localizer": ..., "answerer": ...}
+
+    parts = [Path("eva_vit_g.pth"), Path("blip2_pretrained_flant5xl.pth"), Path("flan-t5-xl.safetensors")]
+    blip2_from(join(parts, VISION_LAYERS), "LAVIS").save_pretrained("blip2_flan_t5_xl")
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sevila.errors import UserError
+from sevila.weights.lavis import backbone_from, blip2_from, heads_from, roles_in
+
+VISION_LAYERS = 39  # BLIP-2 reads EVA-CLIP ViT-g before its last block
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or PyTorch file, memory-mapped; its entry "model" where it has one.
+
+    A PyTorch file is read with `weights_only=True`, so it cannot run code. Optimizer, scaler, configuration and
+    epoch, which the official runner stores beside the model, are left out. Raises UserError for a file that is
+    missing, unreadable or without tensors.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint file")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    state = content.get("model", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not state:
+        raise UserError(f"{path}: holds no state dict (neither itself nor under the key model)")
+    odd = [str(name) for name, value in state.items() if not isinstance(name, str) or not isinstance(value, Tensor)]
+    if odd:
+        raise UserError(f"{path}: not a state dict, these entries are no tensors: {', '.join(odd)}")
+    return dict(state)
+
+
+def _read_safetensors(path: Path) -> Any:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+            return torch.load(path, map_location="cpu", weights_only=True)  # the format before PyTorch 1.6
+    except (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path}: not a PyTorch checkpoint that is readable with weights_only=True ({reason})") from None
+
+
+def join(paths: Iterable[Path], vision_layers: int | None = None) -> dict[str, Tensor]:
+    """Several files as one LAVIS state dict: EVA's ViT and a plain T5 get their LAVIS prefixes.
+
+    vision_layers   blocks of the vision tower that are used; later ones are left out (None: all are used)
+
+    Raises UserError where two files hold a tensor of the same name.
+    """
+    joined: dict[str, Tensor] = {}
+    for path in paths:
+        state = {_placed(name): tensor for name, tensor in read_checkpoint(path).items()}
+        twice = sorted(joined.keys() & state.keys())
+        if twice:
+            raise UserError(f"{path}: {len(twice)} tensors stand in an earlier file too: {', '.join(twice)}")
+        joined.update(state)
+    return joined if vision_layers is None else {n: t for n, t in joined.items() if _block(n) < vision_layers}
+
+
+def _placed(name: str) -> str:
+    """The name inside the whole model, of a tensor in EVA's or T5's own file."""
+    if re.match(r"(cls_token|pos_embed|patch_embed|blocks|norm|fc_norm|head)(\.|$)", name):
+        return f"visual_encoder.{name}"
+    return f"t5_model.{name}" if re.match(r"(shared|encoder|decoder|lm_head)\.", name) else name
+
+
+def _block(name: str) -> int:
+    match = re.match(r"visual_encoder\.blocks\.(\d+)\.", name)
+    return int(match[1]) if match else -1
+
+
+__all__ = ["VISION_LAYERS", "backbone_from", "blip2_from", "heads_from", "join", "read_checkpoint", "roles_in"]
