@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -76,3 +77,15 @@ def chain(config: schema.Experiment, sevila: SeViLA, data: Benchmark) -> Forward
     """The forward chain over the data set's videos."""
     source = VideoSource(videos(config, sevila), data.videos(), config.frames.n, config.frames.workers)
     return ForwardChain(sevila, selector(config.selector, config.frames.n), source)
+
+
+def warn_of_truncation(sevila: SeViLA) -> None:
+    """Say on stderr how many prompts were too long: what they lose is their end, where the instruction stands."""
+    cut = len(sevila.backbone.truncated)
+    if cut:
+        limit = sevila.backbone.text_tokens
+        print(
+            f"sevila: warning: {cut} prompts were cut after {limit} tokens and lost their instruction; "
+            f"model.max_text_tokens={2 * limit} would keep more",
+            file=sys.stderr,
+        )

@@ -32,6 +32,7 @@ def run(config: schema.Eval) -> dict[str, Any]:
     folder.write_metrics(metrics)
     run_page(folder.path / "report.html", config.exp, metrics, [], examples(questions, rows, data.videos()))
     print_metrics(metrics)
+    build.warn_of_truncation(model)
     print(f"run folder: {folder.path}")
     return metrics
 

@@ -122,6 +122,7 @@ class Workshop:
             folder.write_metrics(metrics)
             run_page(folder.path / "report.html", f"{config.exp}", metrics, read_jsonl(folder.path / LOG), [])
             print_metrics(metrics)
+            build.warn_of_truncation(self.model)
         return metrics
 
     @contextmanager

@@ -43,6 +43,7 @@ def run(config: schema.Predict) -> None:
         _answer_many(chain, questions, out)
     else:
         _answer_one(chain, questions[0], out)
+    build.warn_of_truncation(chain.model)
 
 
 def _questions(config: schema.Predict) -> Iterator[Question]:

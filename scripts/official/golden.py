@@ -1,4 +1,4 @@
-"""A golden folder: random weights under the official names, inputs, and what the official code made of them."""
+"""A golden folder: random weights under the official names, inputs, and what the official code made of it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from official.arithmetic import as_published
 from sevila.errors import UserError
 from sevila.files import read_json
 from sevila.model.backbone import Backbone
@@ -38,11 +39,15 @@ class Spoken:
 
 
 class Golden:
-    """The folder's weights, tensors and notes (`aux` is None where the folder has none)."""
+    """The folder's weights, tensors and notes (`aux` is None where the folder has none).
 
-    def __init__(self, folder: Path, tokenizer: Path) -> None:
+    fused   with the fused attention that the library uses by default, not in the official order of operations
+    """
+
+    def __init__(self, folder: Path, tokenizer: Path, fused: bool = False) -> None:
         if not (folder / "golden.json").is_file():
             raise UserError(f"{folder}: holds no golden.json; name the folder with --golden DIR")
+        self.attention = "sdpa" if fused else "eager"
         self.folder, self.meta = folder, read_json(folder / "golden.json")
         self.weights = load_file(folder / "state_dict.safetensors")
         self.tensors = load_file(folder / "tensors.safetensors")
@@ -65,13 +70,15 @@ class Golden:
     @cached_property
     def backbone(self) -> Backbone:
         config = self.meta["config"]
-        return backbone_from(
+        backbone = backbone_from(
             self.weights,
             self.tokenizer,
             str(self.folder),
             config["bert"]["num_attention_heads"],
             config["vit"]["num_heads"],
+            attention=self.attention,
         )
+        return backbone if self.attention == "sdpa" else as_published(backbone)
 
     @cached_property
     def prompts(self) -> Spoken:
@@ -90,8 +97,8 @@ class Golden:
         return self.backbone.encode(self.pixels)
 
     def model(self, scoring: Scoring | None = None) -> SeViLA:
-        """The library's model with heads of its own (tests train them). The official scoring rule by default."""
-        heads = heads_from(self.weights, str(self.folder), self.sizes)
+        """The library's model with heads of its own to train. The official scoring rule by default."""
+        heads = heads_from(self.weights, str(self.folder), self.sizes, self.attention)
         return SeViLA(self.backbone, **heads, scoring=scoring or Official(), prompts=self.prompts)
 
 

@@ -48,7 +48,7 @@ class Backbone(nn.Module):
         self.vision, self.language, self.tokenizer, self.source = vision, language, tokenizer, source
         self.zeroshot = zeroshot
         self.text_tokens = text_tokens
-        self.truncated_texts = 0  # rows whose instruction was cut, for the warning at a run's end
+        self.truncated: set[str] = set()  # texts that lost their end, for the warning at a run's end
         self.requires_grad_(False)
         self.eval()
 
@@ -79,9 +79,12 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels [..., 3, S, S] -> patches [..., P, Dv], in the backbone's dtype."""
+        """Normalised pixels [..., 3, S, S] -> patches [..., P, Dv], in the backbone's dtype.
+
+        Pictures of another size than `image_size` get their position embeddings interpolated, bicubically.
+        """
         frames = pixels.flatten(0, -4).to(self.device, self.dtype)
-        hidden = self.vision.embeddings(frames)
+        hidden = self.vision.embeddings(frames, interpolate_pos_encoding=True)
         hidden = self.vision.encoder(inputs_embeds=hidden).last_hidden_state
         return hidden.unflatten(0, pixels.shape[:-3])
 
@@ -104,9 +107,9 @@ class Backbone(nn.Module):
             list(texts), padding="longest", truncation=True, max_length=self.text_tokens, return_tensors="pt"
         )
         full = (batch.attention_mask.sum(1) == self.text_tokens).nonzero().flatten().tolist()
-        self.truncated_texts += sum(
-            len(self.tokenizer(texts[i]).input_ids) > self.text_tokens for i in full
-        )
+        for text in {texts[i] for i in full} - self.truncated:
+            if len(self.tokenizer(text).input_ids) > self.text_tokens:
+                self.truncated.add(text)
         return batch.input_ids.to(self.device), batch.attention_mask.to(self.device)
 
     def assemble(self, soft: Tensor, texts: Sequence[str], numbered: bool) -> tuple[Tensor, Tensor]:

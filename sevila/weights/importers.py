@@ -1,10 +1,10 @@
 """Checkpoint files of other projects: read without running any code in them, and joined to one state dict.
 
-    state = read_checkpoint(Path("sevila_pretrained.pth"))                          # the released heads
-    heads = heads_from(state, "sevila_pretrained.pth", backbone.zeroshot.config)    # {"localizer": ..., "answerer": ...}
+state = read_checkpoint(Path("sevila_pretrained.pth"))                          # the released heads
+heads = heads_from(state, "sevila_pretrained.pth", backbone.zeroshot.config)    # by role
 
-    parts = [Path("eva_vit_g.pth"), Path("blip2_pretrained_flant5xl.pth"), Path("flan-t5-xl.safetensors")]
-    blip2_from(join(parts, VISION_LAYERS), "LAVIS").save_pretrained("blip2_flan_t5_xl")
+parts = [Path("eva_vit_g.pth"), Path("blip2_pretrained_flant5xl.pth"), Path("flan-t5-xl.safetensors")]
+blip2_from(join(parts, VISION_LAYERS), "LAVIS").save_pretrained("blip2_flan_t5_xl")
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     state = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not state:
         raise UserError(f"{path}: holds no state dict (neither itself nor under the key model)")
-    odd = [str(name) for name, value in state.items() if not isinstance(name, str) or not isinstance(value, Tensor)]
+    odd = [
+        str(name)
+        for name, value in state.items()
+        if not isinstance(name, str) or not isinstance(value, Tensor)
+    ]
     if odd:
         raise UserError(f"{path}: not a state dict, these entries are no tensors: {', '.join(odd)}")
     return dict(state)
@@ -62,7 +66,9 @@ def _read_torch(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)  # the format before PyTorch 1.6
     except (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: not a PyTorch checkpoint that is readable with weights_only=True ({reason})") from None
+        raise UserError(
+            f"{path}: not a PyTorch checkpoint that is readable with weights_only=True ({reason})"
+        ) from None
 
 
 def join(paths: Iterable[Path], vision_layers: int | None = None) -> dict[str, Tensor]:
@@ -94,4 +100,12 @@ def _block(name: str) -> int:
     return int(match[1]) if match else -1
 
 
-__all__ = ["VISION_LAYERS", "backbone_from", "blip2_from", "heads_from", "join", "read_checkpoint", "roles_in"]
+__all__ = [
+    "VISION_LAYERS",
+    "backbone_from",
+    "blip2_from",
+    "heads_from",
+    "join",
+    "read_checkpoint",
+    "roles_in",
+]

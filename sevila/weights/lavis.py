@@ -24,7 +24,9 @@ from sevila.weights.heads import ROLES
 State = Mapping[str, Tensor]
 
 SUFFIXES = {"localizer": "_loc", "answerer": ""}
-QFORMER_HEAD_WIDTH = 64  # a state dict does not say how many attention heads there are: BERT's have 64 channels,
+QFORMER_HEAD_WIDTH = (
+    64  # a state dict does not say how many attention heads there are: BERT's have 64 channels,
+)
 VISION_HEAD_WIDTH = 88  # EVA-CLIP ViT-g's 1408 / 16
 
 _PARTS = ("query_tokens", "ln_vision", "Qformer", "t5_proj")  # of a head
@@ -96,9 +98,13 @@ class Taking:
     def finish(self, not_ours: re.Pattern[str]) -> None:
         """UserError if anything was wrong, or if a name is left that is neither spare nor of `not_ours`."""
         left = [name for name in self.state if name not in self.taken]
-        self.problems += [f"{n} unexpected" for n in left if not _SPARE.fullmatch(n) and not not_ours.match(n)]
+        self.problems += [
+            f"{n} unexpected" for n in left if not _SPARE.fullmatch(n) and not not_ours.match(n)
+        ]
         if self.problems:
-            raise UserError(f"{self.source}: not loaded, {len(self.problems)} tensors: {'; '.join(self.problems)}")
+            raise UserError(
+                f"{self.source}: not loaded, {len(self.problems)} tensors: {'; '.join(self.problems)}"
+            )
 
 
 def roles_in(state: State) -> tuple[str, ...]:
@@ -120,7 +126,13 @@ def head_sizes(state: State, role: str, attention_heads: int | None = None) -> H
     layers = _count(state, part)
     crossing = [i for i in range(layers) if any(n.startswith(f"{part}.{i}.crossattention.") for n in state)]
     every = crossing[1] - crossing[0] if len(crossing) > 1 else max(layers, 1)
-    unknown = {"vision_width": 2, "language_width": 3, "queries": 5, "width": 7, "inner_width": 11}  # stand-ins
+    unknown = {
+        "vision_width": 2,
+        "language_width": 3,
+        "queries": 5,
+        "width": 7,
+        "inner_width": 11,
+    }  # stand-ins
     with torch.device("meta"):
         model = Head(HeadConfig(layers=layers, attention_heads=1, cross_every=every, **unknown))
     votes: dict[int, Counter[int]] = {stand_in: Counter() for stand_in in unknown.values()}
@@ -132,13 +144,17 @@ def head_sizes(state: State, role: str, attention_heads: int | None = None) -> H
     silent = [name for name, stand_in in unknown.items() if not votes[stand_in]]
     if silent or not layers:
         names = ", ".join(head_name(n, role) for n in model.state_dict() if head_name(n, role) not in state)
-        raise UserError(f"the {role}'s sizes cannot be told ({', '.join(silent) or 'layers'}); missing: {names}")
+        raise UserError(
+            f"the {role}'s sizes cannot be told ({', '.join(silent) or 'layers'}); missing: {names}"
+        )
     sizes = {name: votes[stand_in].most_common(1)[0][0] for name, stand_in in unknown.items()}
     heads = attention_heads or _heads(sizes["width"], QFORMER_HEAD_WIDTH, "Q-Former")
     return HeadConfig(layers=layers, attention_heads=heads, cross_every=every, **sizes)
 
 
-def heads_from(state: State, source: str, sizes: HeadConfig | None = None) -> dict[str, Head]:
+def heads_from(
+    state: State, source: str, sizes: HeadConfig | None = None, attention: str = "sdpa"
+) -> dict[str, Head]:
     """The heads in a LAVIS state dict by role, float32, with copies of its tensors.
 
     The released SeViLA checkpoint holds both; BLIP-2's hold one under the Answerer's names, which is also the start
@@ -155,16 +171,18 @@ def heads_from(state: State, source: str, sizes: HeadConfig | None = None) -> di
             config = sizes or head_sizes(state, role)
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
-        heads[role] = _head(taking, role, config)
+        heads[role] = _head(taking, role, config, attention)
     # a frozen head's remains: its projection and norm alone
-    remains = "".join(f"|{p}{SUFFIXES[r]}\\." for r in ROLES if r not in roles for p in ("t5_proj", "ln_vision"))
+    remains = "".join(
+        f"|{p}{SUFFIXES[r]}\\." for r in ROLES if r not in roles for p in ("t5_proj", "ln_vision")
+    )
     taking.finish(re.compile(rf"visual_encoder\.|t5_model\.{remains}"))
     return heads
 
 
-def _head(taking: Taking, role: str, config: HeadConfig) -> Head:
+def _head(taking: Taking, role: str, config: HeadConfig, attention: str) -> Head:
     with torch.device("meta"):
-        head = Head(config)
+        head = Head(config, attention)
     tensors = {
         name: taking.take(head_name(name, role), tuple(t.shape)).to(torch.float32, copy=True)
         for name, t in head.state_dict().items()
@@ -173,10 +191,15 @@ def _head(taking: Taking, role: str, config: HeadConfig) -> Head:
     return head.eval()
 
 
-def blip2_sizes(state: State, qformer_heads: int | None = None, vision_heads: int | None = None) -> Blip2Config:
+def blip2_sizes(
+    state: State, qformer_heads: int | None = None, vision_heads: int | None = None
+) -> Blip2Config:
     """The configuration of the whole model, as its tensors tell it. KeyError names a tensor that was needed."""
     head = head_sizes(state, "answerer", qformer_heads)
-    patch, width = state["visual_encoder.patch_embed.proj.weight"], state["visual_encoder.cls_token"].shape[-1]
+    patch, width = (
+        state["visual_encoder.patch_embed.proj.weight"],
+        state["visual_encoder.cls_token"].shape[-1],
+    )
     grid = int((state["visual_encoder.pos_embed"].shape[1] - 1) ** 0.5)
     vocabulary, d_model = state["t5_model.shared.weight"].shape
     attention = "t5_model.encoder.block.0.layer.0.SelfAttention"
@@ -268,11 +291,13 @@ def backbone_from(
     qformer_heads: int | None = None,
     vision_heads: int | None = None,
     dtype: torch.dtype = torch.float32,
+    attention: str = "sdpa",
     text_tokens: int = TEXT_TOKENS,
 ) -> Backbone:
     """The frozen backbone of a whole LAVIS state dict; its zero-shot head is BLIP-2's own. Errors as `blip2_from`."""
     blip2 = blip2_from(state, source, qformer_heads, vision_heads, dtype)
-    return assemble_backbone(blip2, tokenizer, source, text_tokens=text_tokens)
+    blip2.set_attn_implementation(attention)
+    return assemble_backbone(blip2, tokenizer, source, attention, text_tokens)
 
 
 def _count(state: State, prefix: str) -> int:

@@ -1,0 +1,87 @@
+"""Compare this library with stored outputs of the official SeViLA code.
+
+    python scripts/compare_official.py --golden ../shared/golden/model
+
+A golden folder holds small random weights under the official names, inputs and every output in float32. All
+scenarios run through the library's own public path, on the CPU, without dropout. Attention is computed in the
+official order of operations; `--fused` takes the library's default attention instead and shows how much
+float32 rounding that makes (above 5e-6 where states are as large as ten; the exit code is then 1, rightly).
+
+Prints a table of the largest differences, and as its last line one JSON object. Exit code 1 above a tolerance,
+2 for a folder that cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+from official.difference import Difference
+from official.golden import Golden
+from official.scenarios import run, scenarios
+from rich.console import Console
+from rich.table import Table
+
+from sevila.errors import UserError
+
+
+def compare(golden: Golden) -> list[Difference]:
+    """Every scenario that the folder can decide."""
+    return [d for name in scenarios(golden) for d in run(golden, name)]
+
+
+def show(differences: list[Difference]) -> None:
+    """The table, one row a difference."""
+    table = Table("scenario", "difference", "tolerance", "")
+    for d in differences:
+        unit = " rel." if d.relative else ""
+        verdict = "" if d.passed else "[red]above[/red]"
+        table.add_row(
+            d.what, f"{d.size:.2g}{unit}", f"{d.tolerance:.0e}{unit}" if d.tolerance else "exact", verdict
+        )
+    Console(width=110).print(table)
+
+
+def summary(differences: list[Difference]) -> dict[str, object]:
+    rows = {
+        d.what: {"max_abs": d.size, "tolerance": d.tolerance, "relative": d.relative} for d in differences
+    }
+    return {"passed": bool(rows) and all(d.passed for d in differences), "scenarios": rows}
+
+
+def tokenizer_beside(golden: Path) -> Path:
+    """The folder `t5_tokenizer` beside the golden folder or above it."""
+    roots = [Path(os.environ["SEVILA_SHARED"])] if "SEVILA_SHARED" in os.environ else []
+    found = [p / "t5_tokenizer" for p in [*golden.resolve().parents, *roots] if (p / "t5_tokenizer").is_dir()]
+    return found[0] if found else Path("t5_tokenizer")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--golden", type=Path, required=True, help="folder with golden.json and its tensors")
+    parser.add_argument(
+        "--tokenizer", type=Path, help="folder with T5's tokenizer.json (default: found beside it)"
+    )
+    parser.add_argument("--fused", action="store_true", help="the default attention, not the official order")
+    args = parser.parse_args()
+    logging.disable(logging.INFO)
+    try:
+        golden = Golden(args.golden, args.tokenizer or tokenizer_beside(args.golden), args.fused)
+        differences = compare(golden)
+    except UserError as error:
+        print(f"sevila: error: {error}", file=sys.stderr)
+        return 2
+    show(differences)
+    result = summary(differences)
+    print(json.dumps(result))
+    return 0 if result["passed"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
