@@ -7,8 +7,8 @@ scenarios run through the library's own public path, on the CPU, without dropout
 official order of operations; `--fused` takes the library's default attention instead and shows how much
 float32 rounding that makes (above 5e-6 where states are as large as ten; the exit code is then 1, rightly).
 
-Prints a table of the largest differences, and as its last line one JSON object. Exit code 1 above a tolerance,
-2 for a folder that cannot be read.
+Prints a table of the largest differences, and as its last line one JSON object (a size that is no number is
+null there). Exit code 1 above a tolerance, 2 for a folder that cannot be read.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import sys
+from math import isfinite
 from pathlib import Path
 
 from official.difference import Difference
@@ -48,7 +49,12 @@ def show(differences: list[Difference]) -> None:
 
 def summary(differences: list[Difference]) -> dict[str, object]:
     rows = {
-        d.what: {"max_abs": d.size, "tolerance": d.tolerance, "relative": d.relative} for d in differences
+        d.what: {
+            "max_abs": d.size if isfinite(d.size) else None,
+            "tolerance": d.tolerance,
+            "relative": d.relative,
+        }
+        for d in differences
     }
     return {"passed": bool(rows) and all(d.passed for d in differences), "scenarios": rows}
 

@@ -21,6 +21,7 @@ from typing import Any
 from sevila import build, refine, train
 from sevila import eval as evaluation
 from sevila.config import load
+from sevila.errors import UserError
 from sevila.examples import examples
 from sevila.files import read_json, read_jsonl, write_json
 from sevila.report.ablation import ablation_page, print_ablation
@@ -87,9 +88,9 @@ class SelfChain:
         return table
 
 
-def report(folder: Path, table: list[dict[str, Any]], seed: int) -> None:
+def report(folder: Path, table: list[dict[str, Any]], seed: int, overrides: list[str]) -> None:
     """report.html, and the table on the terminal."""
-    config = load("eval", ["+exp=synthetic_eval", f"data.seed={seed}"])
+    config = load("eval", ["+exp=synthetic_eval", f"data.seed={seed}", *overrides])
     data = build.benchmark(config)
     questions = data.questions(config.split)
     rows = read_jsonl(folder / "eval_refined_finetuned" / "predictions.jsonl")
@@ -120,11 +121,15 @@ def main() -> int:
     chain = SelfChain(unfinished, args.seed, args.overrides)
     table = chain.rows()
     write_json(unfinished / "ablation.json", table)
-    report(unfinished, table, args.seed)
+    report(unfinished, table, args.seed, args.overrides)
     replace(unfinished, args.out)
     print(f"\nwritten: {args.out}/ablation.json and report.html, in {time.monotonic() - started:.0f} s")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"sevila: error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -94,12 +94,20 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     UserError names the file and the line that is not a JSON object.
     """
-    return parse_jsonl(read_text(path), path)
+    return [row for _, row in numbered_jsonl(path)]
+
+
+def numbered_jsonl(path: str | os.PathLike[str]) -> list[tuple[int, dict[str, Any]]]:
+    """The same with the number of each row's line, from 1, for errors that name it."""
+    return list(_numbered(read_text(path), path))
 
 
 def parse_jsonl(text: str, path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The rows in the text of a jsonl file; `path` is what errors name."""
-    rows = []
+    return [row for _, row in _numbered(text, path)]
+
+
+def _numbered(text: str, path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     # split("\n"), not splitlines(): a JSON string may hold U+2028 and its like unescaped
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -110,5 +118,4 @@ def parse_jsonl(text: str, path: str | os.PathLike[str]) -> list[dict[str, Any]]
             raise UserError(f"{path}, line {number}: not valid JSON: {error.msg}") from None
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: not a JSON object but {type(row).__name__}")
-        rows.append(row)
-    return rows
+        yield number, row

@@ -6,15 +6,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader
 
 from sevila import build, schema
 from sevila.data.benchmarks.base import Benchmark
-from sevila.data.loading import Batch, EpochSampler, FrameDataset, FrameKey, collate
+from sevila.data.loading import Batch, EpochSampler, FrameDataset, FrameKey, stream
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.files import read_jsonl, write_jsonl
@@ -24,7 +24,7 @@ from sevila.run import RunFolder
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.refine import PseudoLabels, make_pseudo_labels
 from sevila.training import state as checkpoints
-from sevila.training.build import build_options
+from sevila.training.build import build_options, build_schedule
 from sevila.training.interrupt import ignore_in_worker
 from sevila.training.loop import Task, train
 from sevila.training.sinks import Sink, WandbSink, all_of
@@ -51,13 +51,11 @@ class Batches:
         for step in range(skip, self.count):
             start = step * whole + self.rank * self.size
             mine.append(keys[start : start + self.size])
-        return DataLoader(
+        return stream(
             self.dataset,
+            self.workers,
             batch_sampler=mine,
-            collate_fn=collate,
-            num_workers=self.workers,
             worker_init_fn=ignore_in_worker,
-            generator=torch.Generator(),  # its own: nothing is drawn from the global one
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -72,6 +70,11 @@ class Workshop:
     model: SeViLA
     data: Benchmark
     chain: ForwardChain
+
+    def check_frames(self, frames: int) -> None:
+        """UserError for a number of training frames that cannot be drawn."""
+        if frames < 1:
+            raise UserError(f"task.frames={frames}: must be at least 1")
 
     def start(self) -> None:
         self.folder.start(self.config, str(self.accelerator.device))
@@ -132,7 +135,8 @@ class Workshop:
         if config.wandb.mode == "disabled" or not self.accelerator.is_main_process:
             yield self.folder.log
             return
-        remote = WandbSink(self.folder.path, config.wandb.project, config.wandb.mode, asdict(config))
+        wandb = config.wandb
+        remote = WandbSink(self.folder.path, wandb.project, wandb.mode, asdict(config), wandb.name)
         try:
             yield all_of(self.folder.log, remote)
         finally:
@@ -158,6 +162,9 @@ def workshop(config: schema.Train | schema.Refine) -> Workshop:
     folder = RunFolder.create(config.run_dir, config.exp, config.resume)
     accelerator = build.accelerator(config)
     build.selector(config.selector, config.frames.n)
+    build_schedule(config.trainer, total_steps=1)
+    if config.wandb.mode != "disabled" and find_spec("wandb") is None:
+        raise UserError(f"wandb.mode={config.wandb.mode}: wandb is not installed; pip install wandb")
     model = build.model(config, accelerator.device)
     data = build.benchmark(config)
     return Workshop(config, folder, accelerator, model, data, build.chain(config, model, data))

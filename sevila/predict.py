@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from sevila import schema
 from sevila.cli import main
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.files import read_jsonl
+from sevila.files import numbered_jsonl
+from sevila.model.prompts import letters
 
 if TYPE_CHECKING:
     from sevila.model.sevila import SeViLA
@@ -24,26 +26,24 @@ def run(config: schema.Predict) -> None:
     """Answer one question, or a file of them."""
     questions = list(_questions(config))
     out = _out(config)
-    for question in questions:
-        if not Path(question.video).is_file():
-            raise UserError(f"{question.video}: no such video file")
+    _check_videos(config, questions)
 
     from sevila import build
     from sevila.model.backbone import TINY
 
     accelerator = build.accelerator(config)
-    if config.model.source == TINY:
-        print(
-            "model: the tiny backbone of the drawn world, good for that world alone; "
-            "model=blip2_flan_t5_xl takes the paper's",
-            file=sys.stderr,
-        )
     chain = _chain(config, build.model(config, accelerator.device))
     if config.questions:
         _answer_many(chain, questions, out)
     else:
         _answer_one(chain, questions[0], out)
     build.warn_of_truncation(chain.model)
+    if config.model.source == TINY:
+        print(
+            "model: the tiny backbone of the drawn world, good for that world alone; "
+            "model=blip2_flan_t5_xl takes the paper's",
+            file=sys.stderr,
+        )
 
 
 def _questions(config: schema.Predict) -> Iterator[Question]:
@@ -57,7 +57,10 @@ def _questions(config: schema.Predict) -> Iterator[Question]:
     if config.video or config.question or config.options:
         raise UserError("questions=FILE holds videos, questions and options: leave the keys of those names out")
     base = Path(config.questions).parent
-    for line, row in enumerate(read_jsonl(config.questions), start=1):
+    rows = numbered_jsonl(config.questions)
+    if not rows:
+        raise UserError(f"{config.questions}: holds no question")
+    for line, row in rows:
         where = f"{config.questions}, line {line}, "
         question = _question(str(row.get("qid", line)), row, where)
         video = Path(question.video)
@@ -73,6 +76,10 @@ def _question(qid: str, row: dict[str, Any], where: str) -> Question:
     options = tuple(row["options"])
     if len(options) < 2 or not all(isinstance(option, str) and option for option in options):
         raise UserError(f"{where}options: a question needs at least 2 options, each a text; found {list(options)}")
+    try:
+        letters(len(options))
+    except UserError as error:
+        raise UserError(f"{where}options: {error}") from None
     return Question(qid, row["video"], row["question"], options)
 
 
@@ -83,7 +90,26 @@ def _out(config: schema.Predict) -> Path | None:
     wanted = (".jsonl",) if config.questions else PICTURES
     if out.suffix not in wanted:
         raise UserError(f"out={out}: expected a name that ends in {' or '.join(wanted)}")
+    if out.is_dir():
+        raise UserError(f"out={out}: is a folder; name a file")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"out={out}: {above} cannot be written to")
     return out
+
+
+def _check_videos(config: schema.Predict, questions: Sequence[Question]) -> None:
+    """UserError for a video that cannot be read or has fewer than k frames, before the model is loaded."""
+    from sevila.data.video import probe
+
+    if config.k > config.n_frames:
+        raise UserError(f"k={config.k}: only n_frames={config.n_frames} frames are sampled; choose k at most that")
+    for video in dict.fromkeys(question.video for question in questions):
+        if not Path(video).is_file():
+            raise UserError(f"{video}: no such video file")
+        frames = probe(video).length
+        if frames < config.k:
+            raise UserError(f"k={config.k}: {video} has only {frames} frames; choose k at most that")
 
 
 def _chain(config: schema.Predict, model: SeViLA) -> ForwardChain:
@@ -93,8 +119,6 @@ def _chain(config: schema.Predict, model: SeViLA) -> ForwardChain:
     from sevila.tasks.chain import ForwardChain
     from sevila.tasks.source import VideoSource
 
-    if config.k > config.n_frames:
-        raise UserError(f"k={config.k}: only n_frames={config.n_frames} frames are sampled; choose k at most that")
     size = config.model.image_size or model.backbone.image_size
     return ForwardChain(model, LocalizerTopK(config.k), VideoSource(CachedVideos(size), AnyFile(), config.n_frames))
 
@@ -102,19 +126,17 @@ def _chain(config: schema.Predict, model: SeViLA) -> ForwardChain:
 def _answer_one(chain: ForwardChain, question: Question, out: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from sevila.examples import example
 
     (prediction,) = chain.predict([question])
-    if len(prediction.frames) < chain.selector.k:
-        frames = len(prediction.frames)
-        raise UserError(f"k={chain.selector.k}: {question.video} gives only {frames} frames; choose k at most that")
     timeline, images = example(question, prediction.to_json(), chain.source.folder)
-    table = Table(title=question.question)
+    table = Table(title=Text(question.question))  # Text: brackets in it are no markup
     for title in ("", "option", "probability"):
         table.add_column(title)
     for i, (option, chance) in enumerate(zip(question.options, timeline.probabilities, strict=True)):
-        table.add_row("→" if i == prediction.prediction else "", option, f"{chance:.3f}")
+        table.add_row("→" if i == prediction.prediction else "", Text(option), f"{chance:.3f}")
     console = Console()
     console.print(table)
     for i in prediction.keyframes:

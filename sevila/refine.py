@@ -24,6 +24,7 @@ def refine(shop: Workshop, frames: int = 4, crop: bool = True) -> dict[str, Any]
     from sevila.data.loading import FrameDataset
     from sevila.tasks.refine import METRIC, LabelledFrames, RefineTask, label_metrics
 
+    shop.check_frames(frames)
     questions, validation = shop.data.questions("train"), shop.data.questions("val")
     source = shop.chain.source
     shop.start()

@@ -24,6 +24,7 @@ def pretrain(shop: Workshop, frames: int = 4, crop: bool = True) -> dict[str, An
     from sevila.data.loading import FrameDataset, TrainingFrames
     from sevila.tasks.pretrain import METRIC, PretrainTask
 
+    shop.check_frames(frames)
     source = shop.chain.source
     rule = TrainingFrames(frames, shop.config.seed, crop)
     dataset = FrameDataset(shop.data.moments("train"), source.videos, source.folder, rule)

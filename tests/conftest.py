@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: threads cost more than they give
 
 # The same examples on every machine and every run; training code is too slow for a deadline an example.
 settings.register_profile("sevila", deadline=None, derandomize=True, max_examples=50)
@@ -31,3 +33,25 @@ def shared() -> Path:
     if os.environ.get("SEVILA_REQUIRE_SHARED") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides that choose a very small drawn world, which is there already."""
+    from sevila.synthetic.world import Recipe, make
+
+    root = tmp_path_factory.mktemp("small_world")
+    videos = {"train": 3, "val": 2, "test": 2, "moment_train": 2, "moment_val": 1}
+    make(Recipe(**{f"{split}_videos": number for split, number in videos.items()}), root, workers=1)
+    return [f"data.root={root}", *(f"data.{split}_videos={number}" for split, number in videos.items())]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One torch thread: quick beside other work, and the same arithmetic as in a process that was told so."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

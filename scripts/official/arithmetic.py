@@ -1,8 +1,8 @@
 """The official code's order of operations in attention.
 
 Fused attention adds in another order, which in float32 moves a state of size ten by about 1e-5. To tell such
-rounding from a difference in the model, the vision tower scales its queries before the product here, as LAVIS's
-EVA does; Q-Former and T5 are transformers' own "eager" attention, which has LAVIS's order already.
+rounding from a difference in the model, the vision tower scales its queries before the product here, as
+LAVIS's EVA does; Q-Former and T5 are transformers' own "eager" attention, which has LAVIS's order already.
 """
 
 from __future__ import annotations

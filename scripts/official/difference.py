@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 EXACT, STATES, LOGITS, GRADIENTS = 0.0, 5e-6, 1e-5, 1e-4
@@ -35,3 +37,8 @@ def compared(what: str, ours: Tensor, theirs: Tensor, tolerance: float) -> Diffe
 def equal(what: str, ours: Any, theirs: Any) -> Difference:
     """1 where two lists, numbers or texts differ at all."""
     return Difference(what, float(ours != theirs), EXACT)
+
+
+def largest(sizes: Sequence[float]) -> float:
+    """The largest number, nan where one is nan, 0 where there are none."""
+    return float(torch.tensor([0.0, *sizes], dtype=torch.float64).max())

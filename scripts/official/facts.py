@@ -67,11 +67,14 @@ def frames(golden: Golden) -> Iterator[Difference]:
         clip = tuple(case["clip"]) if case["clip"] else None
         asked = (case["vlen"], case["fps"], case["n_frms"], clip)
         yield equal(f"uniform_{row}", uniform_indices(*asked), case["uniform"])
-        yield equal(f"random_{row}", random_indices(*asked, rng=random.Random(5)), case["random_seed5"])
+        for seed, theirs in (
+            (key.removeprefix("random_seed"), case[key]) for key in case if key.startswith("random_seed")
+        ):
+            yield equal(f"random_{row}", random_indices(*asked, rng=random.Random(int(seed))), theirs)
 
 
 def transforms(golden: Golden) -> Iterator[Difference]:
-    """Both transforms; the training one where the bicubic value lies in 0..255 (beyond, the official one wraps)."""
+    """Both transforms; the training one where the bicubic value lies in 0..255 (beyond it theirs wraps)."""
     stored, notes = golden.aux["tensors"], golden.aux["transform"]
     raw, evaluated, trained = (
         stored[f"transform.{name}"].transpose(0, 1) for name in ("raw", "eval", "train")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from official.difference import GRADIENTS, LOGITS, NOISE, Difference, compared, equal
+from official.difference import GRADIENTS, LOGITS, NOISE, Difference, compared, equal, largest
 from official.golden import Golden
 from official.records import GoldenFrames, batch, chain, moments, questions, repeated
 from sevila.data.loading import Batch
@@ -76,25 +76,25 @@ TRAININGS = {
 def gradients(golden: Golden, name: str, head: Head, role: str) -> Iterator[Difference]:
     """Stored gradients, whole and as norms, of every parameter of the trained head.
 
-    Of a key's bias the true gradient is zero (softmax does not feel it): only rounding is stored, and only its being
-    next to nothing can be compared.
+    Of a key's bias the true gradient is zero (softmax does not feel it): only rounding is stored, and
+    only its being next to nothing can be compared.
     """
     norms = golden.meta["grad_norms"][name]
     total = sum(norm**2 for norm in norms.values()) ** 0.5
     ours = {head_name(n, role): p.grad for n, p in head.named_parameters()}
     yield equal("gradient names", sorted(ours), sorted(norms))
-    whole = norm = vanishing = 0.0
+    whole, norm, vanishing = [], [], []
     for key, gradient in ours.items():
         theirs = golden.tensors.get(f"{name}.grad.{key}")
         if norms[key] < NOISE * total:
-            vanishing = max(vanishing, float(gradient.norm()) / total)
+            vanishing.append(float(gradient.norm()) / total)
             continue
-        norm = max(norm, abs(float(gradient.norm()) / norms[key] - 1))
+        norm.append(abs(float(gradient.norm()) / norms[key] - 1))
         if theirs is not None:
-            whole = max(whole, float((gradient - theirs).abs().max() / theirs.abs().max()))
-    yield Difference("gradients", whole, GRADIENTS, relative=True)
-    yield Difference("gradient norms", norm, GRADIENTS, relative=True)
-    yield Difference("vanishing gradients", vanishing, NOISE, relative=True)
+            whole.append(float((gradient - theirs).abs().max() / theirs.abs().max()))
+    yield Difference("gradients", largest(whole), GRADIENTS, relative=True)
+    yield Difference("gradient norms", largest(norm), GRADIENTS, relative=True)
+    yield Difference("vanishing gradients", largest(vanishing), NOISE, relative=True)
 
 
 def training(golden: Golden, name: str) -> Iterator[Difference]:
@@ -131,14 +131,14 @@ def steps(golden: Golden, name: str) -> Iterator[Difference]:
     groups = golden.meta["opt_groups"][made.steps_name]
     ours = {head_name(n, made.role): id(p) in decay for n, p in task.head.named_parameters()}
     yield equal("decay", ours, {key: key in groups["wd"] for key in ours})
-    norms, worst = golden.meta["param_delta_norm_after_3_steps"][made.steps_name], 0.0
+    norms, moved = golden.meta["param_delta_norm_after_3_steps"][made.steps_name], []
     first = golden.meta["grad_norms"][made.golden_name]
     total = sum(norm**2 for norm in first.values()) ** 0.5
     for n, p in task.head.named_parameters():
         key = head_name(n, made.role)
         if first[key] >= NOISE * total:  # elsewhere Adam makes full steps of rounding errors
-            worst = max(worst, abs(float((p.detach() - before[n]).norm()) / norms[key] - 1))
-    yield Difference("parameter steps", worst, GRADIENTS, relative=True)
+            moved.append(abs(float((p.detach() - before[n]).norm()) / norms[key] - 1))
+    yield Difference("parameter steps", largest(moved), GRADIENTS, relative=True)
 
 
 def uniform(golden: Golden, name: str) -> Iterator[Difference]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import random
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sevila.data.folders import VideoFolder
 from sevila.data.records import Moment, Question, Window
@@ -166,6 +167,49 @@ def collate(samples: Sequence[Sample]) -> Batch:
         indices=[list(sample.frames.indices) for sample in samples],
         times=[list(sample.frames.times) for sample in samples],
     )
+
+
+def stream(dataset: FrameDataset, workers: int, **options: Any) -> Iterator[Any]:
+    """What a DataLoader over `dataset` gives: samples with batch_size=None, batches with batch_sampler=KEYS.
+
+    options   for the DataLoader
+
+    A faulty record raises its own one-line UserError here also where a worker met it (a DataLoader would make a
+    page of it), and whatever happens the workers end with the iterator: those that ignore SIGTERM would outlive
+    an exception, and the process would wait for them forever.
+    """
+    if options.get("batch_size", 1) is not None:
+        options["collate_fn"] = _collate_or_fault
+    generator = torch.Generator()  # its own: nothing is drawn from the global one
+    loader = iter(DataLoader(_Faults(dataset), num_workers=workers, generator=generator, **options))
+    try:
+        for item in loader:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        if workers:
+            loader._shutdown_workers()
+
+
+class _Faults(Dataset[Any]):
+    """A dataset that hands over exceptions instead of raising them in a worker."""
+
+    def __init__(self, dataset: FrameDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: FrameKey) -> Sample | Exception:
+        try:
+            return self.dataset[key]
+        except UserError as error:
+            return UserError(str(error))
+        except Exception:  # a bug: the main process shall show where
+            return RuntimeError(traceback.format_exc())
+
+
+def _collate_or_fault(samples: Sequence[Sample | Exception]) -> Batch | Exception:
+    faults = [sample for sample in samples if isinstance(sample, Exception)]
+    return faults[0] if faults else collate(samples)
 
 
 class EpochSampler(Sampler[FrameKey]):

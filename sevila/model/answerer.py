@@ -22,16 +22,18 @@ class Answerer(nn.Module):
     def option_logits(self, soft: Tensor, texts: Sequence[str], options: int) -> Tensor:
         """soft [N, K, Q, Dl] of K keyframes in time order, one text a row -> logits of the letters [N, A]."""
         embeds, mask = self.backbone.assemble(soft, texts, numbered=True)
-        return self._letters(embeds, mask, options)
+        return self._letters(embeds, mask, options, self.scoring)
 
-    def single_frame_logits(self, soft: Tensor, texts: Sequence[str], options: int) -> Tensor:
+    def single_frame_logits(
+        self, soft: Tensor, texts: Sequence[str], options: int, scoring: Scoring | None = None
+    ) -> Tensor:
         """Answers from one frame alone, which then stands behind plain "Frame: ". [N, Q, Dl] -> [N, A]."""
         embeds, mask = self.backbone.assemble(soft[:, None], texts, numbered=False)
-        return self._letters(embeds, mask, options)
+        return self._letters(embeds, mask, options, scoring or self.scoring)
 
-    def _letters(self, embeds: Tensor, mask: Tensor, options: int) -> Tensor:
+    def _letters(self, embeds: Tensor, mask: Tensor, options: int, scoring: Scoring) -> Tensor:
         ids = [self.backbone.token(letter) for letter in prompts.letters(options)]
-        return self.scoring.logits(self.backbone, self.backbone.read(embeds, mask), mask, ids)
+        return scoring.logits(self.backbone, self.backbone.read(embeds, mask), mask, ids)
 
     def loss(self, patches: Tensor, texts: Sequence[str], answers: Sequence[int]) -> Tensor:
         """Cross-entropy on "Option X </s>" (paper, section 3.3). patches [N, K, P, Dv]. Scalar."""

@@ -131,13 +131,22 @@ class SeViLA(nn.Module):
         return out
 
     @torch.no_grad()
-    def single_frame_logits(self, patches: Tensor, text: str, options: int) -> Tensor:
-        """Answers of one question from each of T frames alone: patches [T, P, Dv] -> [T, A]."""
+    def single_frame_logits(
+        self, patches: Tensor, texts: Sequence[str], options: Sequence[int], scoring: Scoring | None = None
+    ) -> list[Tensor]:
+        """Answers of M questions from each of T frames alone: patches [T, P, Dv] -> of each question [T, A].
+
+        `scoring` takes the place of the Answerer's own.
+        """
         soft = self.answerer.head(patches)
-        parts = [
-            self.answerer.single_frame_logits(part, [text] * len(part), options) for part in soft.split(self.rows)
-        ]
-        return torch.cat(parts)
+        out = []
+        for text, number in zip(texts, options, strict=True):
+            parts = [
+                self.answerer.single_frame_logits(part, [text] * len(part), number, scoring)
+                for part in soft.split(self.rows)
+            ]
+            out.append(torch.cat(parts))
+        return out
 
     @torch.no_grad()
     def answer(

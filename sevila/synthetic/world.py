@@ -78,7 +78,7 @@ class Recipe:
     @property
     def folder_name(self) -> str:
         digest = hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()[:8]
-        return f"seed_{self.seed}-{digest}"
+        return f"seed_{str(self.seed)[:20]}-{digest}"  # a seed may have more digits than a name can
 
 
 def seeded(seed: int, *names: object) -> Random:
@@ -132,7 +132,6 @@ def _story(recipe: Recipe, prefix: str, number: int) -> tuple[Story, Random]:
 
 def _write_video(job: tuple[Recipe, str, int, draw.Style, Path]) -> None:
     recipe, prefix, number, style, path = job
-    torch.set_num_threads(1)
     story, _ = _story(recipe, prefix, number)
     encode(film(story, style, seeded(recipe.seed, prefix, number, "film")), path)
 
@@ -185,6 +184,15 @@ def make(recipe: Recipe, root: Path, workers: int | None = None) -> Path:
     folder = Path(root) / recipe.folder_name
     if folder.is_dir():
         return folder
+    try:
+        _write(recipe, folder, workers or min(8, os.cpu_count() or 1))
+    except OSError as error:
+        if not folder.is_dir():  # else another process has finished the same world meanwhile
+            raise UserError(f"data.root={root}: the world cannot be written there: {error}") from error
+    return folder
+
+
+def _write(recipe: Recipe, folder: Path, workers: int) -> None:
     with atomic_path(folder) as unfinished:
         (unfinished / "videos").mkdir(parents=True)
         jobs = []
@@ -198,17 +206,21 @@ def make(recipe: Recipe, root: Path, workers: int | None = None) -> Path:
                 rows, windows = _question_rows(recipe, prefix, videos)
                 write_text(unfinished / f"questions_{prefix}.csv", _csv(rows))
                 write_json(unfinished / f"windows_{prefix}.json", windows)
-        _draw_all(jobs, workers or min(8, os.cpu_count() or 1))
+        _draw_all(jobs, workers)
         write_json(unfinished / "recipe.json", recipe.describe())
-    return folder
 
 
 def _draw_all(jobs: list[tuple[Recipe, str, int, draw.Style, Path]], workers: int) -> None:
     if workers == 1 or len(jobs) < 16:
-        for job in track(jobs, len(jobs), "drawing videos"):
-            _write_video(job)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the same arithmetic as in the processes below
+        try:
+            for job in track(jobs, len(jobs), "drawing videos"):
+                _write_video(job)
+        finally:
+            torch.set_num_threads(threads)  # or what runs next would depend on whether a world was drawn
         return
     context = multiprocessing.get_context("spawn")  # forking a process that has run torch threads can hang
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
         for _ in track(pool.map(_write_video, jobs, chunksize=4), len(jobs), "drawing videos"):
             pass

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from sevila.data.loading import Batch, FrameKey, TrainingFrames
 from sevila.data.records import Question, Window
+from sevila.data.sampling import random_indices
 from sevila.errors import UserError
 from sevila.metrics.keyframes import true_positions
 from sevila.metrics.multiple_choice import percent
 from sevila.model.head import Head
+from sevila.model.scoring import Direct
 from sevila.model.sevila import SeViLA
 from sevila.progress import track
 from sevila.tasks.chain import ForwardChain, chain_metrics
@@ -60,11 +62,12 @@ def make_pseudo_labels(model: SeViLA, source: VideoSource, questions: Sequence[Q
     videos = len({(question.video, question.clip) for question in questions})
     for rows, sample in track(source.walk(questions), videos, "pseudo-labels"):
         patches = model.backbone.encode(sample.pixels)
-        for row in rows:
-            question = questions[row]
-            text = model.prompts.answer(question.question, question.options)
-            chosen = model.single_frame_logits(patches, text, len(question.options)).argmax(-1).tolist()
-            right = tuple(option == question.answer for option in chosen)
+        asked = [questions[row] for row in rows]
+        texts = [model.prompts.answer(question.question, question.options) for question in asked]
+        numbers = [len(question.options) for question in asked]
+        answers = model.single_frame_logits(patches, texts, numbers, Direct())  # as published: "Option" is given
+        for row, question, logits in zip(rows, asked, answers, strict=True):
+            right = tuple((logits.argmax(-1) == question.answer).tolist())
             labels[row] = PseudoLabels(question.qid, sample.frames.indices, sample.frames.times, right)
     return [label for label in labels if label is not None]
 
@@ -102,8 +105,7 @@ class LabelledFrames(TrainingFrames):
     def indices(self, length: int, fps: float, clip: Window | None, key: FrameKey) -> list[int]:
         known = self.labels[key[1]].indices
         rng = random.Random(f"labelled:{self.seed}:{key[0]}:{key[1]}")
-        places = sorted(rng.sample(range(len(known)), min(self.n, len(known))))
-        return [known[place] for place in places]
+        return [known[place] for place in random_indices(len(known), 1.0, self.n, rng=rng)]
 
 
 class RefineTask:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch.utils.data import DataLoader
-
 from sevila.data.folders import VideoFolder
-from sevila.data.loading import EvaluationFrames, FrameDataset, OrderedSampler, Record, Sample
+from sevila.data.loading import EvaluationFrames, FrameDataset, OrderedSampler, Record, Sample, stream
 from sevila.data.records import Question
 from sevila.data.video import CachedVideos
 
@@ -33,11 +30,5 @@ class VideoSource:
         dataset = FrameDataset(
             [records[group[0]] for group in groups], self.videos, self.folder, EvaluationFrames(self.n)
         )
-        loader = DataLoader(
-            dataset,
-            batch_size=None,
-            sampler=OrderedSampler(len(groups)),
-            num_workers=self.workers,
-            generator=torch.Generator(),  # its own: nothing is drawn from the global one
-        )
-        yield from zip(groups, loader, strict=True)
+        samples = stream(dataset, self.workers, batch_size=None, sampler=OrderedSampler(len(groups)))
+        yield from zip(groups, samples, strict=True)

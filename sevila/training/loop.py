@@ -8,7 +8,7 @@ state, and the loader is asked for the rest of the epoch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -160,9 +160,13 @@ class _Run:
         with still_rng():
             batches = iter(self.loader(epoch, self.state.batch))
         self.head.train()
-        while self.state.epoch == epoch and self.state.step < self.total:
-            self._step(batches)
-            self._between_steps()
+        try:
+            while self.state.epoch == epoch and self.state.step < self.total:
+                self._step(batches)
+                self._between_steps()
+        finally:
+            if isinstance(batches, Generator):
+                batches.close()  # its workers end now, not when a traceback lets go of it
 
     def _step(self, batches: Iterator[Any]) -> None:
         """One optimiser step over the next micro-batches."""

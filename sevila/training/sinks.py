@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,12 @@ class WandbSink:
     """
 
     def __init__(
-        self, folder: Path, project: str, mode: str, config: Mapping[str, Any] | None = None
+        self,
+        folder: Path,
+        project: str,
+        mode: str,
+        config: Mapping[str, Any] | None = None,
+        name: str | None = None,
     ) -> None:
         if mode not in ("online", "offline"):
             raise UserError(f"wandb.mode={mode}: must be online or offline")
@@ -39,10 +45,10 @@ class WandbSink:
         folder.mkdir(parents=True, exist_ok=True)
         known = folder / "wandb_id"
         if not known.is_file():
-            known.write_text(wandb.util.generate_id() + "\n", encoding="utf-8")
+            known.write_text(uuid.uuid4().hex[:8] + "\n", encoding="utf-8")
         self._run = wandb.init(
             project=project,
-            name=folder.name,
+            name=name or folder.name,
             dir=str(folder),
             id=known.read_text(encoding="utf-8").strip(),
             resume="allow",

@@ -64,10 +64,14 @@ def load_head(place: str, role: str, backbone: Backbone) -> Head:
     if place == ZEROSHOT:
         return head.to(backbone.device)
     path = find_head(place, role)
+    if not path.with_suffix(".json").is_file():
+        raise UserError(f"{role}={place}: no head file (its description {path.with_suffix('.json')} is not there)")
     description = read_json(path.with_suffix(".json"))
-    if not isinstance(description, dict) or not {"head", "backbone"} <= description.keys():
-        raise UserError(f"{path.with_suffix('.json')}: does not describe a head (no entries head and backbone)")
+    if not isinstance(description, dict) or not isinstance(description.get("backbone"), dict):
+        raise UserError(f"{path.with_suffix('.json')}: does not describe a head (no entry backbone)")
     made_for = description["backbone"]
+    if description.get("role") != role:
+        raise UserError(f"{role}={place}: is a head of the {description.get('role')}, not of the {role}")
     if made_for.get("fingerprint") != backbone.fingerprint:
         raise UserError(
             f"{role}={place}: made for the backbone {made_for.get('source')} ({made_for.get('fingerprint')}), "

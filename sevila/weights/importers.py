@@ -29,9 +29,9 @@ VISION_LAYERS = 39  # BLIP-2 reads EVA-CLIP ViT-g before its last block
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors or PyTorch file, memory-mapped; its entry "model" where it has one.
 
-    A PyTorch file is read with `weights_only=True`, so it cannot run code. Optimizer, scaler, configuration and
-    epoch, which the official runner stores beside the model, are left out. Raises UserError for a file that is
-    missing, unreadable or without tensors.
+    A PyTorch file is read with `weights_only=True`, so it cannot run code. Optimizer, scaler, configuration
+    and epoch, which the official runner stores beside the model, are left out. Raises UserError for a file
+    that is missing, unreadable or without tensors.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint file")

@@ -1,9 +1,10 @@
 """From LAVIS's tensor names to this project's: the official SeViLA and BLIP-2 checkpoints, as pure functions.
 
-A LAVIS state dict holds `visual_encoder.*`, `t5_model.*` and one or two heads: `ln_vision.*`, `Qformer.bert.*`,
-`query_tokens`, `t5_proj.*` are the Answerer's (and BLIP-2's own), the same with `_loc` on the first component the
-Localizer's. Everything is checked before anything is used: what is missing, unexpected or of another shape is listed
-in one UserError. What may be there and is not needed is known by name (`_SPARE`).
+A LAVIS state dict holds `visual_encoder.*`, `t5_model.*` and one or two heads: `ln_vision.*`,
+`Qformer.bert.*`, `query_tokens`, `t5_proj.*` are the Answerer's (and BLIP-2's own), the same with `_loc` on
+the first component the Localizer's. Everything is checked before anything is used: what is missing,
+unexpected or of another shape is listed in one UserError. What may be there and is not needed is known by
+name (`_SPARE`).
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Taking:
         self.problems: list[str] = []
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """The tensor of that name; where there is none, or one of another shape, zeros and a remembered problem."""
+        """The tensor of that name; without one of that shape, zeros and a remembered problem."""
         self.taken.add(name)
         tensor = self.state.get(name)
         if tensor is not None and tuple(tensor.shape) == tuple(shape):
@@ -157,8 +158,8 @@ def heads_from(
 ) -> dict[str, Head]:
     """The heads in a LAVIS state dict by role, float32, with copies of its tensors.
 
-    The released SeViLA checkpoint holds both; BLIP-2's hold one under the Answerer's names, which is also the start
-    of a Localizer. `sizes` are those of the backbone's own head; without them they are told from the tensors.
+    The released SeViLA checkpoint holds both; BLIP-2's hold one under the Answerer's names, which is also the
+    start of a Localizer. `sizes` are those of the backbone's own head; without them the tensors tell them.
     Raises UserError listing every missing, unexpected and misshaped tensor of all heads.
     """
     roles = roles_in(state)
@@ -194,7 +195,7 @@ def _head(taking: Taking, role: str, config: HeadConfig, attention: str) -> Head
 def blip2_sizes(
     state: State, qformer_heads: int | None = None, vision_heads: int | None = None
 ) -> Blip2Config:
-    """The configuration of the whole model, as its tensors tell it. KeyError names a tensor that was needed."""
+    """The configuration of the whole model, as its tensors tell it. KeyError names one that was needed."""
     head = head_sizes(state, "answerer", qformer_heads)
     patch, width = (
         state["visual_encoder.patch_embed.proj.weight"],
@@ -241,10 +242,10 @@ def blip2_from(
     vision_heads: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Blip2ForConditionalGeneration:
-    """transformers' BLIP-2 of a whole LAVIS state dict (ViT, T5 and BLIP-2's own head); `_loc` entries stay aside.
+    """transformers' BLIP-2 of a whole LAVIS state dict (ViT, T5, BLIP-2's own head); `_loc` stays aside.
 
-    Its `save_pretrained` writes a folder that `sevila.model.backbone.load` reads. Raises UserError that lists every
-    missing, unexpected and misshaped tensor. The tensors are not copied where they have the dtype already.
+    Its `save_pretrained` writes a folder that `sevila.model.backbone.load` reads. Raises UserError that lists
+    every missing, unexpected and misshaped tensor. Tensors that have the dtype already are not copied.
     """
     try:
         config = blip2_sizes(state, qformer_heads, vision_heads)
@@ -259,7 +260,7 @@ def blip2_from(
     for name, wanted in blip2.state_dict().items():
         tensors[name] = _take_blip2(taking, name, tuple(wanted.shape)).to(dtype)
     taking.finish(re.compile(rf"({'|'.join(_PARTS)})_loc(\.|$)"))
-    # `assign` gives every name a parameter of its own, so lm_head is not tied (transformers 5 would tie it) ...
+    # `assign` gives every name a parameter of its own, so lm_head is not tied (transformers 5 ties it) ...
     blip2.load_state_dict(tensors, assign=True)
     language = blip2.language_model
     for stack in (language.encoder, language.decoder):  # ... and the word vectors are tied by hand
@@ -294,7 +295,7 @@ def backbone_from(
     attention: str = "sdpa",
     text_tokens: int = TEXT_TOKENS,
 ) -> Backbone:
-    """The frozen backbone of a whole LAVIS state dict; its zero-shot head is BLIP-2's own. Errors as `blip2_from`."""
+    """The frozen backbone of a whole LAVIS state dict, with BLIP-2's own head. Errors as `blip2_from`."""
     blip2 = blip2_from(state, source, qformer_heads, vision_heads, dtype)
     blip2.set_attn_implementation(attention)
     return assemble_backbone(blip2, tokenizer, source, attention, text_tokens)

@@ -11,11 +11,9 @@ from sevila.training.optim import CosineSteps, PublishedSchedule
 def test_options_of_a_config():
     trainer = Trainer(
         epochs=3, lr=1e-3, min_lr=1e-5, warmup_lr=1e-7, warmup_steps=4, accumulate=2, betas=[0.8, 0.9],
-        weight_decay=0.1, clip_grad_norm=1.0, eval_every=6, save_every=5, log_every=2,
+        weight_decay=0.1, loss_divisor=1, clip_grad_norm=1.0, eval_every=6, save_every=5, log_every=2,
     )  # fmt: skip
-    options = build_options(
-        trainer, batches_per_epoch=7, metric="accuracy", seed=9, label="x", loss_divisor=1
-    )
+    options = build_options(trainer, batches_per_epoch=7, metric="accuracy", seed=9, label="x")
     assert options.schedule == PublishedSchedule(1e-3, 3, 4, 1e-5, 1e-7)
     assert options.total_steps(7) == 12
     assert (options.epochs, options.accumulate, options.loss_divisor, options.metric) == (3, 2, 1, "accuracy")

@@ -20,7 +20,6 @@ class FakeWandb:
 
     def __init__(self) -> None:
         self.inits, self.logged = [], []
-        self.util = SimpleNamespace(generate_id=lambda: f"id{len(self.inits)}")
 
     def init(self, **arguments):
         self.inits.append(arguments)
@@ -37,7 +36,7 @@ def test_wandb_goes_on_under_its_id(tmp_path, monkeypatch):
         sink = WandbSink(tmp_path / "run", "sevila", "offline", {"lr": 1.0})
         sink({"step": step, "train/loss": 0.5})
         sink.close()
-    assert [a["id"] for a in fake.inits] == ["id0", "id0"]
+    assert [a["id"] for a in fake.inits] == 2 * [(tmp_path / "run" / "wandb_id").read_text().strip()]
     first = fake.inits[0]
     assert (first["mode"], first["name"], first["project"]) == ("offline", "run", "sevila")
     assert first["config"] == {"lr": 1.0} and first["dir"] == str(tmp_path / "run")

@@ -78,4 +78,5 @@ def csv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
                 raise UserError(f"{path}, line {row.line}: expected {len(reader.fieldnames or ())} fields")
             yield row
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: not valid csv: {error}") from None
+        line = reader.reader.line_num  # the DictReader's own counts whole rows only
+        raise UserError(f"{path}, line {line}: not valid csv: {error}") from None

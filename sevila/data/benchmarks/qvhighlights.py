@@ -6,17 +6,16 @@ from pathlib import Path
 
 from sevila.data.benchmarks.base import Row
 from sevila.data.records import Moment, Window
-from sevila.files import read_jsonl
+from sevila.files import numbered_jsonl
 
 
 def read_moments(path: Path) -> list[Moment]:
     """The rows as records; windows and saliency are None where the file hides them."""
     moments = []
-    for line, values in enumerate(read_jsonl(path), start=1):
+    for line, values in numbered_jsonl(path):
         row = Row(path, line, values)
         if "qid" not in values:
             raise row.fail("qid", "missing")
-        scores = values.get("saliency_scores")
         moments.append(
             Moment(
                 qid=str(values["qid"]),
@@ -24,7 +23,7 @@ def read_moments(path: Path) -> list[Moment]:
                 query=row.text("query"),
                 duration=row.number("duration"),
                 windows=_windows(row) if "relevant_windows" in values else None,
-                saliency=None if scores is None else tuple(tuple(clip) for clip in scores),
+                saliency=_saliency(row) if "saliency_scores" in values else None,
             )
         )
     return moments
@@ -39,3 +38,11 @@ def _windows(row: Row) -> tuple[Window, ...]:
     if any(not start <= end for start, end in windows):
         raise row.fail("relevant_windows", f"a window ends before it starts: {pairs!r}")
     return windows
+
+
+def _saliency(row: Row) -> tuple[tuple[int, ...], ...]:
+    clips = row.values["saliency_scores"]
+    try:
+        return tuple(tuple(int(score) for score in clip) for clip in clips)
+    except (TypeError, ValueError):
+        raise row.fail("saliency_scores", f"expected a list of the annotators' scores a clip, found {clips!r}") from None

@@ -1,0 +1,18 @@
+"""The golden outputs of the official code, through the module that `scripts/compare_official.py` uses."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+
+from official.golden import Golden
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> Golden:
+    """Weights, inputs and outputs, with attention in the official order of operations."""
+    return Golden(shared / "golden" / "model", shared / "t5_tokenizer")

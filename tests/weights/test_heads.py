@@ -1,0 +1,145 @@
+"""Heads as files: what is saved comes back, and what does not fit is refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sevila.errors import UserError
+from sevila.model import backbone as backbones
+from sevila.model.backbone import Backbone
+from sevila.model.head import Head
+from sevila.weights.heads import ZEROSHOT, find_head, load_head, save_head
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Backbone:
+    return backbones.load()
+
+
+@pytest.fixture
+def trained(tiny: Backbone) -> Head:
+    """A head that is not the zero-shot one."""
+    head = load_head(ZEROSHOT, "localizer", tiny)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.add_(torch.linspace(-1, 1, parameter.numel()).view_as(parameter))
+    return head
+
+
+@pytest.fixture
+def run(tmp_path: Path, trained: Head, tiny: Backbone) -> Path:
+    """A run folder that trained a Localizer."""
+    save_head(tmp_path / "run" / "localizer.safetensors", trained, tiny, "localizer", {"seed": 3})
+    return tmp_path / "run"
+
+
+def refusal(place: Path | str, backbone: Backbone, role: str = "localizer") -> str:
+    with pytest.raises(UserError) as caught:
+        load_head(str(place), role, backbone)
+    message = str(caught.value)
+    assert "\n" not in message and str(place) in message
+    return message
+
+
+def same(one: Head, other: Head) -> bool:
+    a, b = one.state_dict(), other.state_dict()
+    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_zeroshot_is_a_copy_of_the_backbones_own(tiny: Backbone, trained: Head) -> None:
+    head = load_head(ZEROSHOT, "localizer", tiny)
+    assert same(head, tiny.zeroshot) and not same(head, trained)
+    with torch.no_grad():
+        head.queries.add_(1)
+    assert not same(head, tiny.zeroshot) and same(load_head(ZEROSHOT, "answerer", tiny), tiny.zeroshot)
+
+
+def test_a_head_comes_back_bit_by_bit(run: Path, trained: Head, tiny: Backbone) -> None:
+    for place in (run, run / "localizer.safetensors"):
+        head = load_head(str(place), "localizer", tiny)
+        assert same(head, trained) and not same(head, tiny.zeroshot)
+        assert {tensor.dtype for tensor in head.state_dict().values()} == {torch.float32}
+    patches = torch.randn(3, 17, trained.config.vision_width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(head.eval()(patches), trained.eval()(patches))
+    assert sorted(file.name for file in run.iterdir()) == ["localizer.json", "localizer.safetensors"]
+
+
+def test_the_description(run: Path, trained: Head, tiny: Backbone) -> None:
+    described = json.loads((run / "localizer.json").read_text())
+    assert described == {
+        "role": "localizer",
+        "head": trained.config.to_dict(),
+        "backbone": {"source": "tiny", "fingerprint": tiny.fingerprint},
+        "training": {"seed": 3},
+    }
+    assert len(tiny.fingerprint) == 12 and backbones.load().fingerprint == tiny.fingerprint
+    assert backbones.load(dtype=torch.bfloat16).fingerprint == tiny.fingerprint
+
+
+def test_equal_heads_give_equal_bytes(run: Path, trained: Head, tiny: Backbone, tmp_path: Path) -> None:
+    again = tmp_path / "again.safetensors"
+    save_head(again, trained, tiny, "localizer", {"seed": 3})
+    assert again.read_bytes() == (run / "localizer.safetensors").read_bytes()
+    assert again.with_suffix(".json").read_bytes() == (run / "localizer.json").read_bytes()
+
+
+def test_no_such_head(run: Path, tiny: Backbone, tmp_path: Path) -> None:
+    message = refusal(tmp_path / "nowhere", tiny)
+    assert message == f"localizer={tmp_path / 'nowhere'}: no such run folder or head file; or say localizer=zeroshot"
+    assert find_head(str(run), "localizer") == run / "localizer.safetensors"
+    assert refusal(run, tiny, "answerer") == f"answerer={run}: that run trained the localizer, not the answerer"
+    file = run / "localizer.safetensors"
+    assert refusal(file, tiny, "answerer") == f"answerer={file}: is a head of the localizer, not of the answerer"
+    (tmp_path / "empty").mkdir()
+    assert "holds no localizer.safetensors; a run writes it when it has finished" in refusal(tmp_path / "empty", tiny)
+
+
+def test_a_head_over_another_backbone(run: Path, tiny: Backbone) -> None:
+    description = json.loads((run / "localizer.json").read_text())
+    description["backbone"] = {"source": "Salesforce/blip2-flan-t5-xl", "fingerprint": "0123456789ab"}
+    (run / "localizer.json").write_text(json.dumps(description))
+    assert refusal(run, tiny) == (
+        f"localizer={run}: made for the backbone Salesforce/blip2-flan-t5-xl (0123456789ab), "
+        f"not for tiny ({tiny.fingerprint}); choose that model"
+    )
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"backbone": 3}', "{oops", ""])
+def test_a_description_that_is_none(run: Path, tiny: Backbone, text: str) -> None:
+    (run / "localizer.json").write_text(text)
+    with pytest.raises(UserError, match=r"localizer\.json(, line 1: not valid JSON|: does not describe a head)"):
+        load_head(str(run), "localizer", tiny)
+
+
+def test_a_missing_description(run: Path, tiny: Backbone) -> None:
+    (run / "localizer.json").unlink()
+    assert "localizer.json is not there" in refusal(run, tiny)
+
+
+def test_tensors_that_do_not_fit_are_all_named(run: Path, tiny: Backbone) -> None:
+    file = run / "localizer.safetensors"
+    tensors = load_file(file)
+    names = list(tensors)
+    del tensors["projection.bias"], tensors["norm.weight"]
+    tensors["projection.extra"] = torch.zeros(1)
+    tensors["queries"] = torch.zeros(1, 3, 5)
+    save_file(tensors, file)
+    shape = list(tiny.zeroshot.queries.shape)
+    assert refusal(file, tiny) == (
+        f"{file}: does not fit the head: missing norm.weight; missing projection.bias; "
+        f"unexpected projection.extra; queries is [1, 3, 5], not {shape}"
+    )
+    assert "norm.weight" in names
+
+
+@pytest.mark.parametrize("size", [0, 100, -100])
+def test_a_damaged_file(run: Path, tiny: Backbone, size: int) -> None:
+    file = run / "localizer.safetensors"
+    file.write_bytes(file.read_bytes()[:size])
+    assert refusal(file, tiny).startswith(f"{file}: not a readable safetensors file (")
