@@ -22,7 +22,7 @@ selfchain: $(STAMP)  ## run every stage on the embedded world (SEED=N chooses an
 test: $(STAMP)  ## check style, then run the tests (PYTEST_ARGS="-k name" for some of them)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest -q $(PYTEST_ARGS)
+	$(RUN) -m pytest -q -n auto $(PYTEST_ARGS)
 
 clean:  ## remove the environment, builds and caches (runs/ and data/ stay)
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

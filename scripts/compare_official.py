@@ -41,9 +41,7 @@ def show(differences: list[Difference]) -> None:
     for d in differences:
         unit = " rel." if d.relative else ""
         verdict = "" if d.passed else "[red]above[/red]"
-        table.add_row(
-            d.what, f"{d.size:.2g}{unit}", f"{d.tolerance:.0e}{unit}" if d.tolerance else "exact", verdict
-        )
+        table.add_row(d.what, f"{d.size:.2g}{unit}", f"{d.tolerance:.0e}{unit}" if d.tolerance else "exact", verdict)
     Console(width=110).print(table)
 
 
@@ -67,13 +65,9 @@ def tokenizer_beside(golden: Path) -> Path:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--golden", type=Path, required=True, help="folder with golden.json and its tensors")
-    parser.add_argument(
-        "--tokenizer", type=Path, help="folder with T5's tokenizer.json (default: found beside it)"
-    )
+    parser.add_argument("--tokenizer", type=Path, help="folder with T5's tokenizer.json (default: found beside it)")
     parser.add_argument("--fused", action="store_true", help="the default attention, not the official order")
     args = parser.parse_args()
     logging.disable(logging.INFO)

@@ -64,15 +64,18 @@ def _questions(config: schema.Predict) -> Iterator[Question]:
         where = f"{config.questions}, line {line}, "
         question = _question(str(row.get("qid", line)), row, where)
         video = Path(question.video)
-        yield question if video.is_absolute() else Question(
-            question.qid, str(base / video), question.question, question.options
+        yield (
+            question
+            if video.is_absolute()
+            else Question(question.qid, str(base / video), question.question, question.options)
         )
 
 
 def _question(qid: str, row: dict[str, Any], where: str) -> Question:
     for key, kind in (("video", str), ("question", str), ("options", list)):
         if not isinstance(row.get(key), kind):
-            raise UserError(f"{where}field {key}: expected {'a list' if kind is list else 'text'}, found {row.get(key)!r}")
+            wanted = "a list" if kind is list else "text"
+            raise UserError(f"{where}field {key}: expected {wanted}, found {row.get(key)!r}")
     options = tuple(row["options"])
     if len(options) < 2 or not all(isinstance(option, str) and option for option in options):
         raise UserError(f"{where}options: a question needs at least 2 options, each a text; found {list(options)}")

@@ -75,9 +75,7 @@ class Trainer:
     max_steps: int | None = option("stop after so many optimiser steps, if earlier; null: epochs", None, least=1)
     clip_grad_norm: float | None = option("largest gradient norm; null: no clipping", None, above=0)
     eval_every: int | None = option("optimiser steps between evaluations; null: each epoch", None, least=1)
-    save_every: int | None = option(
-        "optimiser steps between checkpoints; null: those of evaluations", None, least=1
-    )
+    save_every: int | None = option("optimiser steps between checkpoints; null: those of evaluations", None, least=1)
     log_every: int = option("optimiser steps between lines of metrics.jsonl", 10, least=1)
 
     def __post_init__(self) -> None:

@@ -102,9 +102,7 @@ def test_the_published_trainer_is_the_papers() -> None:
 
 
 def test_the_command_line_wins_over_the_experiment() -> None:
-    config = load(
-        "train", [PRETRAIN, "data=nextqa", "data.root=/d", "trainer.lr=1", "model=blip2_flan_t5_xxl"]
-    )
+    config = load("train", [PRETRAIN, "data=nextqa", "data.root=/d", "trainer.lr=1", "model=blip2_flan_t5_xxl"])
     assert config.data == {"name": "nextqa", "root": "/d"}
     assert config.trainer.lr == 1.0 and type(config.trainer.lr) is float
     assert config.model.source == "Salesforce/blip2-flan-t5-xxl"
@@ -225,13 +223,9 @@ def test_a_mistake_is_one_clear_line(words: str, message: str) -> None:
 
 def test_a_wrong_experiment_is_one_clear_line() -> None:
     found = refusal("train", "+exp=synthetic_pretrian")
-    assert found.startswith(
-        "unknown exp 'synthetic_pretrian' (did you mean 'synthetic_pretrain'?); choose from: "
-    )
+    assert found.startswith("unknown exp 'synthetic_pretrian' (did you mean 'synthetic_pretrain'?); choose from: ")
     assert "synthetic_forward" in found and "synthetic_eval" not in found
-    assert (
-        refusal("train", "exp=synthetic_pretrain") == "exp=synthetic_pretrain: write +exp=synthetic_pretrain"
-    )
+    assert refusal("train", "exp=synthetic_pretrain") == "exp=synthetic_pretrain: write +exp=synthetic_pretrain"
     found = refusal("train", "+exp=synthetic_eval")
     assert found == "+exp=synthetic_eval is an experiment of sevila.eval, not of sevila.train"
     assert refusal("train").startswith("no experiment: give +exp=NAME, one of: ")
@@ -244,9 +238,7 @@ def test_a_wrong_experiment_is_one_clear_line() -> None:
 
 
 def test_a_folder_of_ones_own_adds_choices_and_experiments(mine: Path) -> None:
-    exp(
-        mine, "deep/first", "defaults:\n  - override /data: mine\nexp: first\ntask: {name: answer}\nseed: 5\n"
-    )
+    exp(mine, "deep/first", "defaults:\n  - override /data: mine\nexp: first\ntask: {name: answer}\nseed: 5\n")
     config = load("train", ["--config-dir", str(mine), "+exp=deep/first", "frames.n=8"])
     assert (config.exp, config.seed, config.frames.n) == ("first", 5, 8)
     assert config.data == {"name": "nextqa", "root": "here"}

@@ -88,9 +88,7 @@ def test_numbers_that_json_lacks_are_refused(tmp_path: Path, value: float) -> No
 
 
 @given(rows=ROWS)
-def test_jsonl_returns_what_was_written(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
-) -> None:
+def test_jsonl_returns_what_was_written(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]) -> None:
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     write_jsonl(path, (row for row in rows))
     assert read_jsonl(path) == rows

@@ -24,9 +24,7 @@ def started(path: Path) -> RunFolder:
     return run
 
 
-def test_the_default_folder_is_the_experiment_and_the_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_folder_is_the_experiment_and_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = RunFolder.create(None, "synthetic_pretrain")
     assert re.fullmatch(r"runs/synthetic_pretrain/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", run.path.as_posix())
@@ -104,9 +102,7 @@ def test_resume_keeps_the_configuration_and_allows_what_changes_no_number(tmp_pa
     before = (run.path / "config.yaml").read_bytes()
     again = RunFolder.create(str(run.path), "e", resume=True)
     base = config()
-    again.start(
-        replace(base, resume=True, device="cpu", run_dir="x", frames=replace(base.frames, workers=1)), "cpu"
-    )
+    again.start(replace(base, resume=True, device="cpu", run_dir="x", frames=replace(base.frames, workers=1)), "cpu")
     assert (run.path / "config.yaml").read_bytes() == before
 
 

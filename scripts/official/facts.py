@@ -76,9 +76,7 @@ def frames(golden: Golden) -> Iterator[Difference]:
 def transforms(golden: Golden) -> Iterator[Difference]:
     """Both transforms; the training one where the bicubic value lies in 0..255 (beyond it theirs wraps)."""
     stored, notes = golden.aux["tensors"], golden.aux["transform"]
-    raw, evaluated, trained = (
-        stored[f"transform.{name}"].transpose(0, 1) for name in ("raw", "eval", "train")
-    )
+    raw, evaluated, trained = (stored[f"transform.{name}"].transpose(0, 1) for name in ("raw", "eval", "train"))
     yield compared("evaluation", evaluation_transform(raw), evaluated, PIXELS)
 
     def seeded() -> torch.Generator:

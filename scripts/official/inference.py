@@ -40,9 +40,7 @@ def watched(head: Head) -> Iterator[dict[str, Tensor]]:
             hook.remove()
 
 
-def language(
-    golden: Golden, name: str, soft: Tensor, texts: list[str], numbered: bool
-) -> Iterator[Difference]:
+def language(golden: Golden, name: str, soft: Tensor, texts: list[str], numbered: bool) -> Iterator[Difference]:
     """The assembled input, and the encoder's output where it is stored."""
     embeds, mask = golden.backbone.assemble(soft, texts, numbered)
     yield compared("inputs_embeds", embeds, golden.tensors[f"{name}.inputs_embeds"], STATES)
@@ -72,9 +70,7 @@ def _said(golden: Golden, soft: Tensor, texts: list[str], word: str) -> Tensor:
     """The logit of a word as the first one, where the library itself reads "yes" only."""
     backbone = golden.backbone
     embeds, mask = backbone.assemble(soft, texts, numbered=False)
-    states = backbone.decode(backbone.read(embeds, mask), mask, torch.full((len(soft), 1), backbone.start))[
-        :, 0
-    ]
+    states = backbone.decode(backbone.read(embeds, mask), mask, torch.full((len(soft), 1), backbone.start))[:, 0]
     return backbone.logits(states, [backbone.token(word)])[:, 0]
 
 
@@ -87,9 +83,7 @@ def forward_chain(golden: Golden, k: int) -> Iterator[Difference]:
     yield compared("keyframes", chosen, tensors[f"{name}.frame_idx"], EXACT)
     logits = torch.tensor([p.option_logits for p in predictions])
     yield compared("option_logits", logits, tensors[f"{name}.step_logits_ids"][:, 1], LOGITS)
-    yield compared(
-        "prediction", torch.tensor([p.prediction for p in predictions]), tensors[f"{name}.pred"], EXACT
-    )
+    yield compared("prediction", torch.tensor([p.prediction for p in predictions]), tensors[f"{name}.pred"], EXACT)
     rows = torch.stack([patches[frames] for patches, frames in zip(golden.patches, chosen, strict=True)])
     with watched(model.answerer.head) as seen:
         soft = model.answerer.head(rows)
@@ -127,9 +121,7 @@ def uniform_video(golden: Golden) -> Iterator[Difference]:
         model.option_logits(patches, [everything], [text], [golden.options])[0]
         for patches, text in zip(golden.patches, texts, strict=True)
     ]
-    yield compared(
-        "option_logits", torch.stack(logits), tensors["c_uniform_vid.step_logits_ids"][:, 1], LOGITS
-    )
+    yield compared("option_logits", torch.stack(logits), tensors["c_uniform_vid.step_logits_ids"][:, 1], LOGITS)
     yield compared("prediction", torch.stack(logits).argmax(-1), tensors["c_uniform_vid.pred"], EXACT)
     with watched(model.answerer.head) as seen:
         soft = model.answerer.head(golden.patches)
@@ -164,9 +156,7 @@ def pseudo_labels(golden: Golden) -> Iterator[Difference]:
         logits = model.single_frame_logits(patches, [text], [golden.options])[0]
         yield compared(f"option_logits_{row}", logits, theirs[row], LOGITS)
         yield compared(f"answers_{row}", logits.argmax(-1), golden.tensors["e_refine.pred_ans"][row], EXACT)
-    labels = [
-        label for made in make_pseudo_labels(model, GoldenFrames(golden), asked) for label in made.labels
-    ]
+    labels = [label for made in make_pseudo_labels(model, GoldenFrames(golden), asked) for label in made.labels]
     said = [word == "yes" for word in golden.meta["summary"]["e_refine"]["pseudo_label"]]
     yield equal("labels", labels, said)
 

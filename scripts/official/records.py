@@ -39,9 +39,7 @@ def moments(golden: Golden) -> list[Moment]:
 def batch(golden: Golden, records: Sequence[Record]) -> Batch:
     shown = list(range(golden.frames))
     mask = torch.ones(golden.videos, golden.frames, dtype=torch.bool)
-    return Batch(
-        list(records), golden.pixels, mask, [shown] * len(records), [[float(i) for i in shown]] * len(records)
-    )
+    return Batch(list(records), golden.pixels, mask, [shown] * len(records), [[float(i) for i in shown]] * len(records))
 
 
 @dataclass(frozen=True)

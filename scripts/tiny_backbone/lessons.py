@@ -196,7 +196,13 @@ def caption(rng: Random, story: Story, _: int) -> Lesson:
 
 Maker = Callable[[Random, Story, int], Lesson]
 READING: tuple[tuple[Maker, int], ...] = ((choose, 50), (say, 22), (choose_simple, 10), (yes_or_no, 8), (look_up, 10))
-LOOKING: tuple[tuple[Maker, int], ...] = ((relevant, 45), (relevant_statement, 15), (caption, 20), (yes_or_no, 10), (say, 10))
+LOOKING: tuple[tuple[Maker, int], ...] = (
+    (relevant, 45),
+    (relevant_statement, 15),
+    (caption, 20),
+    (yes_or_no, 10),
+    (say, 10),
+)
 
 
 def batch(rng: Random, size: int, per_story: int = 6) -> list[Lesson]:

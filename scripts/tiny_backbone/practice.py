@@ -68,7 +68,8 @@ def practise(
             optim.step()
         total += loss.item()
         if (step + 1) % 50 == 0:
-            print(f"{name} {step + 1}/{steps} loss {total / 50:.4f} {(time.time() - since) / 50:.2f} s/step", flush=True)
+            pace = (time.time() - since) / 50
+            print(f"{name} {step + 1}/{steps} loss {total / 50:.4f} {pace:.2f} s/step", flush=True)
             total, since = 0.0, time.time()
         if (step + 1) % report_every == 0 or step + 1 == steps:
             model.eval()

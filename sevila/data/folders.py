@@ -41,15 +41,11 @@ class VideoFolder:
         for extension in self.extensions:
             candidate = self.root / f"{name}{extension}"
             if not candidate.resolve().is_relative_to(root):
-                raise UserError(
-                    f"video id {video!r} leads out of the video folder {self.root}: mend the annotation"
-                )
+                raise UserError(f"video id {video!r} leads out of the video folder {self.root}: mend the annotation")
             if candidate.is_file():
                 return candidate
         tried = ", ".join(self.extensions)
-        raise UserError(
-            f"video {video!r} is not in {self.root} as {name} with any of {tried}: add it or set data.root"
-        )
+        raise UserError(f"video {video!r} is not in {self.root} as {name} with any of {tried}: add it or set data.root")
 
     def _name(self, video: str) -> str:
         if self.names is None:
@@ -57,9 +53,7 @@ class VideoFolder:
         elif video in self.names:
             name = self.names[video]
         else:
-            raise UserError(
-                f"video {video!r} has no entry in the map from ids to files below {self.root}: add one"
-            )
+            raise UserError(f"video {video!r} has no entry in the map from ids to files below {self.root}: add one")
         if not name or "\0" in name:
             raise UserError(f"video id {video!r} is no file name below {self.root}: mend the annotation")
         return name

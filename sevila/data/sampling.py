@@ -31,9 +31,7 @@ def uniform_indices(length: int, fps: float, n: int, clip: Window | None = None)
     return [(a + b) // 2 for a, b in itertools.pairwise(edges)]
 
 
-def random_indices(
-    length: int, fps: float, n: int, clip: Window | None = None, *, rng: random.Random
-) -> list[int]:
+def random_indices(length: int, fps: float, n: int, clip: Window | None = None, *, rng: random.Random) -> list[int]:
     """A random frame of each segment, drawn from `rng` in segment order. Otherwise as `uniform_indices`."""
     edges = _edges(length, fps, n, clip)
     return [rng.randrange(min(a, b), max(a, b)) if a != b else a for a, b in itertools.pairwise(edges)]

@@ -28,9 +28,7 @@ from sevila.data.containers import missing_bytes
 from sevila.errors import UserError
 
 # FFmpeg would also take a text file for a film (tty), or follow a playlist to other files.
-CONTAINERS = (
-    "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,gif,h264,hevc,m4v,ivf,obu,mxf,nut,rm,dv"
-)
+CONTAINERS = "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,gif,h264,hevc,m4v,ivf,obu,mxf,nut,rm,dv"
 # Containers whose marks of key frames are safe to jump to (AVI's are not: Cinepak marks every frame).
 SEEKABLE = {"mov", "matroska"}
 # Codecs with packets that are decoded but never shown.
@@ -109,9 +107,7 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
         container = av.open(f"file:{path}", options=options)
     except (av.FFmpegError, OSError) as error:
-        raise UserError(
-            f"{path} is not a video that can be read: use a whole mp4, mkv, webm or avi file"
-        ) from error
+        raise UserError(f"{path} is not a video that can be read: use a whole mp4, mkv, webm or avi file") from error
     with container:
         stream = container.streams.best("video")
         if stream is None or stream.disposition & Disposition.attached_pic:

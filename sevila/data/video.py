@@ -87,9 +87,7 @@ class VideoReader:
         wanted = sorted(set(indices))
         for index in wanted:
             if not 0 <= index < self.length:
-                raise UserError(
-                    f"video {self.path} has no frame {index}: it has {self.length}, counted from 0"
-                )
+                raise UserError(f"video {self.path} has no frame {index}: it has {self.length}, counted from 0")
         missing = {self._table.stamps[index]: index for index in wanted}
         found: dict[int, Tensor] = {}
         if not wanted:
@@ -102,9 +100,7 @@ class VideoReader:
                     if not missing:
                         return found
         lost = min(missing.values())
-        raise UserError(
-            f"frame {lost} of video {self.path} cannot be decoded: the file is damaged, get it again"
-        )
+        raise UserError(f"frame {lost} of video {self.path} cannot be decoded: the file is damaged, get it again")
 
     def gather(self, indices: Sequence[int], size: int, decoded: Mapping[int, Tensor]) -> Frames:
         """Put decoded frames in the order of `indices`."""

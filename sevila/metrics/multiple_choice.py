@@ -37,9 +37,7 @@ def accuracy(choices: Iterable[Choice]) -> float:
     return percent(sum(c.prediction == c.answer for c in known), len(known))
 
 
-def accuracy_by_type(
-    choices: Iterable[Choice], groups: Mapping[str, Sequence[str]] | None = None
-) -> dict[str, float]:
+def accuracy_by_type(choices: Iterable[Choice], groups: Mapping[str, Sequence[str]] | None = None) -> dict[str, float]:
     """Accuracy of each question type in percent, types in alphabetical order, then of each named group.
 
     `groups` joins types, every question counting once: NExT-QA's {"C": ("CW", "CH"), "T": ("TN", "TC", "TP"),
@@ -68,9 +66,7 @@ def mean_over_types(choices: Iterable[Choice]) -> float:
     return percent(sum(sum(right) / len(right) for right in by_type.values()), len(by_type))
 
 
-def multiple_choice(
-    choices: Iterable[Choice], groups: Mapping[str, Sequence[str]] | None = None
-) -> dict[str, Any]:
+def multiple_choice(choices: Iterable[Choice], groups: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
     """The keys of metrics.json: `accuracy`, `accuracy_by_type` (percent) and `n`, the questions counted.
 
     Raises UserError when no question has a known answer.

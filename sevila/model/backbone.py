@@ -74,7 +74,8 @@ class Backbone(nn.Module):
         digest = hashlib.sha256()
         for tensor in (self.vision.embeddings.position_embedding, self.language.lm_head.weight):
             digest.update(str(tuple(tensor.shape)).encode())
-            digest.update(tensor.detach().flatten()[:4096].to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
+            start = tensor.detach().flatten()[:4096].to("cpu", torch.bfloat16)
+            digest.update(start.view(torch.int16).numpy().tobytes())
         return digest.hexdigest()[:12]
 
     @torch.no_grad()
@@ -96,7 +97,7 @@ class Backbone(nn.Module):
         return ids[0]
 
     def prefix(self, number: int | None) -> list[int]:
-        """Ids of "Frame: " or "Frame i: ", with the trailing space that T5's tokenizer class drops in transformers 5."""
+        """Ids of "Frame: " or "Frame i: ", with the trailing space that transformers 5's T5 tokenizer drops."""
         text = "Frame:" if number is None else f"Frame {number}:"
         space = self.tokenizer.convert_tokens_to_ids("▁")
         return [*self.tokenizer(text, add_special_tokens=False).input_ids, space]
@@ -119,7 +120,7 @@ class Backbone(nn.Module):
         Returns [N, K * (prefix + Q) + L, Dl] and [N, same].
         """
         ids, mask = self.text(texts)
-        rows, frames, queries, _ = soft.shape
+        rows, frames = soft.shape[:2]
         parts = []
         for i in range(frames):
             prefix = torch.tensor(self.prefix(i + 1 if numbered else None), device=self.device)
@@ -133,13 +134,13 @@ class Backbone(nn.Module):
         return self.language.encoder(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
 
     def decode(self, hidden: Tensor, mask: Tensor, said: Tensor) -> Tensor:
-        """Run the decoder over what it has said so far, [N, M] ids, start token first -> states [N, M, Dl]."""
+        """Run the decoder over what it has said so far: ids [N, M], start token first -> [N, M, Dl]."""
         return self.language.decoder(
             input_ids=said, encoder_hidden_states=hidden, encoder_attention_mask=mask, use_cache=False
         ).last_hidden_state
 
     def logits(self, states: Tensor, ids: Sequence[int] | None = None) -> Tensor:
-        """States [..., Dl] -> logits of the given tokens (of the whole vocabulary if None), [..., len(ids)], float32."""
+        """States [..., Dl] -> float32 logits of the given tokens (of all if None), [..., len(ids)]."""
         table = self.language.lm_head.weight
         return (states @ (table if ids is None else table[list(ids)]).T).float()
 
@@ -213,7 +214,6 @@ def assemble_backbone(
     head.projection.load_state_dict(blip2.language_projection.state_dict())
     head.queries.data.copy_(blip2.query_tokens)
     return Backbone(blip2.vision_model, blip2.language_model, tokenizer, head, source, text_tokens)
-
 
 
 __all__ = ["TINY", "Backbone", "assemble_backbone", "load"]

@@ -24,9 +24,7 @@ def letters(n_options: int) -> tuple[str, ...]:
 
 
 def _lettered(options: Sequence[str]) -> str:
-    return " ".join(
-        f"Option {letter}: {option}" for letter, option in zip(letters(len(options)), options, strict=True)
-    )
+    return " ".join(f"Option {letter}: {option}" for letter, option in zip(letters(len(options)), options, strict=True))
 
 
 def target(answer: int) -> str:

@@ -1,8 +1,8 @@
 """SeViLA: two heads over one backbone, and the forward chain (paper, section 3.2).
 
-    model = SeViLA.load()                            # the tiny backbone; or SeViLA.load("Salesforce/blip2-flan-t5-xl")
-    answer = model.answer("video.mp4", "what does the red star hold?", ["a cup", "a key"], k=2)
-    print(answer.text, answer.probabilities, answer.keyframes)
+model = SeViLA.load()                            # the tiny backbone; or SeViLA.load("Salesforce/blip2-flan-t5-xl")
+answer = model.answer("video.mp4", "what does the red star hold?", ["a cup", "a key"], k=2)
+print(answer.text, answer.probabilities, answer.keyframes)
 """
 
 from __future__ import annotations
@@ -85,9 +85,7 @@ class SeViLA(nn.Module):
         from sevila.weights.heads import load_head
 
         backbone = backbones.load(source, device, dtype)
-        return cls(
-            backbone, load_head(localizer, "localizer", backbone), load_head(answerer, "answerer", backbone)
-        )
+        return cls(backbone, load_head(localizer, "localizer", backbone), load_head(answerer, "answerer", backbone))
 
     @torch.no_grad()
     def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:

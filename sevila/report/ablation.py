@@ -50,9 +50,7 @@ def ablation_figure(rows: Sequence[Row], chance: float | None = None) -> Figure:
         (-0.2, "accuracy", "accuracy", BLUE),
         (0.2, "keyframe_recall", "keyframe recall", ORANGE),
     ):
-        known = [
-            (place, row[key]) for place, row in zip(places, rows, strict=True) if row.get(key) is not None
-        ]
+        known = [(place, row[key]) for place, row in zip(places, rows, strict=True) if row.get(key) is not None]
         if known:
             _bars(axes, [place + offset for place, _ in known], [value for _, value in known], name, colour)
     if chance is not None:
@@ -69,9 +67,7 @@ def ablation_figure(rows: Sequence[Row], chance: float | None = None) -> Figure:
     axes.xaxis.grid(True, color="#e4e6e9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False, fontsize=11, borderaxespad=0.2
-    )
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False, fontsize=11, borderaxespad=0.2)
     return figure
 
 
@@ -128,9 +124,7 @@ def ablation_page(
     chart = Picture.of(
         ablation_figure(rows, chance),
         "Bar chart of the table: accuracy and keyframe recall of "
-        + "; ".join(
-            f"{row['row']} {_plain(row['accuracy'])} and {_plain(row['keyframe_recall'])}" for row in rows
-        ),
+        + "; ".join(f"{row['row']} {_plain(row['accuracy'])} and {_plain(row['keyframe_recall'])}" for row in rows),
     )
     blocks: list[Block] = [Facts(notes)] if notes else []
     blocks += [table, chart]

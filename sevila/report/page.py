@@ -95,16 +95,12 @@ class Table:
     def __post_init__(self) -> None:
         wrong = [row for row in self.rows if len(row) != len(self.header)]
         if wrong:
-            raise ValueError(
-                f"a row of {len(wrong[0])} cells under a header of {len(self.header)}: {wrong[0]}"
-            )
+            raise ValueError(f"a row of {len(wrong[0])} cells under a header of {len(self.header)}: {wrong[0]}")
 
     def html(self) -> str:
         numeric = [any(_is_number(row[i]) for row in self.rows) for i in range(len(self.header))]
         highest = {column: self._highest(column) for column in self.best}
-        head = "".join(
-            f"<th{_class(numeric[i])} scope='col'>{escape(name)}</th>" for i, name in enumerate(self.header)
-        )
+        head = "".join(f"<th{_class(numeric[i])} scope='col'>{escape(name)}</th>" for i, name in enumerate(self.header))
         body = ""
         for number, row in enumerate(self.rows):
             cells = ""

@@ -64,23 +64,47 @@ SHAPE_DISTANCE: dict[str, Distance] = {
     "star": lambda x, y: torch.hypot(x, y) - (0.62 + 0.36 * torch.cos(5 * torch.atan2(x, -y))),
     "cross": lambda x, y: _any(_box(x, y, 0, 0, 0.28, 0.95), _box(x, y, 0, 0, 0.95, 0.28)),
     "ring": lambda x, y: _hoop(x, y, 0, 0, 0.68, 0.22),
-    "heart": lambda x, y: _any(_disc(x, y, -0.42, -0.3, 0.46), _disc(x, y, 0.42, -0.3, 0.46), _wedge(x, y, 0, 0.95, -0.12, 0.86)),
+    "heart": lambda x, y: _any(
+        _disc(x, y, -0.42, -0.3, 0.46), _disc(x, y, 0.42, -0.3, 0.46), _wedge(x, y, 0, 0.95, -0.12, 0.86)
+    ),
     "moon": lambda x, y: torch.maximum(_disc(x, y, 0, 0, 0.9), -_disc(x, y, 0.48, -0.12, 0.72)),
 }
 THING_DISTANCE: dict[str, Distance] = {
     "cup": lambda x, y: _any(_box(x, y, -0.2, 0.1, 0.5, 0.65), _hoop(x, y, 0.4, 0.05, 0.36, 0.12)),
-    "key": lambda x, y: _any(_hoop(x, y, -0.55, 0, 0.3, 0.15), _box(x, y, 0.3, 0, 0.62, 0.12), _box(x, y, 0.55, 0.25, 0.1, 0.25), _box(x, y, 0.85, 0.25, 0.1, 0.25)),
+    "key": lambda x, y: _any(
+        _hoop(x, y, -0.55, 0, 0.3, 0.15),
+        _box(x, y, 0.3, 0, 0.62, 0.12),
+        _box(x, y, 0.55, 0.25, 0.1, 0.25),
+        _box(x, y, 0.85, 0.25, 0.1, 0.25),
+    ),
     "flag": lambda x, y: _any(_box(x, y, -0.65, 0, 0.1, 0.95), _box(x, y, 0.1, -0.45, 0.7, 0.42)),
     "fish": lambda x, y: _any(_disc(0.62 * (x + 0.2), y, 0, 0, 0.42), _wedge(y, x, 0, 0.3, 0.95, 0.5)),
     "hat": lambda x, y: _any(_box(x, y, 0, 0.5, 0.95, 0.16), _box(x, y, 0, -0.15, 0.5, 0.55)),
-    "lamp": lambda x, y: _any(_wedge(x, y, 0, -1.3, 0.0, 0.85).maximum(-0.85 - y), _box(x, y, 0, 0.4, 0.09, 0.5), _box(x, y, 0, 0.85, 0.45, 0.1)),
-    "bell": lambda x, y: _any(_disc(x, y, 0, -0.25, 0.52), _box(x, y, 0, 0.1, 0.52, 0.35), _box(x, y, 0, 0.48, 0.85, 0.12), _disc(x, y, 0, 0.75, 0.18)),
-    "book": lambda x, y: _any(_box(x, y + 0.25 * x.abs(), -0.5, 0.1, 0.4, 0.6), _box(x, y + 0.25 * x.abs(), 0.5, 0.1, 0.4, 0.6)),
+    "lamp": lambda x, y: _any(
+        _wedge(x, y, 0, -1.3, 0.0, 0.85).maximum(-0.85 - y),
+        _box(x, y, 0, 0.4, 0.09, 0.5),
+        _box(x, y, 0, 0.85, 0.45, 0.1),
+    ),
+    "bell": lambda x, y: _any(
+        _disc(x, y, 0, -0.25, 0.52),
+        _box(x, y, 0, 0.1, 0.52, 0.35),
+        _box(x, y, 0, 0.48, 0.85, 0.12),
+        _disc(x, y, 0, 0.75, 0.18),
+    ),
+    "book": lambda x, y: _any(
+        _box(x, y + 0.25 * x.abs(), -0.5, 0.1, 0.4, 0.6), _box(x, y + 0.25 * x.abs(), 0.5, 0.1, 0.4, 0.6)
+    ),
     "tree": lambda x, y: _any(_disc(x, y, 0, -0.35, 0.58), _box(x, y, 0, 0.5, 0.14, 0.45)),
     "boat": lambda x, y: _any(_wedge(x, y, 0, 1.7, 0.3, 0.95).maximum(y - 0.8), _wedge(x, y, 0.1, -0.95, 0.15, 0.6)),
-    "bone": lambda x, y: _any(_box(x, y, 0, 0, 0.6, 0.16), *(_disc(x, y, cx, cy, 0.26) for cx in (-0.68, 0.68) for cy in (-0.22, 0.22))),
-    "fork": lambda x, y: _any(_box(x, y, 0, 0.45, 0.1, 0.5), _box(x, y, 0, 0.0, 0.5, 0.12), *(_box(x, y, cx, -0.45, 0.1, 0.5) for cx in (-0.4, 0.0, 0.4))),
-}  # fmt: skip
+    "bone": lambda x, y: _any(
+        _box(x, y, 0, 0, 0.6, 0.16), *(_disc(x, y, cx, cy, 0.26) for cx in (-0.68, 0.68) for cy in (-0.22, 0.22))
+    ),
+    "fork": lambda x, y: _any(
+        _box(x, y, 0, 0.45, 0.1, 0.5),
+        _box(x, y, 0, 0.0, 0.5, 0.12),
+        *(_box(x, y, cx, -0.45, 0.1, 0.5) for cx in (-0.4, 0.0, 0.4)),
+    ),
+}
 
 
 @dataclass(frozen=True)

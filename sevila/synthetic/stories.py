@@ -9,6 +9,7 @@ that lie about, empty ground. No thing is held twice in a video, so what a wrong
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 from sevila.synthetic.language import (
@@ -178,11 +179,13 @@ def ask_plain(rng: Random, story: Story, thread: tuple[Event, ...]) -> list[Aske
     (event,) = thread
     scene, name = event.scene, _name(event)
     hold = _thing_options(rng, story, scene.thing)
-    colour = _with_options(rng, scene.actor[0], list(COLOURS), [e.scene.actor[0] for e in story.events if e.scene.actor])
+    colours = [e.scene.actor[0] for e in story.events if e.scene.actor]
+    colour = _with_options(rng, scene.actor[0], list(COLOURS), colours)
     ground = _with_options(rng, scene.ground, list(GROUNDS), [e.scene.ground for e in story.events])
+    whose = f"what is the color of the one that holds the {scene.thing}"
     asked = [
         Asked("hold", "descriptive", f"what does the {name} hold", *hold, thread, thread),
-        Asked("colour", "descriptive", f"what is the color of the one that holds the {scene.thing}", *colour, thread, thread),
+        Asked("colour", "descriptive", whose, *colour, thread, thread),
         Asked("ground", "descriptive", f"where is the {name}", *ground, thread, thread),
     ]
     return rng.sample(asked, 2)
@@ -191,7 +194,7 @@ def ask_plain(rng: Random, story: Story, thread: tuple[Event, ...]) -> list[Aske
 def ask_temporal(rng: Random, story: Story, thread: tuple[Event, ...]) -> list[Asked]:
     """What the same actor holds right after, or right before, another thing. Two events answer it."""
     asked = []
-    for first, second in zip(thread, thread[1:], strict=False):
+    for first, second in pairwise(thread):
         word, known, sought = rng.choice((("after", first, second), ("before", second, first)))
         others = [e.scene.thing for e in thread if e not in (known, sought)]
         trap = others[0] if others else ""

@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -97,7 +98,7 @@ def film(story: Story, style: draw.Style, rng: Random) -> Tensor:
     generator = torch.Generator().manual_seed(rng.getrandbits(60))
     scenes = [scene for scene in story.shots for _ in range(FRAMES_A_SHOT)]
     shown = [0]
-    for before, after in zip(scenes, scenes[1:], strict=False):
+    for before, after in pairwise(scenes):
         shown.append(shown[-1] + (before is not after))
     look = style.look(shown[-1] + 1, generator).take(torch.tensor(shown))
     steps = torch.arange(LENGTH) * 0.9
@@ -197,9 +198,7 @@ def _write(recipe: Recipe, folder: Path, workers: int) -> None:
         (unfinished / "videos").mkdir(parents=True)
         jobs = []
         for prefix, videos, style in recipe.splits():
-            jobs += [
-                (recipe, prefix, i, style, unfinished / "videos" / f"{prefix}_{i:04d}.mp4") for i in range(videos)
-            ]
+            jobs += [(recipe, prefix, i, style, unfinished / "videos" / f"{prefix}_{i:04d}.mp4") for i in range(videos)]
             if prefix.startswith(MOMENTS):
                 write_jsonl(unfinished / f"{prefix}.jsonl", _moment_rows(recipe, prefix, videos))
             else:

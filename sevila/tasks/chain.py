@@ -38,9 +38,7 @@ class Prediction(Choosing):
     def to_json(self) -> dict[str, Any]:
         """A line of predictions.jsonl; times in seconds, logits and scores to six digits."""
         question = self.question
-        frames = [
-            {"index": f.index, "time": round(f.time, 3), "score": _round(f.score)} for f in self.frames
-        ]
+        frames = [{"index": f.index, "time": round(f.time, 3), "score": _round(f.score)} for f in self.frames]
         return {
             "qid": question.qid,
             "video": question.video,
@@ -130,9 +128,7 @@ class ForwardChain:
 
 def selection_metrics(choosings: Iterable[Choosing]) -> dict[str, float]:
     """Keyframe recall and hit, where true windows are known."""
-    return keyframe_metrics(
-        Selection([f.time for f in c.frames], c.keyframes, c.question.windows) for c in choosings
-    )
+    return keyframe_metrics(Selection([f.time for f in c.frames], c.keyframes, c.question.windows) for c in choosings)
 
 
 def chain_metrics(predictions: Sequence[Prediction]) -> dict[str, Any]:

@@ -16,9 +16,7 @@ def build_schedule(trainer: Trainer, total_steps: int) -> Schedule:
     """
 
     def published() -> PublishedSchedule:
-        return PublishedSchedule(
-            trainer.lr, trainer.epochs, trainer.warmup_steps, trainer.min_lr, trainer.warmup_lr
-        )
+        return PublishedSchedule(trainer.lr, trainer.epochs, trainer.warmup_steps, trainer.min_lr, trainer.warmup_lr)
 
     def cosine_steps() -> CosineSteps:
         return CosineSteps(trainer.lr, total_steps, trainer.warmup_steps, trainer.min_lr, trainer.warmup_lr)

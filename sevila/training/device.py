@@ -23,9 +23,7 @@ def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerat
     if kind not in ("auto", "cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
         raise UserError(f"device={device}: must be auto, cpu, cuda or cuda:N")
     if kind == "cuda" and torch.cuda.device_count() <= int(number or 0):
-        raise UserError(
-            f"device={device}: this machine has {torch.cuda.device_count()} CUDA GPUs; use device=cpu"
-        )
+        raise UserError(f"device={device}: this machine has {torch.cuda.device_count()} CUDA GPUs; use device=cpu")
     # accelerate keeps its settings for the whole process; several runs in one process may differ in them
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     accelerator = Accelerator(cpu=kind == "cpu", mixed_precision=PRECISIONS[precision])

@@ -114,9 +114,7 @@ class _Run:
     def start(self, resume: bool) -> None:
         last = checkpoints.find(self.folder, "last")
         if last is not None and not resume:
-            raise UserError(
-                f"{self.folder}: holds checkpoints already; resume=true goes on, or name a new run_dir"
-            )
+            raise UserError(f"{self.folder}: holds checkpoints already; resume=true goes on, or name a new run_dir")
         if last is None:
             seed_all(self.options.seed + self.accelerator.process_index)
             self._share_weights()
@@ -274,9 +272,7 @@ class _Run:
         if value is None or not math.isfinite(value):
             self._save()  # the weights are good: a run resumed with another metric evaluates them again
             known = ", ".join(sorted(metrics)) or "none"
-            raise UserError(
-                f"trainer.metric={name}: evaluation gave {value} for it; its metrics are: {known}"
-            )
+            raise UserError(f"trainer.metric={name}: evaluation gave {value} for it; its metrics are: {known}")
         state.evaluated = state.step
         if state.best_metric is None or value > state.best_metric:
             state.best_metric, state.best_step = float(value), state.step

@@ -27,9 +27,7 @@ def parameter_groups(head: nn.Module, weight_decay: float) -> list[dict]:
     return [{"params": decay, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-def adamw(
-    head: nn.Module, weight_decay: float = 0.05, betas: tuple[float, float] = (0.9, 0.999)
-) -> torch.optim.AdamW:
+def adamw(head: nn.Module, weight_decay: float = 0.05, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.AdamW:
     """AdamW with eps 1e-8 over `parameter_groups`. The loop sets the learning rate before every step."""
     groups = parameter_groups(head, weight_decay)
     return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=1e-8)

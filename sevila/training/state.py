@@ -143,9 +143,7 @@ def load_head(path: Path, head: nn.Module) -> None:
         if weights[name].shape != expected[name].shape
     ]
     if wrong:
-        raise UserError(
-            f"{path}: shapes do not fit this head: {', '.join(wrong)}; use the model it was made with"
-        )
+        raise UserError(f"{path}: shapes do not fit this head: {', '.join(wrong)}; use the model it was made with")
     head.load_state_dict(weights)
 
 
@@ -189,9 +187,7 @@ def _same_keys(path: Path, found: Any, expected: set[str]) -> None:
 
 def _read(path: Path, reader: Any) -> Any:
     if not path.is_file():
-        raise UserError(
-            f"{path}: not there, so this checkpoint is not complete; restore it or start a new run"
-        )
+        raise UserError(f"{path}: not there, so this checkpoint is not complete; restore it or start a new run")
     try:
         return reader(path)
     except Exception as error:  # a damaged file can make a parser fail in any way

@@ -39,11 +39,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     state = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not state:
         raise UserError(f"{path}: holds no state dict (neither itself nor under the key model)")
-    odd = [
-        str(name)
-        for name, value in state.items()
-        if not isinstance(name, str) or not isinstance(value, Tensor)
-    ]
+    odd = [str(name) for name, value in state.items() if not isinstance(name, str) or not isinstance(value, Tensor)]
     if odd:
         raise UserError(f"{path}: not a state dict, these entries are no tensors: {', '.join(odd)}")
     return dict(state)

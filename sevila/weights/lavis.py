@@ -25,9 +25,7 @@ from sevila.weights.heads import ROLES
 State = Mapping[str, Tensor]
 
 SUFFIXES = {"localizer": "_loc", "answerer": ""}
-QFORMER_HEAD_WIDTH = (
-    64  # a state dict does not say how many attention heads there are: BERT's have 64 channels,
-)
+QFORMER_HEAD_WIDTH = 64  # a state dict does not say how many attention heads there are: BERT's have 64 channels,
 VISION_HEAD_WIDTH = 88  # EVA-CLIP ViT-g's 1408 / 16
 
 _PARTS = ("query_tokens", "ln_vision", "Qformer", "t5_proj")  # of a head
@@ -99,13 +97,9 @@ class Taking:
     def finish(self, not_ours: re.Pattern[str]) -> None:
         """UserError if anything was wrong, or if a name is left that is neither spare nor of `not_ours`."""
         left = [name for name in self.state if name not in self.taken]
-        self.problems += [
-            f"{n} unexpected" for n in left if not _SPARE.fullmatch(n) and not not_ours.match(n)
-        ]
+        self.problems += [f"{n} unexpected" for n in left if not _SPARE.fullmatch(n) and not not_ours.match(n)]
         if self.problems:
-            raise UserError(
-                f"{self.source}: not loaded, {len(self.problems)} tensors: {'; '.join(self.problems)}"
-            )
+            raise UserError(f"{self.source}: not loaded, {len(self.problems)} tensors: {'; '.join(self.problems)}")
 
 
 def roles_in(state: State) -> tuple[str, ...]:
@@ -145,17 +139,13 @@ def head_sizes(state: State, role: str, attention_heads: int | None = None) -> H
     silent = [name for name, stand_in in unknown.items() if not votes[stand_in]]
     if silent or not layers:
         names = ", ".join(head_name(n, role) for n in model.state_dict() if head_name(n, role) not in state)
-        raise UserError(
-            f"the {role}'s sizes cannot be told ({', '.join(silent) or 'layers'}); missing: {names}"
-        )
+        raise UserError(f"the {role}'s sizes cannot be told ({', '.join(silent) or 'layers'}); missing: {names}")
     sizes = {name: votes[stand_in].most_common(1)[0][0] for name, stand_in in unknown.items()}
     heads = attention_heads or _heads(sizes["width"], QFORMER_HEAD_WIDTH, "Q-Former")
     return HeadConfig(layers=layers, attention_heads=heads, cross_every=every, **sizes)
 
 
-def heads_from(
-    state: State, source: str, sizes: HeadConfig | None = None, attention: str = "sdpa"
-) -> dict[str, Head]:
+def heads_from(state: State, source: str, sizes: HeadConfig | None = None, attention: str = "sdpa") -> dict[str, Head]:
     """The heads in a LAVIS state dict by role, float32, with copies of its tensors.
 
     The released SeViLA checkpoint holds both; BLIP-2's hold one under the Answerer's names, which is also the
@@ -174,9 +164,7 @@ def heads_from(
             raise UserError(f"{source}: {error}") from None
         heads[role] = _head(taking, role, config, attention)
     # a frozen head's remains: its projection and norm alone
-    remains = "".join(
-        f"|{p}{SUFFIXES[r]}\\." for r in ROLES if r not in roles for p in ("t5_proj", "ln_vision")
-    )
+    remains = "".join(f"|{p}{SUFFIXES[r]}\\." for r in ROLES if r not in roles for p in ("t5_proj", "ln_vision"))
     taking.finish(re.compile(rf"visual_encoder\.|t5_model\.{remains}"))
     return heads
 
@@ -192,9 +180,7 @@ def _head(taking: Taking, role: str, config: HeadConfig, attention: str) -> Head
     return head.eval()
 
 
-def blip2_sizes(
-    state: State, qformer_heads: int | None = None, vision_heads: int | None = None
-) -> Blip2Config:
+def blip2_sizes(state: State, qformer_heads: int | None = None, vision_heads: int | None = None) -> Blip2Config:
     """The configuration of the whole model, as its tensors tell it. KeyError names one that was needed."""
     head = head_sizes(state, "answerer", qformer_heads)
     patch, width = (

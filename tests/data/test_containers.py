@@ -15,9 +15,7 @@ from sevila.data.containers import missing_bytes
     [("v.mp4", {}), ("v.mp4", {"movflags": "faststart"}), ("v.mov", {}), ("v.mkv", {}), ("v.webm", {})],
 )
 @pytest.mark.parametrize("cut", [1, 20, 500])
-def test_the_missing_tail_is_counted(
-    encode: Callable[..., Path], name: str, options: dict[str, str], cut: int
-) -> None:
+def test_the_missing_tail_is_counted(encode: Callable[..., Path], name: str, options: dict[str, str], cut: int) -> None:
     codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
     path = encode(name, 10, codec=codec, container_options=options)
     assert missing_bytes(path) == 0

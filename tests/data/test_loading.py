@@ -72,8 +72,7 @@ def test_training_draws_from_segments_by_key(
     draws = {(epoch, index): dataset[epoch, index].frames.indices for epoch in range(6) for index in (0, 3)}
     for drawn in draws.values():
         assert all(
-            low <= number < high
-            for low, number, high in zip((0, 12, 25, 37), drawn, (12, 25, 37, 50), strict=True)
+            low <= number < high for low, number, high in zip((0, 12, 25, 37), drawn, (12, 25, 37, 50), strict=True)
         )
     assert len(set(draws.values())) > 8  # other epochs and other items draw other frames
     sample = dataset[0, 0]
@@ -100,9 +99,7 @@ def test_fixed_indices_go_before_the_rule(make: Callable[..., FrameDataset]) -> 
         _ = make(EvaluationFrames(4), fixed_indices={"q1": [50]})[0, 1]
 
 
-def test_collation_pads_and_masks(
-    make: Callable[..., FrameDataset], records: list[Question | Moment]
-) -> None:
+def test_collation_pads_and_masks(make: Callable[..., FrameDataset], records: list[Question | Moment]) -> None:
     dataset = make(EvaluationFrames(5))
     batch = collate([dataset[0, index] for index in range(4)])
     assert batch.records == records and len(batch) == 4

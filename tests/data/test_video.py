@@ -258,9 +258,7 @@ def test_sound_alone(tmp_path: Path) -> None:
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=8000)
-        frame = av.AudioFrame.from_ndarray(
-            np.zeros((1, 8000), dtype=np.float32), format="fltp", layout="mono"
-        )
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), dtype=np.float32), format="fltp", layout="mono")
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -277,9 +275,7 @@ def test_sound_alone(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("share", [0.3, 0.8])
-def test_a_file_that_was_cut_off(
-    encode: Encode, name: str, settings: dict[str, object], share: float
-) -> None:
+def test_a_file_that_was_cut_off(encode: Encode, name: str, settings: dict[str, object], share: float) -> None:
     path = encode(name, 60, **settings)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])

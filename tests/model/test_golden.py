@@ -71,9 +71,7 @@ def test_fused_attention_differs_by_rounding_only(shared: Path) -> None:
                 assert difference.passed, difference
 
 
-def test_direct_scoring_often_agrees_with_the_official_rule(
-    golden: Golden, capsys: pytest.CaptureFixture
-) -> None:
+def test_direct_scoring_often_agrees_with_the_official_rule(golden: Golden, capsys: pytest.CaptureFixture) -> None:
     """Their agreement is printed; on random weights, whose first word is random, it need not be high."""
     asked = questions(golden)
     agreeing = [
@@ -112,9 +110,7 @@ def test_another_gelu_is_noticed(golden: Golden) -> None:
 def test_a_prefix_without_its_space_is_noticed(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = golden.backbone.prefix
     monkeypatch.setattr(golden.backbone, "prefix", lambda number: whole(number)[:-1])
-    assert {"chain_k2.inputs_embeds", "chain_k2.attention_mask"} <= {
-        d.what for d in failures(run(golden, "chain_k2"))
-    }
+    assert {"chain_k2.inputs_embeds", "chain_k2.attention_mask"} <= {d.what for d in failures(run(golden, "chain_k2"))}
 
 
 def test_differences() -> None:
@@ -165,8 +161,7 @@ def test_the_script_passes_with_and_without_aux_files(
         shutil.copy(shared / "golden" / "model" / file, tmp_path)
     assert comparison(monkeypatch, "--golden", tmp_path, "--tokenizer", shared / "t5_tokenizer") == 0
     assert not any(
-        name.startswith("tokens.")
-        for name in json.loads(capsys.readouterr().out.splitlines()[-1])["scenarios"]
+        name.startswith("tokens.") for name in json.loads(capsys.readouterr().out.splitlines()[-1])["scenarios"]
     )
 
 

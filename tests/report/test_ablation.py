@@ -155,9 +155,7 @@ def test_the_page(tmp_path: Path, read_page) -> None:
     assert page.cells[1] == ["uniform", "uniform", "–", "zeroshot", "2", "24.50", "13.25", "30.00", "160"]
     assert [cells[0] for cells in page.cells[1:]] == [r["row"] for r in ROWS]
     bold = [(cells[0][0], text) for cells in page.rows for text, _, strong in cells if strong]
-    assert bold == [
-        ("pretrained_finetuned", text) for text in ("74.38", "79.40", "94.00")
-    ]  # the oracle is out of it
+    assert bold == [("pretrained_finetuned", text) for text in ("74.38", "79.40", "94.00")]  # the oracle is out of it
     (chart, words), (example, alt) = page.images
     assert chart.shape[1] == example.shape[1] == WIDTH * DPI
     assert "oracle 78.00 and 100.00" in words and alt == describe(LINE)

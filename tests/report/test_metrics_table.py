@@ -86,8 +86,7 @@ def test_a_training_run(tmp_path: Path, read_page) -> None:
     (curves, words), (_, alt) = page.images
     assert curves.shape == (round(2 * 2.75 * DPI), round(WIDTH * DPI), 3)
     assert words == (
-        "Curves over the training steps: train/loss ends at 0.75; val/accuracy ends at 60; "
-        "val/keyframe_hit ends at 70."
+        "Curves over the training steps: train/loss ends at 0.75; val/accuracy ends at 60; val/keyframe_hit ends at 70."
     )
     assert alt == describe(LINE)
 

@@ -66,9 +66,7 @@ def test_a_picture_travels_inside(tmp_path: Path, read_page) -> None:
 
 
 def test_blocks_stand_in_order_on_a_page_for_phones(tmp_path: Path, read_page) -> None:
-    write_page(
-        tmp_path / "page.html", "T", [Text("one"), Heading("two"), Text("three"), Facts({"a": "b", "c": "d"})]
-    )
+    write_page(tmp_path / "page.html", "T", [Text("one"), Heading("two"), Text("three"), Facts({"a": "b", "c": "d"})])
     page = read_page(tmp_path / "page.html")
     assert page.tags[page.tags.index("h1") :] == ["h1", "p", "h2", "p", "dl", "dt", "dd", "dt", "dd"]
     text = (tmp_path / "page.html").read_text(encoding="utf-8")

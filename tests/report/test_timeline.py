@@ -93,9 +93,7 @@ def test_many_keyframes_stand_in_even_rows_that_do_not_overlap() -> None:
         figure = draw_timeline(shots, [IMAGES[0]] * k)
         places = [axes(figure, f"keyframe {n + 1}").get_position() for n in range(k)]
         assert len({round(place.y0, 6) for place in places}) == rows
-        assert all(
-            0 < p.x0 < p.x1 <= 1 and 0 < p.y0 < p.y1 < axes(figure, "time").get_position().y0 for p in places
-        )
+        assert all(0 < p.x0 < p.x1 <= 1 and 0 < p.y0 < p.y1 < axes(figure, "time").get_position().y0 for p in places)
         for i, one in enumerate(places):
             assert not any(one.overlaps(other) for other in places[i + 1 :])
 

@@ -94,9 +94,7 @@ def test_candidates_of_unequal_lengths():
         Candidates("q", [0.0, 1.0], [0], [1.0, 2.0, 3.0])
 
 
-windows = st.lists(
-    st.tuples(st.floats(-1, 40), st.floats(0, 10)).map(lambda p: (p[0], p[0] + p[1])), max_size=4
-)
+windows = st.lists(st.tuples(st.floats(-1, 40), st.floats(0, 10)).map(lambda p: (p[0], p[0] + p[1])), max_size=4)
 
 
 @given(st.data(), st.integers(1, 75), windows, st.sampled_from(sorted(SELECTORS)))
@@ -107,9 +105,7 @@ def test_every_selector_gives_exactly_k_sorted_different_positions(data, n, wind
     assert len(chosen) == k and chosen == sorted(set(chosen))
     assert all(type(i) is int and 0 <= i < n for i in chosen)
     if name == "localizer":
-        assert min(scores[i] for i in chosen) >= max(
-            (s for i, s in enumerate(scores) if i not in chosen), default=-9
-        )
+        assert min(scores[i] for i in chosen) >= max((s for i, s in enumerate(scores) if i not in chosen), default=-9)
     if name == "oracle":
         true = {i for i in range(n) if any(a <= i <= b for a, b in windows)}
         assert len(true & set(chosen)) == min(k, len(true)) or not true

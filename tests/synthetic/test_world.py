@@ -53,9 +53,7 @@ def test_a_recipe_gives_the_same_bytes_again(folder: Path, tmp_path: Path) -> No
     assert folder.name == again.name and json.loads(first["recipe.json"])["seed"] == 7
 
 
-def test_processes_draw_the_same_bytes(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_draw_the_same_bytes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     monkeypatch.setattr(world, "ProcessPoolExecutor", lambda *args: drawn.append(args) or _Here())
     recipe = replace(RECIPE, test_videos=13)
@@ -73,7 +71,7 @@ class _Here:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def map(self, function, jobs, chunksize: int):  # noqa: ANN001, ANN201
+    def map(self, function, jobs, chunksize: int):
         return map(function, jobs)
 
 
@@ -115,7 +113,7 @@ def test_a_world_that_is_there_is_taken_as_it_is(folder: Path, monkeypatch: pyte
 def test_interrupted_making_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, made = world._write_video, []
 
-    def stop_at_the_third(job) -> None:  # noqa: ANN001
+    def stop_at_the_third(job) -> None:
         if len(made) == 2:
             raise KeyboardInterrupt
         made.append(job)
@@ -129,9 +127,7 @@ def test_interrupted_making_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert sorted(f.stem for f in (make(RECIPE, tmp_path) / "videos").iterdir()) == VIDEOS
 
 
-def test_two_processes_may_make_the_same_world(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_processes_may_make_the_same_world(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw_all = world._draw_all
 
     def another_is_quicker(jobs: list, workers: int) -> None:

@@ -236,9 +236,7 @@ def start_process(folder: Path, seconds: float) -> subprocess.Popen:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p) + os.pathsep + os.getcwd(),
     }
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
@@ -254,10 +252,7 @@ def test_a_killed_process_resumes_to_the_same_bytes(toy, tmp_path, whole, number
     if number == signal.SIGTERM:
         assert step in (5, 6)
         message = errors.strip().splitlines()[-1]
-        assert (
-            message.startswith(f"sevila: stopped by SIGTERM at step {step} of 12")
-            and "resume=true" in message
-        )
+        assert message.startswith(f"sevila: stopped by SIGTERM at step {step} of 12") and "resume=true" in message
     else:
         assert step in (4, 6)
     _, state = toy.run(tmp_path, resume=True)

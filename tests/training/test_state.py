@@ -21,9 +21,7 @@ def saved(tmp_path):
     """A checkpoint folder of step 3, and its head."""
     head = nn.Linear(2, 3)
     state = TrainState(3, 1, 4, evaluated=2, best_metric=50.25, best_step=3, averages={"loss": [0.1, 2]})
-    snapshot = Snapshot(
-        state, PLAN, {0: {"step": torch.tensor(3.0), "exp_avg": torch.ones(3, 2)}}, [{"a": 1}]
-    )
+    snapshot = Snapshot(state, PLAN, {0: {"step": torch.tensor(3.0), "exp_avg": torch.ones(3, 2)}}, [{"a": 1}])
     return checkpoints.save(tmp_path, head, snapshot), head, snapshot
 
 

@@ -90,14 +90,10 @@ def test_a_file_of_something_else(tmp_path: Path, content: object, reason: str) 
         read_checkpoint(tmp_path / "file.pth")
 
 
-def test_three_files_are_one_model(
-    whole: State, files: Callable[[State], tuple[State, ...]], tmp_path: Path
-) -> None:
+def test_three_files_are_one_model(whole: State, files: Callable[[State], tuple[State, ...]], tmp_path: Path) -> None:
     """EVA's ViT has a block, a norm and a classifier more than BLIP-2 uses."""
     vision, language, head = files(whole)
-    more = {
-        name.replace("blocks.1", "blocks.2"): t for name, t in vision.items() if name.startswith("blocks.1")
-    }
+    more = {name.replace("blocks.1", "blocks.2"): t for name, t in vision.items() if name.startswith("blocks.1")}
     more |= {"norm.weight": torch.ones(88), "norm.bias": torch.ones(88), "head.weight": torch.ones(5, 88)}
     torch.save(vision | more, tmp_path / "eva_vit_g.pth")
     torch.save({"model": head}, tmp_path / "blip2.pth")
@@ -112,7 +108,5 @@ def test_three_files_are_one_model(
 def test_files_that_overlap_are_refused(released: State, tmp_path: Path) -> None:
     save_file(released, tmp_path / "one.safetensors")
     save_file({"query_tokens": torch.zeros(1), "other": torch.zeros(1)}, tmp_path / "two.safetensors")
-    with pytest.raises(
-        UserError, match=r"two\.safetensors: 1 tensors stand in an earlier file too: query_tokens"
-    ):
+    with pytest.raises(UserError, match=r"two\.safetensors: 1 tensors stand in an earlier file too: query_tokens"):
         join([tmp_path / "one.safetensors", tmp_path / "two.safetensors"])

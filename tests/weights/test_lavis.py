@@ -46,9 +46,7 @@ def test_names_by_hand() -> None:
         head_name("qformer.encoder.layer.1.attention.output.dense.weight", "answerer")
         == "Qformer.bert.encoder.layer.1.attention.output.dense.weight"
     )
-    assert (
-        vision_name("encoder.layers.7.self_attn.projection.bias") == "visual_encoder.blocks.7.attn.proj.bias"
-    )
+    assert vision_name("encoder.layers.7.self_attn.projection.bias") == "visual_encoder.blocks.7.attn.proj.bias"
     assert vision_name("encoder.layers.7.layer_norm2.bias") == "visual_encoder.blocks.7.norm2.bias"
     assert vision_name("embeddings.position_embedding") == "visual_encoder.pos_embed"
     assert vision_name("post_layernorm.weight") == "ln_vision.weight"
@@ -62,9 +60,7 @@ def test_the_released_checkpoints_names_and_sizes_at_full_size(shared: Path) -> 
     assert len(state) == 520
     assert heads.keys() == {"localizer", "answerer"}
     for head in heads.values():
-        assert head.config == HeadConfig(
-            1408, 2048, 32, width=768, layers=12, attention_heads=12, inner_width=3072
-        )
+        assert head.config == HeadConfig(1408, 2048, 32, width=768, layers=12, attention_heads=12, inner_width=3072)
         assert len(head.state_dict()) == 518 / 2
     trained = sum(p.numel() for p in heads["answerer"].parameters())
     assert trained == sum(math.prod(s) for n, s in shapes.items() if "position_ids" not in n) / 2
@@ -185,9 +181,7 @@ def test_everything_that_is_wrong_is_listed_at_once(released: State, data: st.Da
     names = sorted(name for name in state if not name.endswith("position_ids"))
     lost, bent = (set(data.draw(st.lists(st.sampled_from(names), max_size=4))) for _ in range(2))
     extra = set(
-        data.draw(
-            st.lists(st.sampled_from(["a", "Qformer.b", "ln_visio.weight", "opt_proj.bias"]), max_size=3)
-        )
+        data.draw(st.lists(st.sampled_from(["a", "Qformer.b", "ln_visio.weight", "opt_proj.bias"]), max_size=3))
     )
     for name in lost:
         del state[name]
@@ -270,9 +264,7 @@ def test_pictures_of_another_size_are_taken(whole: State) -> None:
     assert backbone.encode(torch.randn(2, 3, 8, 8)).shape == (2, 1 + 16, 88)
     small = backbone.encode(torch.zeros(1, 3, 4, 4))
     assert small.shape == (1, 1 + 4, 88)
-    blip2.vision_model.embeddings.position_embedding.data[:, -1] += (
-        5  # a corner that the small picture feels, too
-    )
+    blip2.vision_model.embeddings.position_embedding.data[:, -1] += 5  # a corner that the small picture feels, too
     assert not torch.allclose(backbone.encode(torch.zeros(1, 3, 4, 4)), small, atol=1e-3)
 
 

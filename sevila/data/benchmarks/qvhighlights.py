@@ -45,4 +45,4 @@ def _saliency(row: Row) -> tuple[tuple[int, ...], ...]:
     try:
         return tuple(tuple(int(score) for score in clip) for clip in clips)
     except (TypeError, ValueError):
-        raise row.fail("saliency_scores", f"expected a list of the annotators' scores a clip, found {clips!r}") from None
+        raise row.fail("saliency_scores", f"expected a list of scores for each clip, found {clips!r}") from None

@@ -19,7 +19,7 @@ ROWS = [
 
 
 @pytest.fixture
-def write(tmp_path: Path):  # noqa: ANN201
+def write(tmp_path: Path):
     def csv(*rows: str, header: str = HEADER) -> Path:
         path = tmp_path / "val.csv"
         path.write_text("\n".join([header, *rows]) + "\n")
@@ -36,7 +36,7 @@ def fault(path: Path, windows: Path | None = None) -> str:
     return message.removeprefix(str(windows or path))
 
 
-def test_rows_as_records(write) -> None:  # noqa: ANN001
+def test_rows_as_records(write) -> None:
     assert read_questions(write(*ROWS)) == [
         Question(
             qid="CH_4010069381_6",
@@ -57,7 +57,7 @@ def test_rows_as_records(write) -> None:  # noqa: ANN001
     ]
 
 
-def test_windows_of_nextgqa(write, tmp_path: Path) -> None:  # noqa: ANN001
+def test_windows_of_nextgqa(write, tmp_path: Path) -> None:
     table = tmp_path / "gsub.json"
     table.write_text('{"4010069381": {"duration": 12, "location": {"6": [[1, 2.5], [7.25, 9]]}, "fps": 30}}')
     (question,) = read_questions(write(ROWS[0]), table)
@@ -67,10 +67,10 @@ def test_windows_of_nextgqa(write, tmp_path: Path) -> None:  # noqa: ANN001
     assert "video 4010069381, question 6" in fault(write(ROWS[0]), table)
 
 
-def test_faults_name_file_line_and_field(write) -> None:  # noqa: ANN001
+def test_faults_name_file_line_and_field(write) -> None:
     short = HEADER.replace(",type", "").replace(",a3", "")
     assert fault(write(header=short)).startswith(", line 1: no column type, a3; has video, frame_count")
-    assert fault(write(header="")) .startswith(", line 1: no column video, question, answer")
+    assert fault(write(header="")).startswith(", line 1: no column video, question, answer")
     bad = ROWS[0].replace(",0,6,", ",5,6,")
     assert fault(write(ROWS[0], bad)) == ", line 3, field answer: expected a whole number from 0 to 4, found '5'"
     text = ROWS[0].replace(",0,6,", ",roll the handle,6,")

@@ -24,7 +24,7 @@ ROW = {
 
 
 @pytest.fixture
-def write(tmp_path: Path):  # noqa: ANN201
+def write(tmp_path: Path):
     def jsonl(*rows: dict[str, Any] | str) -> Path:
         path = tmp_path / "val.jsonl"
         path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
@@ -41,7 +41,7 @@ def fault(path: Path) -> str:
     return message.removeprefix(str(path))
 
 
-def test_rows_as_records(write) -> None:  # noqa: ANN001
+def test_rows_as_records(write) -> None:
     hidden = {"qid": "x1", "query": "a cup", "duration": 16.5, "vid": "v"}
     assert read_moments(write(ROW, hidden)) == [
         Moment(
@@ -70,14 +70,14 @@ def test_rows_as_records(write) -> None:  # noqa: ANN001
         ("saliency_scores", [2, 3], "expected a list of the annotators' scores a clip, found [2, 3]"),
     ],
 )
-def test_faults_name_file_line_and_field(write, field: str, value: object, problem: str) -> None:  # noqa: ANN001
+def test_faults_name_file_line_and_field(write, field: str, value: object, problem: str) -> None:
     bad = {**ROW, field: value}
     if value is None:
         del bad[field]
     assert fault(write(ROW, "", bad)) == f", line 3, field {field}: {problem}"
 
 
-def test_malformed_lines(write, tmp_path: Path) -> None:  # noqa: ANN001
+def test_malformed_lines(write, tmp_path: Path) -> None:
     assert fault(write(ROW, "{oops")).startswith(", line 2: not valid JSON")
     assert fault(write("", ROW, "[1]")) == ", line 3: not a JSON object but list"
     assert fault(tmp_path / "none.jsonl") == ": no such file"

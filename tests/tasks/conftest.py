@@ -1,0 +1,42 @@
+"""The tiny model over the small drawn world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from sevila.config import load
+from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.data.video import CachedVideos
+from sevila.model.sevila import SeViLA
+from sevila.selection import LocalizerTopK, Selector
+from sevila.tasks.chain import ForwardChain
+from sevila.tasks.source import VideoSource
+
+
+@pytest.fixture(autouse=True)
+def _quiet(one_thread: None) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def world(small_world: list[str]) -> Synthetic:
+    params = dict(load("eval", ["+exp=synthetic_eval", *small_world]).data)
+    del params["name"]
+    return Synthetic.build(**params)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> SeViLA:
+    return SeViLA.load()
+
+
+@pytest.fixture
+def make_chain(world: Synthetic, tiny: SeViLA) -> Callable[..., ForwardChain]:
+    """chain(selector, n) over the small world: by default the Localizer's 3 best of 8 frames."""
+
+    def chain(selector: Selector | None = None, n: int = 8) -> ForwardChain:
+        source = VideoSource(CachedVideos(tiny.backbone.image_size), world.videos(), n)
+        return ForwardChain(tiny, selector or LocalizerTopK(3), source)
+
+    return chain
