@@ -5,8 +5,8 @@
     python scripts/build_tiny_backbone.py --report             # measure the shipped backbone, write report.json
 
 Stages: `language` teaches a small T5 from text alone; `vision` teaches a ViT, a Q-Former and a projection to say the
-words of a painted frame (the two need nothing of each other and may run side by side); `join` lets the Q-Former and
-the projection practise through the frozen T5; `export` writes the folder in transformers' BLIP-2 format.
+words of a painted frame (the two need nothing of each other and may run side by side, in two processes);
+`export` writes the folder in transformers' BLIP-2 format. About an hour on two cores.
 
 What it never sees: the benchmark's and the moments' visual styles, their videos and questions, and the Localizer's
 prompt with the benchmark's question families or with moment queries about what somebody does.
@@ -15,6 +15,7 @@ prompt with the benchmark's question families or with moment queries about what 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from random import Random
 
@@ -22,6 +23,10 @@ import torch
 from tiny_backbone import language, lessons, tokenizer, vision
 from tiny_backbone.export import export
 from tiny_backbone.practice import practise
+from tiny_backbone.report import measure
+
+from sevila.files import write_json
+from sevila.model import backbone as backbones
 
 SHIPPED = Path(__file__).resolve().parents[1] / "sevila" / "synthetic" / "tiny_blip2"
 REPORT_LESSONS, REPORT_FRAMES = 40, 2048
@@ -84,7 +89,7 @@ def saved(folder: Path, name: str, model: torch.nn.Module) -> torch.nn.Module:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=("all", "language", "vision", "join", "export"), default="all")
+    parser.add_argument("--stage", choices=("all", "language", "vision", "export"), default="all")
     parser.add_argument("--folder", type=Path, default=Path("build/tiny_backbone"), help="where stages are kept")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="the BLIP-2 folder to write")
     parser.add_argument("--seed", type=int, default=0)
@@ -92,8 +97,14 @@ def main() -> None:
     parser.add_argument("--vision-steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--report", action="store_true", help="measure the backbone in --out, write report.json there")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if args.report:
+        figures = measure(backbones.load(str(args.out)), args.seed)
+        write_json(args.out / "report.json", figures)
+        print(json.dumps(figures, indent=2))
+        return
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.stage in ("all", "language"):
         teach_language(args.folder, args.seed, args.language_steps, args.batch)

@@ -147,16 +147,21 @@ def loss(model: T5ForConditionalGeneration, batch: tuple[Tensor, Tensor, Tensor]
 
 
 @torch.no_grad()
-def score(model: T5ForConditionalGeneration, reader: Reader, lessons: Sequence[Lesson]) -> dict[str, float]:
-    """Share of lessons whose answer is right to the last token, by kind (teacher-forced)."""
-    right: dict[str, list[bool]] = {}
+def correct(model: T5ForConditionalGeneration, reader: Reader, lessons: Sequence[Lesson]) -> list[bool]:
+    """Of each lesson, whether its answer is right to the last token (teacher-forced)."""
+    right: list[bool] = []
     for start in range(0, len(lessons), 128):
-        part = lessons[start : start + 128]
-        ids, _, labels = reader(part)
+        ids, _, labels = reader(lessons[start : start + 128])
         logits = model(inputs_embeds=model.shared(ids), attention_mask=(ids != 0).long(), labels=labels).logits
-        exact = ((logits.argmax(-1) == labels) | (labels < 0)).all(1).tolist()
-        for lesson, ok in zip(part, exact, strict=True):
-            right.setdefault(f"{lesson.kind} x{len(lesson.scenes)}", []).append(ok)
+        right += ((logits.argmax(-1) == labels) | (labels < 0)).all(1).tolist()
+    return right
+
+
+def score(model: T5ForConditionalGeneration, reader: Reader, lessons: Sequence[Lesson]) -> dict[str, float]:
+    """Percent of lessons whose answer is right to the last token, by kind and number of frames."""
+    right: dict[str, list[bool]] = {}
+    for lesson, ok in zip(lessons, correct(model, reader, lessons), strict=True):
+        right.setdefault(f"{lesson.kind} x{len(lesson.scenes)}", []).append(ok)
     return {kind: 100 * sum(oks) / len(oks) for kind, oks in sorted(right.items())}
 
 

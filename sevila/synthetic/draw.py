@@ -271,12 +271,12 @@ def paint(scenes: Sequence[Scene], look: Look, generator: torch.Generator) -> Te
 # What the backbone grew up with; what moment queries are asked about; what the benchmark looks like.
 PLAIN = Style("plain", tilt=0.25, colour=0.08, thing=(0.6, 1.0), texture=(0.0, 0.08), noise=(0.0, 0.03))
 COLLAGE = Style(
-    "collage", wander=0.08, tilt=0.35, colour=0.12, ground=0.06, thing=(0.35, 0.7), hollow=(0.2, 0.8),
-    stripes=(0.0, 0.4), texture=(0.06, 0.16), frequency=(2.0, 8.0), noise=(0.01, 0.05),
+    "collage", wander=0.08, tilt=0.25, tint=(0.0, 0.2, -0.25), colour=0.1, ground=0.06, thing=(0.45, 0.8),
+    hollow=(0.1, 0.6), stripes=(0.0, 0.4), texture=(0.05, 0.12), frequency=(2.0, 8.0), noise=(0.01, 0.04),
 )  # fmt: skip
 SKETCH = Style(
-    "sketch", wander=0.08, tilt=0.35, colour=0.12, ground=0.06, thing=(0.35, 0.65), hollow=(0.5, 1.0),
-    stripes=(0.0, 0.5), texture=(0.08, 0.18), frequency=(3.0, 9.0), noise=(0.02, 0.06),
+    "sketch", wander=0.08, tilt=0.3, tint=(0.0, 0.25, -0.3), colour=0.1, ground=0.06, thing=(0.4, 0.7),
+    hollow=(0.3, 0.8), stripes=(0.0, 0.5), texture=(0.06, 0.14), frequency=(3.0, 9.0), noise=(0.02, 0.05),
 )  # fmt: skip
 
 assert set(SHAPE_DISTANCE) == set(SHAPES) and set(THING_DISTANCE) == set(THINGS)

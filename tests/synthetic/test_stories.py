@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 from hypothesis import given
@@ -87,7 +88,7 @@ def test_a_story_is_consistent(seed: int, cast: Cast) -> None:
     assert all(len(names) == 1 for names in actors) and len(set().union(*actors)) == len(actors)
     for line in (*story.plain, *story.temporal, *story.causal):
         assert list(line) == [e for e in story.events if e.scene.actor == line[0].scene.actor]
-        assert all(a.last < b.first for a, b in zip(line, line[1:], strict=False))
+        assert all(a.last < b.first for a, b in pairwise(line))
     assert all(len(line) == 1 for line in story.plain) and all(len(line) in (2, 3) for line in story.temporal)
     for line in story.causal:
         assert line[0].scene.action == "holds" and line[1].scene.action in EFFECTS.values()

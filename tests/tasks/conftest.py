@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from sevila.config import load
 from sevila.data.benchmarks.synthetic import Synthetic
@@ -28,7 +29,14 @@ def world(small_world: list[str]) -> Synthetic:
 
 @pytest.fixture(scope="session")
 def tiny() -> SeViLA:
-    return SeViLA.load()
+    """The tiny model with noise on its eyes and heads: frames and heads tell apart, whatever it has learned."""
+    model = SeViLA.load()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for part in (model.backbone.vision, model.localizer.head, model.answerer.head):
+            for parameter in part.parameters():
+                parameter.add_(0.04 * torch.randn(parameter.shape, generator=generator))
+    return model
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,11 @@ ROWS = [
 ]
 
 
+Write = Callable[..., Path]
+
+
 @pytest.fixture
-def write(tmp_path: Path):
+def write(tmp_path: Path) -> Write:
     def csv(*rows: str, header: str = HEADER) -> Path:
         path = tmp_path / "val.csv"
         path.write_text("\n".join([header, *rows]) + "\n")
@@ -36,7 +40,7 @@ def fault(path: Path, windows: Path | None = None) -> str:
     return message.removeprefix(str(windows or path))
 
 
-def test_rows_as_records(write) -> None:
+def test_rows_as_records(write: Write) -> None:
     assert read_questions(write(*ROWS)) == [
         Question(
             qid="CH_4010069381_6",
@@ -57,7 +61,7 @@ def test_rows_as_records(write) -> None:
     ]
 
 
-def test_windows_of_nextgqa(write, tmp_path: Path) -> None:
+def test_windows_of_nextgqa(write: Write, tmp_path: Path) -> None:
     table = tmp_path / "gsub.json"
     table.write_text('{"4010069381": {"duration": 12, "location": {"6": [[1, 2.5], [7.25, 9]]}, "fps": 30}}')
     (question,) = read_questions(write(ROWS[0]), table)
@@ -67,7 +71,7 @@ def test_windows_of_nextgqa(write, tmp_path: Path) -> None:
     assert "video 4010069381, question 6" in fault(write(ROWS[0]), table)
 
 
-def test_faults_name_file_line_and_field(write) -> None:
+def test_faults_name_file_line_and_field(write: Write) -> None:
     short = HEADER.replace(",type", "").replace(",a3", "")
     assert fault(write(header=short)).startswith(", line 1: no column type, a3; has video, frame_count")
     assert fault(write(header="")).startswith(", line 1: no column video, question, answer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ ROW = {
 }
 
 
+Write = Callable[..., Path]
+
+
 @pytest.fixture
-def write(tmp_path: Path):
+def write(tmp_path: Path) -> Write:
     def jsonl(*rows: dict[str, Any] | str) -> Path:
         path = tmp_path / "val.jsonl"
         path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
@@ -41,7 +45,7 @@ def fault(path: Path) -> str:
     return message.removeprefix(str(path))
 
 
-def test_rows_as_records(write) -> None:
+def test_rows_as_records(write: Write) -> None:
     hidden = {"qid": "x1", "query": "a cup", "duration": 16.5, "vid": "v"}
     assert read_moments(write(ROW, hidden)) == [
         Moment(
@@ -70,14 +74,14 @@ def test_rows_as_records(write) -> None:
         ("saliency_scores", [2, 3], "expected a list of the annotators' scores a clip, found [2, 3]"),
     ],
 )
-def test_faults_name_file_line_and_field(write, field: str, value: object, problem: str) -> None:
+def test_faults_name_file_line_and_field(write: Write, field: str, value: object, problem: str) -> None:
     bad = {**ROW, field: value}
     if value is None:
         del bad[field]
     assert fault(write(ROW, "", bad)) == f", line 3, field {field}: {problem}"
 
 
-def test_malformed_lines(write, tmp_path: Path) -> None:
+def test_malformed_lines(write: Write, tmp_path: Path) -> None:
     assert fault(write(ROW, "{oops")).startswith(", line 2: not valid JSON")
     assert fault(write("", ROW, "[1]")) == ", line 3: not a JSON object but list"
     assert fault(tmp_path / "none.jsonl") == ": no such file"

@@ -1,0 +1,74 @@
+"""What a DataLoader gives, with and without worker processes, when records are faulty too."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sevila.data.folders import VideoFolder
+from sevila.data.loading import EvaluationFrames, FrameDataset, OrderedSampler, stream
+from sevila.data.records import Question
+from sevila.data.video import CachedVideos
+from sevila.errors import UserError
+
+
+@pytest.fixture
+def dataset(encode: Callable[..., Path], tmp_path: Path) -> FrameDataset:
+    encode("v.mp4", 12)
+    records = [Question(f"q{i}", "v" if i != 3 else "lost", "what?", ("a", "b"), 0) for i in range(5)]
+    return FrameDataset(records, CachedVideos(32), VideoFolder(tmp_path), EvaluationFrames(2))
+
+
+def deaf(worker: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def no_children_left(within: float = 10.0) -> bool:
+    deadline = time.monotonic() + within
+    while multiprocessing.active_children() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_fault_is_its_own_error_after_what_came_before(dataset: FrameDataset, workers: int) -> None:
+    samples = stream(dataset, workers, batch_size=None, sampler=OrderedSampler(5), worker_init_fn=deaf)
+    assert [next(samples).record.qid for _ in range(3)] == ["q0", "q1", "q2"]
+    with pytest.raises(UserError, match=r"^record q3 \(video lost\): video 'lost' is not in [^\n]*$") as caught:
+        next(samples)
+    assert no_children_left()  # though the workers ignore SIGTERM, and `caught` holds the frames
+    assert caught.value is not None
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bug_shows_where_it_is(dataset: FrameDataset, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EvaluationFrames, "transform", lambda *_: 1 / 0)
+    with pytest.raises(RuntimeError, match=r"(?s)test_stream\.py.*ZeroDivisionError"):
+        next(stream(dataset, workers, batch_sampler=[[(0, 0)]]))
+    assert no_children_left()
+
+
+def test_batches_are_the_same_with_workers(dataset: FrameDataset) -> None:
+    keys = [[(0, 4), (0, 0)], [(1, 2)]]
+    here = list(stream(dataset, 0, batch_sampler=keys))
+    there = list(stream(dataset, 1, batch_sampler=keys))
+    assert [[record.qid for record in batch.records] for batch in here] == [["q4", "q0"], ["q2"]]
+    assert [batch.indices for batch in there] == [[[3, 9], [3, 9]], [[3, 9]]]
+    assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(here, there, strict=True))
+    with pytest.raises(UserError, match="record q3"):
+        list(stream(dataset, 0, batch_sampler=[[(0, 2), (0, 3)]]))
+
+
+def test_workers_end_when_nobody_listens_any_more(dataset: FrameDataset) -> None:
+    state = torch.get_rng_state()
+    samples = stream(dataset, 1, batch_size=None, sampler=OrderedSampler(3), worker_init_fn=deaf)
+    next(samples)
+    assert multiprocessing.active_children()
+    samples.close()
+    assert no_children_left() and torch.equal(torch.get_rng_state(), state)

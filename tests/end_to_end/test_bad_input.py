@@ -1,0 +1,194 @@
+"""Bad input: exit code 2, exactly one line on stderr, nothing written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from sevila import eval as evaluation
+from sevila import predict, refine, train
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PRETRAIN, FORWARD, REVERSE, EVAL = (f"+exp=synthetic_{name}" for name in ("pretrain", "forward", "reverse", "eval"))
+Refusal = Callable[..., str]
+
+
+@pytest.fixture
+def refusal(
+    small_world: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Refusal:
+    """refusal(cli, words...): the one line after "sevila: error: ", in a folder where nothing may appear."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+
+    def refused(cli: Callable[..., int], *words: str, world: bool = True) -> str:
+        capsys.readouterr()
+        code = cli([*words, *(small_world if world else [])])
+        printed = capsys.readouterr()
+        assert code == 2 and printed.out == ""
+        (line,) = printed.err.splitlines()
+        assert line.startswith("sevila: error: ")
+        assert list(here.rglob("*")) == []
+        return line.removeprefix("sevila: error: ")
+
+    return refused
+
+
+@pytest.fixture(scope="session")
+def video(small_world: list[str]) -> Path:
+    (path,) = Path(small_world[0].removeprefix("data.root=")).glob("seed_0-*/videos/test_0000.mp4")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("cli", "words", "message"),
+    [
+        (
+            train.cli,
+            ["+exp=synthetic_pretrian"],
+            "unknown exp 'synthetic_pretrian' (did you mean 'synthetic_pretrain'?)",
+        ),
+        (evaluation.cli, [PRETRAIN], "+exp=synthetic_pretrain is an experiment of sevila.train, not of sevila.eval"),
+        (train.cli, [], "no experiment: give +exp=NAME, one of: "),
+        (evaluation.cli, [EVAL, "selector=best"], "unknown selector 'best'; choose from: localizer, oracle"),
+        (evaluation.cli, [EVAL, "frames.m=3"], "unknown key 'frames.m' (did you mean 'frames.n'?)"),
+        (evaluation.cli, [EVAL, "+bogus=1"], "unknown key 'bogus'; sevila.eval has: "),
+        (evaluation.cli, [EVAL, "frames.n=many"], "frames.n=many: expected a whole number"),
+        (evaluation.cli, [EVAL, "data.seed=1.5"], "data.seed=1.5: expected a whole number"),
+        (train.cli, [PRETRAIN, "trainer.lr=-1"], "trainer.lr=-1.0: must be more than 0"),
+        (train.cli, [PRETRAIN, "task.frames=0"], "task.frames=0: must be at least 1"),
+        (refine.cli, [REVERSE, "task.frames=-1"], "task.frames=-1: must be at least 1"),
+        (train.cli, [PRETRAIN, "task.name=guess"], "task.name=guess: unknown; choose from: answer, pretrain"),
+        (refine.cli, [REVERSE, "trainer.schedule.name=x"], "trainer.schedule.name=x: unknown; choose from: "),
+        (evaluation.cli, [EVAL, "selector.k=33"], "selector.k=33: only frames.n=32 frames are sampled; choose k"),
+        (evaluation.cli, [EVAL, "selector.k=0"], "selector.k=0: must be a whole number of keyframes, at least 1"),
+        (evaluation.cli, [EVAL, "split=all"], "split=all: the synthetic world has train, val, test"),
+        (evaluation.cli, [EVAL, "data.test_videos=0"], "data.test_videos=0: must be at least 1"),
+        (evaluation.cli, [EVAL, "localizer=nowhere"], "localizer=nowhere: no such run folder or head file; or say"),
+        (evaluation.cli, [EVAL, "device=cuda:99"], "device=cuda:99: this machine has "),
+        (
+            evaluation.cli,
+            [EVAL, "model.source=nowhere"],
+            "model.source=nowhere: neither a folder nor a reachable Hub id",
+        ),
+        (evaluation.cli, [EVAL, "resume=true"], "resume=true needs the run's folder: give run_dir=FOLDER"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) and value else "",
+)
+def test_configuration(refusal: Refusal, cli: Callable[..., int], words: list[str], message: str) -> None:
+    # test_videos of the case comes after the small world's, and the later one counts
+    late = [word for word in words if word.startswith("data.")]
+    line = refusal(lambda argv: cli([*argv, *late]), *(word for word in words if word not in late))
+    assert line.startswith(message)
+
+
+def test_a_run_folder_that_holds_something(refusal: Refusal, chain_runs: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in chain_runs.rglob("*")}
+    for cli, exp, name in ((train.cli, PRETRAIN, "R1"), (evaluation.cli, EVAL, "R4")):
+        message = refusal(cli, exp, f"run_dir={chain_runs / name}")
+        assert message == f"run_dir={chain_runs / name}: not empty; give another one, or resume=true to go on with it"
+    assert {path: path.stat().st_mtime_ns for path in chain_runs.rglob("*")} == before
+    (tmp_path / "file").write_text("x")
+    assert refusal(evaluation.cli, EVAL, f"run_dir={tmp_path / 'file'}").endswith("file: is a file, not a folder")
+
+
+def test_heads_that_do_not_fit(refusal: Refusal, chain_runs: Path, tmp_path: Path) -> None:
+    wrong = f"localizer={chain_runs / 'R2'}"
+    assert refusal(evaluation.cli, EVAL, wrong) == f"{wrong}: that run trained the answerer, not the localizer"
+    head = tmp_path / "head.safetensors"
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(chain_runs / "R1" / f"localizer{suffix}", head.with_suffix(suffix))
+    tensors = load_file(head)
+    tensors["extra"] = tensors.pop("projection.bias")
+    save_file(tensors, head)
+    for cli, exp in ((evaluation.cli, EVAL), (train.cli, FORWARD)):
+        message = refusal(cli, exp, f"localizer={head}")
+        assert message == f"{head}: does not fit the head: missing projection.bias; unexpected extra"
+    described = json.loads(head.with_suffix(".json").read_text())
+    described["backbone"] = {"source": "other", "fingerprint": "0"}
+    head.with_suffix(".json").write_text(json.dumps(described))
+    assert "made for the backbone other (0), not for tiny" in refusal(evaluation.cli, EVAL, f"localizer={head}")
+
+
+def test_a_checkpoint_with_missing_and_extra_keys(
+    refusal: Refusal, chain_runs: Path, short: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(chain_runs / "R1", run)
+    (head,) = run.glob("checkpoints/*/head.safetensors")
+    tensors = load_file(head)
+    tensors["extra"] = tensors.pop("queries")
+    save_file(tensors, head)
+    words = [PRETRAIN, "task.frames=4", *short, f"run_dir={run}", "resume=true"]
+    message = refusal(train.cli, *words)
+    assert message.startswith(f"{head}: missing keys: queries; unexpected keys: extra; ")
+
+
+def test_a_world_that_cannot_be_written(refusal: Refusal, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    message = refusal(evaluation.cli, EVAL, f"data.root={tmp_path / 'file'}", world=False)
+    assert message.startswith(f"data.root={tmp_path / 'file'}: the world cannot be written there: ")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_video_of_the_data_set(
+    small_world: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: int
+) -> None:
+    """It is found while the run goes on, so the run folder is there; the error is one line all the same."""
+    root = tmp_path / "world"
+    shutil.copytree(small_world[0].removeprefix("data.root="), root)
+    (path,) = root.glob("seed_0-*/videos/train_0001.mp4")
+    path.write_bytes(path.read_bytes()[:9000])
+    words = [FORWARD, f"run_dir={tmp_path / 'r'}", f"frames.workers={workers}", "task.select_once=false"]
+    more = ["selector=uniform", "trainer.max_steps=9", f"data.root={root}", *small_world[1:]]
+    assert train.cli([*words, *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith("sevila: error: record ") and f"video {path} is cut off" in line
+
+
+def test_video_files(refusal: Refusal, video: Path, tmp_path: Path) -> None:
+    data = video.read_bytes()
+    contents = {"empty": b"", "text": b"a page\n" * 300, "half": data[: len(data) // 2], "tail": data[:-2000]}
+    for name, content in contents.items():
+        (tmp_path / f"{name}.mp4").write_bytes(content)
+
+    def ask(name: str, *words: str) -> str:
+        given = ["question=what does the red star hold", "options=[a cup, a key]", "out=answer.png", *words]
+        return refusal(predict.cli, f"video={tmp_path / name}.mp4", *given, world=False)
+
+    assert ask("missing") == f"{tmp_path}/missing.mp4: no such video file"
+    assert ask("empty").startswith(f"video {tmp_path}/empty.mp4 is empty")
+    assert ask("text").startswith(f"{tmp_path}/text.mp4 is not a video that can be read")
+    for name in ("half", "tail"):
+        assert ask(name).startswith(f"video {tmp_path}/{name}.mp4 is cut off, ")
+    shutil.copy(video, tmp_path / "good.mp4")
+    assert ask("good", "k=33") == "k=33: only n_frames=32 frames are sampled; choose k at most that"
+    assert ask("good", "k=65", "n_frames=99").endswith("good.mp4 has only 64 frames; choose k at most that")
+    assert ask("good", "options=[a cup]").startswith("options: a question needs at least 2 options")
+    many = ", ".join(f"o{i}" for i in range(27))
+    assert ask("good", f"options=[{many}]") == "options: a question needs 2 to 26 options, got 27"
+    assert ask("good", "out=answer.jpg") == "out=answer.jpg: expected a name that ends in .png or .html"
+    assert ask("good", f"out={tmp_path}/good.mp4/a.png").endswith("good.mp4 cannot be written to")
+    assert ask("good", f"localizer={tmp_path}").startswith(f"localizer={tmp_path}: holds no localizer.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [("eval", [EVAL, "+bogus=1"]), ("predict", ["video=none.mp4", "question=what", "options=[a, b]"])],
+)
+def test_as_a_process(tmp_path: Path, module: str, words: list[str]) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", f"sevila.{module}", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("sevila: error: ")

@@ -1,0 +1,102 @@
+"""Pre-training: which rows the Localizer learns from, and how it is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.data.loading import Batch
+from sevila.data.records import Moment
+from sevila.data.video import CachedVideos
+from sevila.model.prompts import moment_prompt
+from sevila.model.sevila import SeViLA
+from sevila.tasks.pretrain import PretrainTask, frame_labels
+from sevila.tasks.source import VideoSource
+
+MOMENTS = [
+    Moment("m0", "a", "a red star glows", 8.0, ((1.0, 2.0), (5.0, 6.5))),
+    Moment("m1", "b", "a cup is held.", 8.0, ((0.0, 0.5),)),
+]
+
+
+def test_a_frame_inside_a_window_is_a_yes() -> None:
+    times = [0.0, 0.99, 1.0, 1.5, 2.0, 2.01, 6.5, 7.0]
+    assert frame_labels(times, MOMENTS[0]) == [False, False, True, True, True, False, True, False]
+    assert frame_labels([0.0, 0.5, 0.51], MOMENTS[1]) == [True, True, False]
+    assert frame_labels([0.0, 1.0], Moment("m", "a", "x", 8.0)) == [False, False]
+
+
+class Recorder:
+    """A Localizer that keeps what it shall learn from."""
+
+    head = torch.nn.Linear(1, 1)
+
+    def loss(self, patches: torch.Tensor, texts: list[str], labels: list[bool]) -> torch.Tensor:
+        self.rows = (patches.flatten().tolist(), texts, labels)
+        return torch.tensor(0.5)
+
+
+def test_rows_of_a_batch_with_padding() -> None:
+    batch = Batch(
+        records=MOMENTS,
+        pixels=torch.tensor([[10.0, 11.0, 12.0], [20.0, 21.0, 99.0]])[:, :, None],
+        mask=torch.tensor([[True, True, True], [True, True, False]]),
+        indices=[[0, 1, 2], [0, 1]],
+        times=[[0.5, 1.5, 6.0], [0.25, 4.0]],
+    )
+    localizer = Recorder()
+    model = SimpleNamespace(backbone=SimpleNamespace(encode=lambda pixels: pixels), localizer=localizer)
+    task = PretrainTask(model, None, [])
+    loss, numbers = task.loss(batch)
+    patches, texts, labels = localizer.rows
+    assert patches == [10.0, 11.0, 12.0, 20.0, 21.0]
+    first = "Question: a red star glows. Option A: yes. Option B: no. Does the information"
+    second = "Question: a cup is held. Option A: yes. Option B: no. Does the information"
+    assert [text[: len(first)] for text in texts[:3]] == [first] * 3
+    assert [text[: len(second)] for text in texts[3:]] == [second] * 2
+    assert labels == [False, True, True, True, False]
+    assert float(loss) == 0.5 and numbers == {"yes_share": 0.6} and task.head is localizer.head
+
+
+def test_evaluation_ranks_the_frames_of_each_query() -> None:
+    times = (0.0, 1.0, 2.0, 3.0)
+    scores = {moment_prompt("a"): [0.1, 0.9, 0.3, 0.2], moment_prompt("b"): [0.4, 0.3, 0.2, 0.1]}
+    moments = [
+        Moment("0", "v", "a", 4.0, ((1.0, 1.0), (3.0, 3.0))),  # ranks 1 and 3: (1 + 2/3) / 2
+        Moment("1", "v", "b", 4.0, ((2.5, 9.0),)),  # rank 4: 1/4
+        Moment("2", "v", "b", 4.0, ((1.5, 1.6),)),  # no true frame: left out
+    ]
+
+    class Source:
+        def walk(self, records: list[Moment]) -> Iterator[tuple[list[int], SimpleNamespace]]:
+            sample = SimpleNamespace(pixels=torch.zeros(4, 1), frames=SimpleNamespace(times=times))
+            yield from (([1, 2], sample), ([0], sample))
+
+    def relevance(patches: torch.Tensor, texts: list[str]) -> torch.Tensor:
+        return torch.tensor([scores[text] for text in texts])
+
+    model = SimpleNamespace(backbone=SimpleNamespace(encode=lambda pixels: pixels), relevance=relevance)
+    measured = PretrainTask(model, Source(), moments).evaluate()
+    assert measured == {"frame_mAP": pytest.approx(100 * (5 / 6 + 1 / 4) / 2, abs=0.005)}
+
+
+def test_the_loss_is_the_mean_over_single_rows(tiny: SeViLA, world: Synthetic) -> None:
+    moments = world.moments("val")[:2]
+    source = VideoSource(CachedVideos(64), world.videos(), 3)
+    pixels = [sample.pixels for moment in moments for _, sample in source.walk([moment])]
+    times = [[1.0, 3.0, 5.0], [1.0, 3.0]]
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    batch = Batch(moments, torch.stack(pixels), mask, [[4, 12, 20], [4, 12]], times)
+    task = PretrainTask(tiny, source, moments)
+    with torch.no_grad():
+        loss, _ = task.loss(batch)
+        rows = []
+        for i, t in mask.nonzero().tolist():
+            patches = tiny.backbone.encode(batch.pixels[i, t : t + 1])
+            label = frame_labels(times[i], moments[i])[t]
+            rows.append(tiny.localizer.loss(patches, [moment_prompt(moments[i].query)], [label]))
+    assert float(loss) == pytest.approx(float(torch.stack(rows).mean()), abs=1e-4)

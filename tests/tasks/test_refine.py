@@ -1,0 +1,157 @@
+"""Reverse-chain refinement: pseudo-labels, the frames drawn from them, and the Localizer's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.data.loading import Batch
+from sevila.data.records import Question
+from sevila.errors import UserError
+from sevila.model.prompts import QuestionPrompts
+from sevila.model.sevila import SeViLA
+from sevila.tasks.chain import ForwardChain
+from sevila.tasks.refine import LabelledFrames, PseudoLabels, RefineTask, label_metrics, make_pseudo_labels
+
+Make = Callable[..., ForwardChain]
+
+
+def test_pseudo_labels_are_the_answerers_own_one_by_one(make_chain: Make, world: Synthetic, tiny: SeViLA) -> None:
+    questions = world.questions("test")[:4] + world.questions("val")[:4]
+    questions[2] = replace(questions[2], options=questions[2].options[:2], answer=1)
+    mixed = questions[::2] + questions[1::2]
+    chain = make_chain()
+    made = make_pseudo_labels(tiny, chain.source, mixed)
+    assert [label.qid for label in made] == [question.qid for question in mixed]
+    yes = 0
+    for label, question in zip(made, mixed, strict=True):
+        ((_, sample),) = chain.source.walk([question])
+        assert (label.indices, label.times) == (sample.frames.indices, sample.frames.times)
+        for place, pixels in enumerate(sample.pixels):
+            text = tiny.prompts.answer(question.question, question.options)
+            with torch.no_grad():
+                soft = tiny.answerer.head(tiny.backbone.encode(pixels[None]))
+                logits = tiny.answerer.single_frame_logits(soft, [text], len(question.options))[0]
+            assert label.labels[place] == (int(logits.argmax()) == question.answer)
+            yes += label.labels[place]
+    assert 0 < yes < 8 * len(mixed)  # both labels occur, or the comparison would say little
+
+
+def test_hidden_answers_give_no_labels(make_chain: Make, world: Synthetic, tiny: SeViLA) -> None:
+    first, *others = world.questions("val")
+    with pytest.raises(UserError, match=rf"1 questions have no answer \(such as {first.qid}\)"):
+        make_pseudo_labels(tiny, make_chain().source, [*others, replace(first, answer=None)])
+
+
+def test_labels_as_json() -> None:
+    label = PseudoLabels("q", (1, 3), (0.25, 0.7500001), (True, False))
+    row = label.to_json()
+    assert row == {"qid": "q", "indices": [1, 3], "times": [0.25, 0.75], "labels": [1, 0]}
+    assert PseudoLabels.from_json(row) == replace(label, times=(0.25, 0.75))
+
+
+def test_label_metrics_by_hand() -> None:
+    times = (0.0, 1.0, 2.0, 3.0)
+    labels = [
+        PseudoLabels("a", (0, 1, 2, 3), times, (True, True, False, False)),  # 1 of 2 right, 1 of 2 found
+        PseudoLabels("b", (0, 1, 2, 3), times, (False, False, False, True)),  # right; 1 of 3 found
+        PseudoLabels("c", (0, 1, 2, 3), times, (True, False, False, False)),  # windows hold no frame
+    ]
+    windows = [((1.0, 2.0),), ((1.0, 3.0),), ((9.0, 9.5),)]
+    questions = [
+        Question(label.qid, "v", "?", ("x", "y"), 0, windows=window)
+        for label, window in zip(labels, windows, strict=True)
+    ]
+    assert label_metrics(labels, questions) == {
+        "pseudo_label_yes": 33.33,  # 4 of 12
+        "pseudo_label_precision": 50.0,  # 2 of 4
+        "pseudo_label_recall": 40.0,  # 2 of 5
+    }
+    unknown = [replace(question, windows=None) for question in questions]
+    assert label_metrics(labels, unknown) == {"pseudo_label_yes": 33.33}
+    none = [replace(label, labels=(False,) * 4) for label in labels]
+    assert label_metrics(none, questions) == {
+        "pseudo_label_yes": 0.0,
+        "pseudo_label_precision": 0.0,
+        "pseudo_label_recall": 0.0,
+    }
+
+
+KNOWN = tuple(range(5, 165, 5))  # 32 frame numbers
+
+
+def drawn(seed: int, epoch: int, item: int, n: int = 4, known: tuple[int, ...] = KNOWN) -> list[int]:
+    labels = [PseudoLabels(str(i), known, (0.0,) * len(known), (True,) * len(known)) for i in range(3)]
+    return LabelledFrames(labels, n, seed).indices(1000, 25.0, None, (epoch, item))
+
+
+@given(st.integers(0, 10**9), st.integers(0, 99), st.integers(0, 2), st.integers(1, 40))
+def test_one_labelled_frame_of_each_segment(seed: int, epoch: int, item: int, n: int) -> None:
+    frames = drawn(seed, epoch, item, n)
+    assert frames == drawn(seed, epoch, item, n)
+    assert len(frames) == min(n, 32) and frames == sorted(set(frames)) and set(frames) <= set(KNOWN)
+    edges = [int(place * 32 / len(frames)) for place in range(len(frames) + 1)]
+    places = [KNOWN.index(frame) for frame in frames]
+    assert all(a <= place < b for a, place, b in zip(edges, places, edges[1:], strict=False))
+
+
+def test_frames_differ_by_seed_epoch_and_item() -> None:
+    draws = [drawn(s, e, i) for s in range(4) for e in range(4) for i in range(3)]
+    assert len({tuple(frames) for frames in draws}) > 44  # of 48; 8**4 are possible
+    assert {frame for e in range(200) for frame in drawn(0, e, 0)} == set(KNOWN)
+    assert drawn(0, 0, 0, known=(7, 9)) == [7, 9]
+
+
+def test_rows_of_a_batch_with_padding() -> None:
+    class Recorder:
+        head = torch.nn.Linear(1, 1)
+
+        def loss(self, patches: torch.Tensor, texts: list[str], labels: list[bool]) -> torch.Tensor:
+            self.rows = (patches.flatten().tolist(), texts, labels)
+            return torch.tensor(0.25)
+
+    questions = [Question("a", "v", "what?", ("x", "y"), 0), Question("b", "w", "who?", ("p", "q"), 1)]
+    labels = [
+        PseudoLabels("b", (2, 4, 6), (0.0, 1.0, 2.0), (True, False, True)),
+        PseudoLabels("a", (1, 4, 9), (0.0, 1.0, 2.0), (False, True, False)),
+    ]
+    batch = Batch(
+        records=questions,
+        pixels=torch.tensor([[10.0, 11.0], [20.0, 99.0]])[:, :, None],
+        mask=torch.tensor([[True, True], [True, False]]),
+        indices=[[4, 9], [6]],
+        times=[[1.0, 2.0], [2.0]],
+    )
+    localizer = Recorder()
+    model = SimpleNamespace(
+        backbone=SimpleNamespace(encode=lambda pixels: pixels), localizer=localizer, prompts=QuestionPrompts()
+    )
+    task = RefineTask(SimpleNamespace(model=model), [], labels)
+    loss, numbers = task.loss(batch)
+    first, second = (QuestionPrompts().localize(q.question, q.options) for q in questions)
+    assert localizer.rows == ([10.0, 11.0, 20.0], [first, first, second], [True, False, True])
+    assert float(loss) == 0.25 and numbers == {"yes_share": pytest.approx(2 / 3)}
+    assert task.head is localizer.head
+
+
+def test_evaluation_sees_the_localizer_as_it_stands(make_chain: Make, world: Synthetic, tiny: SeViLA) -> None:
+    chain, questions = make_chain(), world.questions("val")
+    task = RefineTask(chain, questions, [])
+    before, chosen = task.evaluate(), chain.choose(questions)
+    assert sorted(before) == ["accuracy", "keyframe_hit", "keyframe_recall"]
+    kept = {name: tensor.clone() for name, tensor in tiny.localizer.head.state_dict().items()}
+    try:
+        with torch.no_grad():
+            tiny.localizer.head.projection.weight.neg_()
+        assert [c.keyframes for c in chain.choose(questions)] != [c.keyframes for c in chosen]
+        task.evaluate()
+    finally:
+        tiny.localizer.head.load_state_dict(kept)
+    assert task.evaluate() == before

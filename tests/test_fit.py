@@ -1,0 +1,58 @@
+"""The micro-batches of a training, for one process and for several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from sevila.config import load
+from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.data.loading import FrameDataset, TrainingFrames
+from sevila.data.video import CachedVideos
+from sevila.fit import Batches
+
+
+@pytest.fixture
+def batches(small_world: list[str]) -> Callable[..., Batches]:
+    """batches(rank, processes): 13 questions in batches of 3."""
+    config = load("train", ["+exp=synthetic_forward", "trainer.batch_size=3", *small_world])
+    (folder,) = Path(config.data["root"]).glob("seed_0-*")
+    world = Synthetic(folder)
+    questions = world.questions("train")[:13]
+    assert len(questions) == 13
+
+    def make(rank: int = 0, processes: int = 1) -> Batches:
+        dataset = FrameDataset(questions, CachedVideos(16), world.videos(), TrainingFrames(2, 0, crop=False))
+        return Batches(dataset, config, SimpleNamespace(process_index=rank, num_processes=processes))
+
+    return make
+
+
+def flat(lists: Iterable[list[str]]) -> list[str]:
+    return list(chain.from_iterable(lists))
+
+
+def qids(batches: Batches, epoch: int, skip: int = 0) -> list[list[str]]:
+    return [[record.qid for record in batch.records] for batch in batches(epoch, skip)]
+
+
+def test_one_process_sees_every_item_once_an_epoch(batches: Callable[..., Batches]) -> None:
+    one = batches()
+    epoch = qids(one, 0)
+    assert one.count == 5 and [len(batch) for batch in epoch] == [3, 3, 3, 3, 1]
+    assert sorted(flat(epoch)) == sorted(record.qid for record in one.dataset.records)
+    assert epoch == qids(batches(), 0) != qids(one, 1)
+    assert qids(one, 0, skip=3) == epoch[3:] and qids(one, 0, skip=5) == []
+
+
+def test_processes_share_an_epoch_evenly(batches: Callable[..., Batches]) -> None:
+    first, second = batches(0, 2), batches(1, 2)
+    assert first.count == second.count == 2
+    seen = qids(first, 0) + qids(second, 0)
+    assert [len(batch) for batch in seen] == [3] * 4 and len(set(flat(seen))) == 12
+    whole = flat(qids(batches(), 0))
+    assert [flat(pair) for pair in zip(qids(first, 0), qids(second, 0), strict=True)] == [whole[:6], whole[6:12]]

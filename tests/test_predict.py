@@ -1,0 +1,140 @@
+"""predict: one question about one video, or a file of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sevila import predict
+from sevila.model.sevila import SeViLA
+
+QUESTION, OPTIONS = "what does the red star hold", ["cup", "key", "the [b]ell"]
+ASKED = [f"question={QUESTION}", f"options={json.dumps(OPTIONS)}"]
+
+
+@pytest.fixture(autouse=True)
+def _quick(one_thread: None) -> None: ...
+
+
+@pytest.fixture
+def video(small_world: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A drawn video as tmp_path/v.mp4; the current folder is elsewhere."""
+    (source,) = Path(small_world[0].removeprefix("data.root=")).glob("seed_0-*/videos/val_0001.mp4")
+    shutil.copy(source, tmp_path / "v.mp4")
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    return tmp_path / "v.mp4"
+
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def jsonl(*rows: dict[str, Any] | str) -> Path:
+        path = tmp_path / "questions.jsonl"
+        path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+        return path
+
+    return jsonl
+
+
+def test_one_question(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict.cli([f"video={video}", *ASKED, "k=2", "n_frames=16"]) == 0
+    printed = capsys.readouterr()
+    answer = SeViLA.load().answer(video, QUESTION, OPTIONS, k=2, n_frames=16)
+    rows = {option: line for line in printed.out.splitlines() for option in OPTIONS if f" {option} " in line}
+    assert list(rows) == OPTIONS
+    for number, option in enumerate(OPTIONS):
+        assert f"{answer.probabilities[number]:.3f}" in rows[option]
+        assert ("→" in rows[option]) == (number == answer.option)
+    told = re.findall(r"keyframe (\d+) at (\S+) s, score (\S+)", printed.out)
+    assert told == [(str(f.index), f"{f.time:.2f}", f"{f.score:.3f}") for f in answer.keyframes]
+    assert len(told) == 2 and printed.out.splitlines()[0].strip() == QUESTION
+    assert printed.err.splitlines()[-1].startswith("model: the tiny backbone of the drawn world")
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_picture_and_a_page(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("deep/answer.png", "answer.html"):
+        assert predict.cli([f"video={video}", *ASKED, f"out={name}"]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == f"written: {name}"
+    assert Path("deep/answer.png").read_bytes().startswith(b"\x89PNG\r\n")
+    page = Path("answer.html").read_text()
+    assert page.count("data:image/png;base64,") == 1 and QUESTION in page and "the [b]ell" in page
+    assert sorted(path.name for path in Path.cwd().rglob("*")) == ["answer.html", "answer.png", "deep"]
+
+
+def test_a_file_of_questions(video: Path, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(
+        {"video": "v.mp4", "question": QUESTION, "options": OPTIONS},
+        "",
+        {"video": str(video), "question": "where is the star", "options": ["sea", "sand"], "qid": 7, "more": 1},
+    )
+    words = [f"questions={path}", "k=2", "n_frames=8"]
+    assert predict.cli([*words, "out=answers.jsonl"]) == 0
+    assert capsys.readouterr().out == "written: answers.jsonl, 2 answers\n"
+    first, second = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+    assert list(first) == ["qid", "video", "prediction", "option_logits", "keyframes", "frames", "answer"]
+    assert (first["qid"], first["video"], second["qid"]) == ("1", str(video), "7")
+    model = SeViLA.load()
+    for row, question, options in ((first, QUESTION, OPTIONS), (second, "where is the star", ["sea", "sand"])):
+        answer = model.answer(video, question, options, k=2, n_frames=8)
+        assert (row["answer"], row["prediction"]) == (answer.text, answer.option)
+        chances = torch.tensor(row["option_logits"]).softmax(-1).tolist()
+        assert chances == pytest.approx(answer.probabilities, abs=1e-4)
+        assert [f["index"] for f in row["keyframes"]] == [f.index for f in answer.keyframes]
+        assert [f["score"] for f in row["frames"]] == pytest.approx([f.score for f in answer.frames], abs=1e-4)
+
+    assert predict.cli(words) == 0  # without out, the same lines on stdout and nothing else there
+    assert capsys.readouterr().out == Path("answers.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{oops", ", line 3: not valid JSON: "),
+        ("[1]", ", line 3: not a JSON object but list"),
+        ({"question": "x", "options": ["a", "b"]}, ", line 3, field video: expected text, found None"),
+        ({"video": "v.mp4", "question": 3, "options": ["a", "b"]}, ", line 3, field question: expected text, found 3"),
+        ({"video": "v.mp4", "question": "x", "options": "a"}, ", line 3, field options: expected a list, found 'a'"),
+        ({"video": "v.mp4", "question": "x", "options": ["a"]}, ", line 3, options: a question needs at least 2"),
+        ({"video": "v.mp4", "question": "x", "options": ["a", 1]}, ", line 3, options: a question needs at least 2"),
+        ({"video": "v.mp4", "question": "x", "options": ["a"] * 27}, ", line 3, options: a question needs 2 to 26"),
+    ],
+)
+def test_a_malformed_line_is_named(
+    video: Path,
+    write: Write,
+    capsys: pytest.CaptureFixture[str],
+    line: dict[str, Any] | str,
+    message: str,
+) -> None:
+    path = write({"video": "v.mp4", "question": QUESTION, "options": OPTIONS}, "", line)
+    assert predict.cli([f"questions={path}", "out=answers.jsonl"]) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"sevila: error: {path}{message}")
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_faults_of_a_file_of_questions(video: Path, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    def told(*words: str) -> str:
+        assert predict.cli(list(words)) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line.removeprefix("sevila: error: ")
+
+    path = write()
+    assert told(f"questions={path}") == f"{path}: holds no question"
+    assert told("questions=none.jsonl") == "none.jsonl: no such file"
+    path = write({"video": "other.mp4", "question": "x", "options": ["a", "b"]})
+    assert told(f"questions={path}") == f"{video.parent}/other.mp4: no such video file"
+    assert told(f"questions={path}", f"video={video}").startswith("questions=FILE holds videos, questions and options")
+    assert told(f"questions={path}", "out=a.png") == "out=a.png: expected a name that ends in .jsonl"
+    assert told(f"video={video}", "options=[a, b]").startswith("question has no value: give video=FILE question=")
