@@ -71,7 +71,7 @@ def test_rows_as_records(write: Write) -> None:
         ("relevant_windows", [[1]], "expected a list of [start, end], found [[1]]"),
         ("relevant_windows", 3, "expected a list of [start, end], found 3"),
         ("relevant_windows", [[3, 1]], "a window ends before it starts: [[3, 1]]"),
-        ("saliency_scores", [2, 3], "expected a list of the annotators' scores a clip, found [2, 3]"),
+        ("saliency_scores", [2, 3], "expected a list of scores for each clip, found [2, 3]"),
     ],
 )
 def test_faults_name_file_line_and_field(write: Write, field: str, value: object, problem: str) -> None:
