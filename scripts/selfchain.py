@@ -39,16 +39,17 @@ ROWS = {
     "pretrained": ("localizer", "pretrain", "zeroshot"),
     "refined": ("localizer", "refine", "zeroshot"),
     "oracle": ("oracle", "zeroshot", "zeroshot"),
-    "uniform_finetuned": ("uniform", "zeroshot", "forward_uniform"),
-    "pretrained_finetuned": ("localizer", "pretrain", "forward_pretrained"),
-    "refined_finetuned": ("localizer", "refine", "forward_refined"),
+    "uniform_finetuned": ("uniform", "zeroshot", "ft_uniform"),
+    "pretrained_finetuned": ("localizer", "pretrain", "ft_pretr"),
+    "refined_finetuned": ("localizer", "refine", "ft_refined"),
 }
+SAME_KEYFRAMES = {"pretrained_finetuned": "pretrained", "refined_finetuned": "refined"}
 TRAININGS = {
     "pretrain": ("train", "synthetic_pretrain", {}),
     "refine": ("refine", "synthetic_reverse", {"localizer": "pretrain"}),
-    "forward_uniform": ("train", "synthetic_forward", {"selector": "uniform"}),
-    "forward_pretrained": ("train", "synthetic_forward", {"localizer": "pretrain"}),
-    "forward_refined": ("train", "synthetic_forward", {"localizer": "refine"}),
+    "ft_uniform": ("train", "synthetic_forward", {"selector": "uniform"}),
+    "ft_pretr": ("train", "synthetic_forward", {"localizer": "pretrain"}),
+    "ft_refined": ("train", "synthetic_forward", {"localizer": "refine"}),
 }
 
 
@@ -81,6 +82,9 @@ class SelfChain:
         table = []
         for row, (selector, localizer, answerer) in ROWS.items():
             settings = {"selector": selector, "localizer": localizer, "answerer": answerer}
+            if row in SAME_KEYFRAMES:  # its Localizer has chosen already: the same frames, another Answerer
+                choices = self.folder / f"eval_{SAME_KEYFRAMES[row]}" / "predictions.jsonl"
+                settings |= {"selector": "stored", "selector.file": str(choices)}
             metrics = self.stage("eval", "synthetic_eval", f"eval_{row}", settings)
             k = load("eval", ["+exp=synthetic_eval", f"selector={selector}", *self.overrides]).selector["k"]
             names = {"row": row, "selector": selector, "localizer": localizer, "answerer": answerer, "k": k}
@@ -93,7 +97,7 @@ def report(folder: Path, table: list[dict[str, Any]], seed: int, overrides: list
     config = load("eval", ["+exp=synthetic_eval", f"data.seed={seed}", *overrides])
     data = build.benchmark(config)
     questions = data.questions(config.split)
-    rows = read_jsonl(folder / "eval_refined_finetuned" / "predictions.jsonl")
+    rows = read_jsonl(folder / "eval_refined" / "predictions.jsonl")
     chance = 100 * sum(1 / len(question.options) for question in questions) / len(questions)
     notes = {"World": f"data.seed={seed}", "Test questions": str(len(questions)), "Frames": str(config.frames.n)}
     ablation_page(folder / "report.html", table, examples(questions, rows, data.videos()), notes, chance)

@@ -49,7 +49,7 @@ def test_the_embedded_experiments_compose_to_their_values() -> None:
     assert (pretrain.entry, pretrain.exp, pretrain.task) == (
         "train",
         "synthetic_pretrain",
-        {"name": "pretrain"},
+        {"name": "pretrain", "frames": 8, "crop": False},
     )
     assert (pretrain.model.source, pretrain.model.max_text_tokens) == ("tiny", 77)
     assert (pretrain.localizer, pretrain.answerer) == ("zeroshot", "zeroshot")
@@ -75,6 +75,11 @@ def test_the_embedded_experiments_compose_to_their_values() -> None:
     )
 
 
+def required(file: Path) -> list[str]:
+    """The keys that a choice leaves to the user."""
+    return re.findall(r"^(\w+): \?\?\?", file.read_text(), re.MULTILINE)
+
+
 def test_every_experiment_and_choice_composes_in_its_entry_point() -> None:
     experiments = sorted((own_folder() / "exp").rglob("*.yaml"))
     assert {"synthetic_pretrain", "synthetic_forward", "synthetic_reverse", "synthetic_eval"} <= {
@@ -89,7 +94,7 @@ def test_every_experiment_and_choice_composes_in_its_entry_point() -> None:
         assert re.match(r"# @package _global_\n# \S", text), f"{file.name} has no headline"
     for group in ("model", "selector", "scoring", "trainer", "data"):
         for file in (own_folder() / group).glob("*.yaml"):
-            argv = [PRETRAIN, f"{group}={file.stem}"] + ["data.root=D"] * (group == "data")
+            argv = [PRETRAIN, f"{group}={file.stem}", *(f"{group}.{key}=X" for key in required(file))]
             value = getattr(load("train", argv), group)
             assert not isinstance(value, dict) or value["name"] == file.stem
 
@@ -102,8 +107,8 @@ def test_the_published_trainer_is_the_papers() -> None:
 
 
 def test_the_command_line_wins_over_the_experiment() -> None:
-    config = load("train", [PRETRAIN, "data=nextqa", "data.root=/d", "trainer.lr=1", "model=blip2_flan_t5_xxl"])
-    assert config.data == {"name": "nextqa", "root": "/d"}
+    config = load("train", [PRETRAIN, "selector=oracle", "data.root=/d", "trainer.lr=1", "model=blip2_flan_t5_xxl"])
+    assert (config.selector["name"], config.data["root"]) == ("oracle", "/d")
     assert config.trainer.lr == 1.0 and type(config.trainer.lr) is float
     assert config.model.source == "Salesforce/blip2-flan-t5-xxl"
 
@@ -205,8 +210,8 @@ def test_the_configuration_survives_its_yaml() -> None:
         ("data=foo", "unknown data 'foo'; choose from: "),
         ("selector=unifrom", "unknown selector 'unifrom' (did you mean 'uniform'?); choose from: localizer,"),
         ("'data={name: a}'", "unknown data '{name: a}'; choose from: "),
-        ("data=nextqa", "data.root has no value: give data.root=VALUE"),
-        ("data=nextqa data=synthetic", "data is given more than once: choose one"),
+        ("selector=stored", "selector.file has no value: give selector.file=VALUE"),
+        ("selector=oracle selector=random", "selector is given more than once: choose one"),
         ("+exp=synthetic_forward", "+exp is given more than once: choose one"),
         ("entry=eval", "entry=eval: this is sevila.train; leave that key out"),
         ("~data", "'~data': expected key=value, group=choice or +exp=NAME"),
@@ -315,7 +320,7 @@ def test_help_shows_groups_experiments_and_every_key(capsys: pytest.CaptureFixtu
     assert main("train", pytest.fail, ["--help"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("Train one head on a data set")
-    assert re.search(r"^  selector +localizer, oracle, random, uniform$", text, re.MULTILINE)
+    assert re.search(r"^  selector +localizer, oracle, random, stored, uniform$", text, re.MULTILINE)
     assert re.search(r"^  synthetic_pretrain +Embedded world: the Localizer", text, re.MULTILINE)
     assert "synthetic_eval" not in text
     assert re.search(r"^    lr: 0.0001 +# learning rate at its peak$", text, re.MULTILINE)

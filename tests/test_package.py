@@ -76,4 +76,4 @@ def test_a_wheel_works_by_itself_from_any_folder(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     own, task = python(code, tmp_path / "elsewhere", tmp_path / "site").splitlines()
     assert Path(own) == (tmp_path / "site" / "sevila" / "configs").resolve()
-    assert task == "{'name': 'pretrain'}"
+    assert task == "{'name': 'pretrain', 'frames': 8, 'crop': False}"

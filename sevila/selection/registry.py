@@ -8,12 +8,14 @@ from typing import Any
 from sevila.schema import named
 from sevila.selection.base import Selector
 from sevila.selection.simple import LocalizerTopK, Oracle, Random, Uniform
+from sevila.selection.stored import Stored
 
 SELECTORS: dict[str, type[Selector]] = {
     "localizer": LocalizerTopK,
     "uniform": Uniform,
     "random": Random,
     "oracle": Oracle,
+    "stored": Stored,
 }
 
 

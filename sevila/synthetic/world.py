@@ -53,11 +53,11 @@ class Recipe:
     """What a world is made from. Numbers of videos a split; any integer is a seed."""
 
     seed: int = 0
-    train_videos: int = 64
-    val_videos: int = 12
-    test_videos: int = 56
-    moment_train_videos: int = 64
-    moment_val_videos: int = 12
+    train_videos: int = 48
+    val_videos: int = 8
+    test_videos: int = 40
+    moment_train_videos: int = 56
+    moment_val_videos: int = 8
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

@@ -97,7 +97,7 @@ def test_candidates_of_unequal_lengths():
 windows = st.lists(st.tuples(st.floats(-1, 40), st.floats(0, 10)).map(lambda p: (p[0], p[0] + p[1])), max_size=4)
 
 
-@given(st.data(), st.integers(1, 75), windows, st.sampled_from(sorted(SELECTORS)))
+@given(st.data(), st.integers(1, 75), windows, st.sampled_from(sorted(set(SELECTORS) - {"stored"})))
 def test_every_selector_gives_exactly_k_sorted_different_positions(data, n, windows, name):
     k = data.draw(st.integers(1, n))
     scores = data.draw(st.lists(st.floats(-5, 5), min_size=n, max_size=n))
@@ -144,3 +144,26 @@ def test_build_bad_input(name, params, parts):
     with pytest.raises(UserError) as raised:
         build(name, params)
     assert all(part in str(raised.value) for part in parts) and "\n" not in str(raised.value)
+
+
+def test_stored_keyframes_come_back_by_frame_number(tmp_path):
+    file = tmp_path / "predictions.jsonl"
+    file.write_text(
+        '{"qid": "q1", "keyframes": [{"index": 30}, {"index": 10}]}\n{"qid": "q2", "keyframes": [{"index": 7}]}\n'
+    )
+    four = candidates(4)
+    selector = build("stored", {"k": 2, "file": str(file)})
+    assert not selector.needs_scores
+    assert selector.select(four) == [1, 3]
+    with pytest.raises(UserError, match="question q2: frame 7 is not among the sampled ones"):
+        selector.select(Candidates("q2", [0.0, 1.0], [0, 10]))
+    with pytest.raises(UserError, match="has no keyframes for question q3"):
+        selector.select(Candidates("q3", [0.0, 1.0], [0, 10]))
+    with pytest.raises(UserError, match=r"question q1: 2 keyframes, but selector\.k=3"):
+        build("stored", {"k": 3, "file": str(file)}).select(four)
+    with pytest.raises(UserError, match="no such file"):
+        build("stored", {"k": 2, "file": str(tmp_path / "none.jsonl")})
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"qid": "q1"}\n')
+    with pytest.raises(UserError, match=r'bad\.jsonl, line 1: expected "qid" and "keyframes"'):
+        build("stored", {"k": 2, "file": str(bad)})
