@@ -75,8 +75,16 @@ class SelfChain:
     def _place(self, value: str) -> str:
         return str(self.folder / value) if value in TRAININGS else value
 
+    def begin(self) -> None:
+        """Make the folder, or go on with it: UserError where it was begun with other overrides."""
+        path, settings = self.folder / "settings.json", {"seed": self.seed, "overrides": self.overrides}
+        if path.exists() and read_json(path) != settings:
+            raise UserError(f"{self.folder}: was begun with {read_json(path)}; remove it, or give the same again")
+        write_json(path, settings)
+
     def rows(self) -> list[dict[str, Any]]:
         """Train everything, evaluate every row of the table."""
+        self.begin()
         for name, (entry, exp, settings) in TRAININGS.items():
             self.stage(entry, exp, name, settings)
         table = []

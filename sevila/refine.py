@@ -29,7 +29,7 @@ def refine(shop: Workshop, frames: int = 4, crop: bool = True) -> dict[str, Any]
     source = shop.chain.source
     shop.start()
     labels = shop.pseudo_labels(questions)
-    rule = LabelledFrames(labels, frames, shop.config.seed, crop)
+    rule = LabelledFrames(frames, shop.config.seed, crop, labels=labels)
     dataset = FrameDataset(questions, source.videos, source.folder, rule)
     task = RefineTask(shop.chain, validation, labels)
     return shop.fit(task, dataset, METRIC, "localizer", label_metrics(labels, questions))

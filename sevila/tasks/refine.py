@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -91,6 +91,7 @@ def label_metrics(labels: Sequence[PseudoLabels], questions: Sequence[Question])
     return out
 
 
+@dataclass(frozen=True)
 class LabelledFrames(TrainingFrames):
     """A frame rule: n of the labelled frames of each question, drawn anew in every epoch.
 
@@ -98,9 +99,7 @@ class LabelledFrames(TrainingFrames):
     the frames that have labels.
     """
 
-    def __init__(self, labels: Sequence[PseudoLabels], n: int, seed: int, crop: bool = True) -> None:
-        super().__init__(n, seed, crop)
-        object.__setattr__(self, "labels", labels)
+    labels: Sequence[PseudoLabels] = field(kw_only=True)
 
     def indices(self, length: int, fps: float, clip: Window | None, key: FrameKey) -> list[int]:
         known = self.labels[key[1]].indices

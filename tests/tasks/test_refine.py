@@ -89,7 +89,7 @@ KNOWN = tuple(range(5, 165, 5))  # 32 frame numbers
 
 def drawn(seed: int, epoch: int, item: int, n: int = 4, known: tuple[int, ...] = KNOWN) -> list[int]:
     labels = [PseudoLabels(str(i), known, (0.0,) * len(known), (True,) * len(known)) for i in range(3)]
-    return LabelledFrames(labels, n, seed).indices(1000, 25.0, None, (epoch, item))
+    return LabelledFrames(n, seed, labels=labels).indices(1000, 25.0, None, (epoch, item))
 
 
 @given(st.integers(0, 10**9), st.integers(0, 99), st.integers(0, 2), st.integers(1, 40))
