@@ -99,7 +99,7 @@ def test_one_labelled_frame_of_each_segment(seed: int, epoch: int, item: int, n:
     assert len(frames) == min(n, 32) and frames == sorted(set(frames)) and set(frames) <= set(KNOWN)
     edges = [int(place * 32 / len(frames)) for place in range(len(frames) + 1)]
     places = [KNOWN.index(frame) for frame in frames]
-    assert all(a <= place < b for a, place, b in zip(edges, places, edges[1:], strict=False))
+    assert all(a <= place < b for a, place, b in zip(edges[:-1], places, edges[1:], strict=True))
 
 
 def test_frames_differ_by_seed_epoch_and_item() -> None:
