@@ -5,8 +5,9 @@
     python scripts/build_tiny_backbone.py --report             # measure the shipped backbone, write report.json
 
 Stages: `language` teaches a small T5 from text alone; `vision` teaches a ViT, a Q-Former and a projection to say the
-words of a painted frame (the two need nothing of each other and may run side by side, in two processes);
-`export` writes the folder in transformers' BLIP-2 format. About an hour on two cores.
+words of a painted frame (the two need nothing of each other and may run side by side, in two processes); `export`
+writes the folder in transformers' BLIP-2 format. About an hour on two cores. The ViT has seen more styles than the
+Q-Former can read.
 
 What it never sees: the benchmark's and the moments' visual styles, their videos and questions, and the Localizer's
 prompt with the benchmark's question families or with moment queries about what somebody does.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -27,9 +29,11 @@ from tiny_backbone.report import measure
 
 from sevila.files import write_json
 from sevila.model import backbone as backbones
+from sevila.synthetic import draw
 
 SHIPPED = Path(__file__).resolve().parents[1] / "sevila" / "synthetic" / "tiny_blip2"
 REPORT_LESSONS, REPORT_FRAMES = 40, 2048
+TOWER = "vision_model."
 
 
 def examination(seed: int) -> list[lessons.Lesson]:
@@ -55,13 +59,25 @@ def teach_language(folder: Path, seed: int, steps: int, batch: int) -> None:
     practise("language", model, loss, steps, folder, plain, lambda: language.score(model, reader, exam))
 
 
-def teach_vision(folder: Path, seed: int, steps: int, batch: int) -> None:
-    words = tokenizer.make()
-    table = vision.words_of(words, language.word_vectors(words, seed))
+def teach_vision(folder: Path, seed: int, steps: Sequence[int], batch: int) -> None:
+    """Read plain frames; see wide ones; with these eyes read plain frames again. Numbers of steps of the three."""
     torch.manual_seed(seed)
     eyes = vision.Eyes(language.WIDTH)
-    exam = vision.picture_book(REPORT_FRAMES, Random(-1 - seed), torch.Generator().manual_seed(2**40 + seed))
-    pages, scenes = vision.picture_book(160 * batch, Random(seed), torch.Generator().manual_seed(seed))
+    teach_frames("plain", eyes, draw.PLAIN, folder, seed, steps[0], batch)
+    reading = {name: tensor.clone() for name, tensor in eyes.state_dict().items() if not name.startswith(TOWER)}
+    teach_frames("wide", eyes, draw.WIDE, folder, seed, steps[1], batch)
+    eyes.load_state_dict({**eyes.state_dict(), **reading})
+    eyes.vision_model.requires_grad_(False)
+    teach_frames("vision", eyes, draw.PLAIN, folder, seed, steps[2], batch)
+
+
+def teach_frames(
+    name: str, eyes: vision.Eyes, style: draw.Style, folder: Path, seed: int, steps: int, batch: int
+) -> None:
+    words = tokenizer.make()
+    table = vision.words_of(words, language.word_vectors(words, seed))
+    exam = vision.picture_book(REPORT_FRAMES, style, Random(-1 - seed), torch.Generator().manual_seed(2**40 + seed))
+    pages, scenes = vision.picture_book(160 * batch, style, Random(seed), torch.Generator().manual_seed(seed))
     targets = table.targets(scenes)
     fresh = batch // 8
 
@@ -69,7 +85,7 @@ def teach_vision(folder: Path, seed: int, steps: int, batch: int) -> None:
         rng = language.lesson_seed(seed, step)
         generator = torch.Generator().manual_seed(rng.getrandbits(40))
         place = (step * fresh) % len(pages)  # the oldest pages are painted anew
-        new, new_scenes = vision.picture_book(fresh, rng, generator)
+        new, new_scenes = vision.picture_book(fresh, style, rng, generator)
         pages[place : place + fresh], targets[place : place + fresh] = new, table.targets(new_scenes)
         rows = torch.randint(len(pages), (batch,), generator=generator)
         torch.manual_seed(rng.getrandbits(40))  # dropout
@@ -78,7 +94,7 @@ def teach_vision(folder: Path, seed: int, steps: int, batch: int) -> None:
     def plain(name: str) -> bool:
         return "embedding" in name or "language_projection" in name
 
-    practise("vision", eyes, loss, steps, folder, plain, lambda: vision.score(eyes, table, *exam))
+    practise(name, eyes, loss, steps, folder, plain, lambda: vision.score(eyes, table, *exam))
 
 
 def saved(folder: Path, name: str, model: torch.nn.Module) -> torch.nn.Module:
@@ -94,7 +110,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=SHIPPED, help="the BLIP-2 folder to write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--language-steps", type=int, default=1500)
-    parser.add_argument("--vision-steps", type=int, default=3000)
+    parser.add_argument("--vision-steps", type=int, nargs=3, default=(3000, 1200, 700), metavar="N")
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--report", action="store_true", help="measure the backbone in --out, write report.json there")

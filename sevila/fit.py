@@ -111,11 +111,11 @@ class Workshop:
             write_jsonl(path, rows)
         return {row["qid"]: tuple(row["indices"]) for row in read_jsonl(path)}
 
-    def pseudo_labels(self, questions: Sequence[Question]) -> list[PseudoLabels]:
+    def pseudo_labels(self, questions: Sequence[Question], orders: int) -> list[PseudoLabels]:
         """The frozen Answerer's labels, in the questions' order; made once and kept in pseudo_labels.jsonl."""
         path = self.folder.path / "pseudo_labels.jsonl"
         if not path.exists():
-            labels = make_pseudo_labels(self.model, self.chain.source, questions)
+            labels = make_pseudo_labels(self.model, self.chain.source, questions, orders)
             write_jsonl(path, (label.to_json() for label in labels))
         return [PseudoLabels.from_json(row) for row in read_jsonl(path)]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sevila import schema
 from sevila.cli import main
+from sevila.errors import UserError
 
 if TYPE_CHECKING:
     from sevila.data.records import Question
@@ -24,12 +25,17 @@ def run(config: schema.Refine) -> dict[str, Any]:
     return schema.named("task", config.task, {"refine": refine, "windows": windows}, shop=workshop(config))
 
 
-def refine(shop: Workshop, frames: int = 4, crop: bool = True) -> dict[str, Any]:
-    """Reverse-chain refinement, `frames` of the labelled frames of a question in each epoch."""
+def refine(shop: Workshop, frames: int = 4, crop: bool = True, orders: int = 1) -> dict[str, Any]:
+    """Reverse-chain refinement, `frames` of the labelled frames of a question in each epoch.
+
+    `orders`: in how many orders of the options the Answerer must be right (the paper: one).
+    """
     shop.check_frames(frames)
+    if orders < 1:
+        raise UserError(f"task.orders={orders}: must be at least 1 (the order of the file, as in the paper)")
     questions, validation = shop.data.questions("train"), shop.data.questions("val")
     shop.start()
-    return _fit(shop, questions, shop.pseudo_labels(questions), validation, frames, crop)
+    return _fit(shop, questions, shop.pseudo_labels(questions, orders), validation, frames, crop)
 
 
 def windows(shop: Workshop, frames: int = 4, crop: bool = True) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def test_start_writes_the_configuration_and_the_environment(tmp_path: Path) -> N
     run = started(tmp_path / "a" / "run")
     stored = yaml.safe_load((run.path / "config.yaml").read_text())
     assert stored == asdict(config())
-    assert stored["trainer"]["lr"] == 1e-4 and stored["data"]["name"] == "synthetic"
+    assert stored["trainer"]["lr"] == 2e-4 and stored["data"]["name"] == "synthetic"
     where = json.loads((run.path / "environment.json").read_text())
     assert where["device"] == "cpu" and where["python"].startswith("3.")
     assert where["packages"]["torch"] and where["packages"]["transformers"]
@@ -111,7 +111,7 @@ def test_resume_with_another_setting_is_refused(tmp_path: Path) -> None:
     (run.path / "environment.json").unlink()
     again = RunFolder.create(str(run.path), "e", resume=True)
     changed = config(trainer=replace(config().trainer, lr=3e-4))
-    with pytest.raises(UserError, match=r"started with trainer.lr=0.0001, now trainer.lr=0.0003; "):
+    with pytest.raises(UserError, match=r"started with trainer.lr=0.0002, now trainer.lr=0.0003; "):
         again.start(changed, "cpu")
     assert not (run.path / "environment.json").exists()
 

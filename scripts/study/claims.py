@@ -124,6 +124,9 @@ def _extras(values: Values, main: Sequence[str]) -> Iterator[Claim]:
         text = "SR beats the zero-shot Localizer"
         yield extra("refinement_helps_without_pretraining", measure, "sr", ("zero_shot",), text)
     for measure in ("accuracy", "recall"):
+        text = "SR on labels of one order of the options, as published, beats PT"
+        yield extra("refinement_on_published_labels_helps", measure, "pt_sr_published", ("pt",), text)
+    for measure in ("accuracy", "recall"):
         text = "a second round of refinement, labelled by the fine-tuned Answerer, beats the first"
         yield extra("second_refinement_helps", measure, "pt_sr_x2", ("pt_sr",), text)
     pairs = {

@@ -24,6 +24,7 @@ REFINEMENTS = {  # selection: the one it was refined from, and what this is call
     "sr": ("zero_shot", "SR"),
     "pt_sr": ("pt", "PT + SR"),
     "pt_sr_x2": ("pt_sr", "second round"),
+    "pt_sr_published": ("pt", "PT + SR, published labels"),
     "true_windows": ("zero_shot", "true windows"),
 }
 QUESTIONS, SEEDS = 1000, 5  # that a study must have

@@ -28,6 +28,7 @@ SELECTIONS = {
     "sr": "Localizer, refined from zero-shot (SR)",
     "pt_sr": "Localizer, PT + SR",
     "pt_sr_x2": "Localizer, PT + two rounds of SR",
+    "pt_sr_published": "Localizer, PT + SR on labels of one order of the options, as published",
     "true_windows": "Localizer, trained on true windows",
     "oracle": "frames inside the true windows",
 }
@@ -88,9 +89,10 @@ class Runs:
     def pretrained(self) -> Run:
         return _run("train", "synthetic_pretrain", "pretrain", {})
 
-    def refined(self, name: str, localizer: Run | None = None, answerer: Run | None = None) -> Run:
+    def refined(self, name: str, localizer: Run | None = None, answerer: Run | None = None, **more: int) -> Run:
         heads = {"localizer": localizer or ZEROSHOT, "answerer": answerer or ZEROSHOT}
-        return _run("refine", "synthetic_reverse", name, {**heads, **self._given(self.default)})
+        settings = {f"task.{key}": value for key, value in more.items()}
+        return _run("refine", "synthetic_reverse", name, {**heads, **settings, **self._given(self.default)})
 
     def localizer(self, selection: str) -> Run | None:
         """The training of a selection's Localizer; None for the zero-shot one."""
@@ -104,6 +106,8 @@ class Runs:
             return self.refined("refine_pretrained", self.pretrained())
         if selection == "pt_sr_x2":  # the fine-tuned Answerer labels anew: the paper does not describe its rounds
             return self.refined("refine_again", self.localizer("pt_sr"), self.forward("pt_sr", self.default))
+        if selection == "pt_sr_published":
+            return self.refined("refine_published", self.pretrained(), orders=1)
         return _run("refine", "synthetic_windows", "true_windows", {"localizer": ZEROSHOT, **self._given(self.default)})
 
     # -- Answerers ---

@@ -14,9 +14,10 @@ from random import Random
 
 from sevila.model.prompts import QuestionPrompts, letters, moment_prompt, target
 from sevila.synthetic.language import ACTIONS, ACTORS, COLOURS, EMPTY, SHAPES, SIDES, THINGS, Scene
-from sevila.synthetic.stories import Asked, Story, ask, tell
+from sevila.synthetic.stories import Asked, Cast, Story, ask_more, tell
 
 PROMPTS = QuestionPrompts()
+CAST = Cast(plain=2, temporal=2, causal=2, standing=2, lying=2, lengths=(45, 40, 15))  # all kinds alike
 FRAMES = (1, 2, 3, 4, 6, 8)  # numbers of frames in an Answerer's lesson, and how often
 FRAMES_WEIGHTS = (22, 18, 14, 32, 7, 7)
 HARD = {"colour": 3, "ground": 3}  # families that are learned last, and how often they are asked (the others: 1)
@@ -61,7 +62,7 @@ def _fewer(rng: Random, asked: Asked) -> tuple[tuple[str, ...], int]:
 
 def _one(rng: Random, story: Story) -> Asked:
     """One of the questions about a story."""
-    asked = ask(rng, story)
+    asked = ask_more(rng, story)
     return rng.choices(asked, [HARD.get(question.family, 1) for question in asked])[0]
 
 
@@ -76,7 +77,7 @@ def choose(rng: Random, story: Story, k: int) -> Lesson:
 
 def look_up(rng: Random, story: Story, k: int) -> Lesson:
     """Which letter has the option that is named? Or: which option has the letter? No frame is needed for it."""
-    asked = rng.choice(ask(rng, story))
+    asked = rng.choice(ask_more(rng, story))
     options, _ = _fewer(rng, asked)
     index = rng.randrange(len(options))
     scenes = tuple(rng.choice(story.shots) for _ in range(k))
@@ -217,7 +218,7 @@ def batch(rng: Random, size: int, per_story: int = 6) -> list[Lesson]:
     makers, k = (READING, rng.choices(FRAMES, FRAMES_WEIGHTS)[0]) if rng.random() < 0.7 else (LOOKING, 1)
     lessons: list[Lesson] = []
     while len(lessons) < size:
-        story = tell(rng)
+        story = tell(rng, CAST)
         for make in rng.choices([m for m, _ in makers], [w for _, w in makers], k=per_story):
             lessons.append(make(rng, story, k))
     return lessons[:size]

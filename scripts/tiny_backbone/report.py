@@ -48,7 +48,7 @@ def measure(backbone: Backbone, seed: int) -> dict[str, dict[str, float]]:
     rng, generator = Random(-1 - seed), torch.Generator().manual_seed(2**40 + seed)
     scenes = [vision.random_scene(rng) for _ in range(FRAMES)]
     frames = {}
-    for style in (draw.PLAIN, draw.COLLAGE, draw.SKETCH):
+    for style in (draw.PLAIN, draw.WIDE, draw.COLLAGE, draw.SKETCH):
         painted = torch.cat(
             [
                 draw.paint(scenes[i : i + 256], style.look(len(scenes[i : i + 256]), generator), generator)

@@ -1,7 +1,8 @@
 """The tiny eyes: a ViT, a Q-Former and a projection that turn a frame into the six words of its scene.
 
 Each query stands for one word of the scene; its soft token is pulled towards that word's (fixed, random) vector in
-the language model. Frames are painted in the plain style only.
+the language model. The ViT sees frames in two styles, plain and wide; Q-Former and projection end with what they
+learned from plain ones, as BLIP-2's learned less than its tower has seen.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from transformers import Blip2QFormerConfig, Blip2VisionConfig
 from transformers.models.blip_2.modeling_blip_2 import Blip2QFormerModel, Blip2VisionModel
 
 from sevila.data.transforms import CLIP_MEAN, CLIP_STD
-from sevila.synthetic.draw import PLAIN, SIZE, paint
+from sevila.synthetic.draw import SIZE, Style, paint
 from sevila.synthetic.language import (
     ACTIONS,
     ACTORS,
@@ -86,11 +87,11 @@ def random_scene(rng: Random) -> Scene:
     return Scene(actor, action, thing, rng.choice(SIDES), rng.choice(GROUNDS))
 
 
-def picture_book(n: int, rng: Random, generator: torch.Generator) -> tuple[Tensor, list[Scene]]:
+def picture_book(n: int, style: Style, rng: Random, generator: torch.Generator) -> tuple[Tensor, list[Scene]]:
     """n painted frames and their scenes."""
     scenes = [random_scene(rng) for _ in range(n)]
     parts = [
-        paint(scenes[i : i + 256], PLAIN.look(len(scenes[i : i + 256]), generator), generator) for i in range(0, n, 256)
+        paint(scenes[i : i + 256], style.look(len(scenes[i : i + 256]), generator), generator) for i in range(0, n, 256)
     ]
     return torch.cat(parts), scenes
 

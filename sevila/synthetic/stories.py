@@ -84,8 +84,10 @@ class Cast:
         return self.plain + self.temporal + self.causal + self.standing
 
 
-BUSY = Cast(plain=2, temporal=2, causal=2, standing=2, lying=2, lengths=(45, 40, 15))  # for questions
-CALM = Cast(plain=1, temporal=1, causal=2, standing=1, lying=0, lengths=(10, 25, 30, 20, 15))  # for moments
+BUSY = Cast(plain=5, temporal=1, causal=1, standing=2, lying=2, lengths=(45, 40, 15))  # for questions
+# For moments: everybody is seen once, as queries that ask for more than who and what would need a language model that
+# weighs verbs too; the tiny one has only read such sentences about what is there.
+CALM = Cast(plain=4, temporal=0, causal=0, standing=2, lying=1, lengths=(0, 5, 25, 30, 25, 15))
 
 
 def _actors(rng: Random, n: int) -> list[Actor]:
@@ -175,20 +177,23 @@ def _name(event: Event) -> str:
 
 
 def ask_plain(rng: Random, story: Story, thread: tuple[Event, ...]) -> list[Asked]:
-    """Descriptive questions: what is held, by whom (its colour), where. One event answers them."""
+    """Descriptive: what is held. One event answers it."""
+    options, answer = _thing_options(rng, story, thread[0].scene.thing)
+    return [Asked("hold", "descriptive", f"what does the {_name(thread[0])} hold", options, answer, thread, thread)]
+
+
+def ask_looks(rng: Random, story: Story, thread: tuple[Event, ...]) -> list[Asked]:
+    """What colour the holder of a thing has, and where it is."""
     (event,) = thread
-    scene, name = event.scene, _name(event)
-    hold = _thing_options(rng, story, scene.thing)
+    scene = event.scene
     colours = [e.scene.actor[0] for e in story.events if e.scene.actor]
     colour = _with_options(rng, scene.actor[0], list(COLOURS), colours)
     ground = _with_options(rng, scene.ground, list(GROUNDS), [e.scene.ground for e in story.events])
     whose = f"what is the color of the one that holds the {scene.thing}"
-    asked = [
-        Asked("hold", "descriptive", f"what does the {name} hold", *hold, thread, thread),
+    return [
         Asked("colour", "descriptive", whose, *colour, thread, thread),
-        Asked("ground", "descriptive", f"where is the {name}", *ground, thread, thread),
+        Asked("ground", "descriptive", f"where is the {_name(event)}", *ground, thread, thread),
     ]
-    return rng.sample(asked, 2)
 
 
 def ask_temporal(rng: Random, story: Story, thread: tuple[Event, ...]) -> list[Asked]:
@@ -216,9 +221,25 @@ def ask_causal(rng: Random, story: Story, thread: tuple[Event, ...]) -> list[Ask
 
 
 def ask(rng: Random, story: Story) -> list[Asked]:
-    """All questions about a story."""
+    """All questions about a story that the benchmark asks."""
     asked = [q for thread in story.plain for q in ask_plain(rng, story, thread)]
-    asked += [q for thread in story.temporal for q in ask_temporal(rng, story, thread)]
+    return asked + _ask_of_several(rng, story)
+
+
+def ask_more(rng: Random, story: Story) -> list[Asked]:
+    """Those, and questions about looks, which the tiny backbone is taught as text.
+
+    The benchmark does not ask them: every other shot shows the right colour or ground of somebody else, so that an
+    answer is right from frames that have nothing to do with the question.
+    """
+    asked = []
+    for thread in story.plain:
+        asked += rng.sample([*ask_plain(rng, story, thread), *ask_looks(rng, story, thread)], 2)
+    return asked + _ask_of_several(rng, story)
+
+
+def _ask_of_several(rng: Random, story: Story) -> list[Asked]:
+    asked = [q for thread in story.temporal for q in ask_temporal(rng, story, thread)]
     return asked + [q for thread in story.causal for q in ask_causal(rng, story, thread)]
 
 

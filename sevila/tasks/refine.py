@@ -2,6 +2,9 @@
 
 A frame is a "yes" for a question when the Answerer, seeing that frame alone, prefers the right option. Labels are
 made once, with dropout off, and stored in the run folder.
+
+From a frame that shows no answer the Answerer guesses, and is right once in so many options. Not of the paper: `orders`
+asks again with the options turned round, and a frame stays a "yes" only while the Answerer is right.
 """
 
 from __future__ import annotations
@@ -59,37 +62,58 @@ class PseudoLabels:
         )
 
 
-def make_pseudo_labels(model: SeViLA, source: VideoSource, questions: Sequence[Question]) -> list[PseudoLabels]:
+def make_pseudo_labels(
+    model: SeViLA, source: VideoSource, questions: Sequence[Question], orders: int = 1
+) -> list[PseudoLabels]:
     """Label the n sampled frames of every question, in the questions' order. The heads must be in eval mode.
 
     Where the source has a store, labels that this Answerer gave before are read from it.
+
+    orders   in how many cyclic orders of its options a question is asked, never more than it has options; the paper: 1
     """
     need_answers(questions)
 
     def make(places: list[int]) -> Iterator[tuple[int, PseudoLabels]]:
-        for place, label in _labelled(model, source, [questions[place] for place in places]):
+        for place, label in _labelled(model, source, [questions[place] for place in places], orders):
             yield places[place], label
 
     if source.store is None:
         made = dict(make(list(range(len(questions)))))
         return [made[place] for place in range(len(questions))]
-    return remembered.labels(model, source, source.store).get(
+    return remembered.labels(model, source, source.store, orders).get(
         questions, make, PseudoLabels.to_row, lambda question, row: PseudoLabels.from_json({**row, "qid": question.qid})
     )
 
 
-def _labelled(model: SeViLA, source: VideoSource, questions: Sequence[Question]) -> Iterator[tuple[int, PseudoLabels]]:
+def _labelled(
+    model: SeViLA, source: VideoSource, questions: Sequence[Question], orders: int
+) -> Iterator[tuple[int, PseudoLabels]]:
     """(place among the questions, labels), video by video."""
     videos = len({(question.video, question.clip) for question in questions})
     for rows, sample in track(source.walk(questions), videos, "pseudo-labels"):
         patches = patches_of(model.backbone, sample)
         asked = [questions[row] for row in rows]
-        texts = [model.prompts.answer(question.question, question.options) for question in asked]
-        numbers = [len(question.options) for question in asked]
-        answers = model.single_frame_logits(patches, texts, numbers, Direct())  # as published: "Option" is given
-        for row, question, logits in zip(rows, asked, answers, strict=True):
-            right = tuple((logits.argmax(-1) == question.answer).tolist())
-            yield row, PseudoLabels(question.qid, sample.frames.indices, sample.frames.times, right)
+        for row, question, right in zip(rows, asked, _right(model, patches, asked), strict=True):
+            for first in range(1, min(orders, len(question.options))):
+                yes = right.nonzero()[:, 0]
+                if not len(yes):
+                    break
+                right[yes] = _right(model, patches[yes], [question], first)[0]
+            yield row, PseudoLabels(question.qid, sample.frames.indices, sample.frames.times, tuple(right.tolist()))
+
+
+def _right(model: SeViLA, patches: Tensor, questions: Sequence[Question], first: int = 0) -> list[Tensor]:
+    """Of frames [T, P, Dv], each alone, and each question: is the answer right? Bool [T] a question.
+
+    first   number of the option that is asked as the first; those before it follow at the end
+    """
+    options = [[*question.options[first:], *question.options[:first]] for question in questions]
+    texts = [model.prompts.answer(question.question, o) for question, o in zip(questions, options, strict=True)]
+    answers = model.single_frame_logits(patches, texts, list(map(len, options)), Direct())  # published: "Option" given
+    return [
+        logits.argmax(-1) == (question.answer - first) % len(question.options)
+        for question, logits in zip(questions, answers, strict=True)
+    ]
 
 
 def label_metrics(labels: Sequence[PseudoLabels], questions: Sequence[Question]) -> dict[str, float]:

@@ -88,9 +88,9 @@ def choices(
     return Remembered(Table(store.folder, "keyframes", about), key)
 
 
-def labels(model: SeViLA, source: VideoSource, store: FeatureStore) -> Remembered:
-    """The pseudo-labels of the model's Answerer, as it is now."""
-    about = _facts(model, source, store, model.answerer.head)
+def labels(model: SeViLA, source: VideoSource, store: FeatureStore, orders: int) -> Remembered:
+    """The pseudo-labels of the model's Answerer, as it is now, asked in so many orders of the options."""
+    about = {**_facts(model, source, store, model.answerer.head), "orders": orders}
 
     def key(questions: Sequence[Question]) -> str:
         texts = [model.prompts.answer(q.question, q.options) for q in questions]

@@ -43,7 +43,7 @@ ROWS = {row.key: row for row in all_rows(DEFAULT)}
 
 def test_every_row_that_was_asked_for() -> None:
     assert list(SELECTIONS) == (
-        ["uniform", "random", "zero_shot", "pt", "sr", "pt_sr", "pt_sr_x2", "true_windows", "oracle"]
+        ["uniform", "random", "zero_shot", "pt", "sr", "pt_sr", "pt_sr_x2", "pt_sr_published", "true_windows", "oracle"]
     )
     main = [row.key for row in ROWS.values() if row.group == "main"]
     assert main == [*SELECTIONS, *(f"{name}_ft" for name in SELECTIONS)]
@@ -76,6 +76,7 @@ def test_the_runs_of_a_row() -> None:
     assert needs("pt_sr") == ["pretrain", "refine_pretrained", "eval_pt_sr"]
     second = needs("pt_sr_x2")  # its labels come from the Answerer that was fine-tuned in the first round
     assert second == ["pretrain", "refine_pretrained", "forward_pt_sr", "refine_again", "eval_pt_sr_x2"]
+    assert needs("pt_sr_published") == ["pretrain", "refine_published", "eval_pt_sr_published"]
     first, last = ["pretrain", "refine_pretrained", "eval_pt_sr"], "eval_pt_sr_k8_by_forward_pt_sr_k8"
     assert needs("k8_pt_sr_ft") == [*first, "keyframes_pt_sr_k8.jsonl", "forward_pt_sr_k8", last]
     assert needs("random_uniform") == ["forward_random_of_parts", "eval_uniform_by_forward_random_of_parts"]
@@ -354,7 +355,7 @@ def finish(folder: Path, metrics: dict[str, object]) -> None:
 
 
 QUALITY = {"uniform": 5, "random": 4, "zero_shot": 10, "pt": 12, "sr": 10, "pt_sr": 11, "pt_sr_x2": 11}
-QUALITY |= {"true_windows": 14, "oracle": 16}
+QUALITY |= {"pt_sr_published": 9, "true_windows": 14, "oracle": 16}
 CHOICE = {"uniform": (0, 5), "random": (3, 4), "zero_shot": (0, 1), "oracle": (1, 2)}
 
 
@@ -367,7 +368,7 @@ def fabricated(root: Path, rows: Sequence[Row]) -> Worlds:
                 right = QUALITY.get(row.selection, 9) + 2 * (row.answerer == "fine-tuned")
                 right -= seed if row.run.trained else 0
                 fabricate(places.folder(world, row.run, seed), world, right, CHOICE.get(row.selection, (1, 3)))
-    for selection in ("sr", "pt_sr", "pt_sr_x2", "true_windows"):
+    for selection in ("sr", "pt_sr", "pt_sr_x2", "pt_sr_published", "true_windows"):
         for world in WORLDS:
             for seed in SEEDS:
                 labels = {"precision": 80.0 + seed, "recall": 60.0, "yes": 5.0}
@@ -518,7 +519,7 @@ def test_everything_is_written_and_again_the_same(root: Path, values: Values, tm
     assert main["pt"]["accuracy"]["by_world"] == {"1": [60, 55], "2": [60, 55]}
     assert (main["pt"]["seeds"], main["uniform"]["seeds"], main["pt"]["recall"]["questions"]) == (2, 1, 72)
     labels = json.loads((tmp_path / "one/tables/pseudo_labels.json").read_text())
-    assert len(labels) == 4 * len(WORLDS) * len(SEEDS)
+    assert len(labels) == 5 * len(WORLDS) * len(SEEDS)
     row = next(row for row in labels if (row["refinement"], row["world"], row["seed"]) == ("SR", 2, 1))
     assert (row["precision"], row["accuracy_gain"], row["recall_gain"]) == (81, -5, 0)
     about = json.loads((tmp_path / "one/environment.json").read_text())

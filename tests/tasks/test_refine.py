@@ -44,6 +44,23 @@ def test_pseudo_labels_are_the_answerers_own_one_by_one(make_chain: Make, world:
     assert 0 < yes < 8 * len(mixed)  # both labels occur, or the comparison would say little
 
 
+def test_in_several_orders_the_answerer_must_be_right_in_each(make_chain: Make, world: Synthetic, tiny: SeViLA) -> None:
+    questions = world.questions("val") + world.questions("test")
+    questions[1] = replace(questions[1], options=questions[1].options[:2], answer=1)
+    source = make_chain().source
+
+    def turned(question: Question, first: int) -> Question:
+        first %= len(question.options)
+        options = (*question.options[first:], *question.options[:first])
+        return replace(question, options=options, answer=options.index(question.options[question.answer]))
+
+    alone = [make_pseudo_labels(tiny, source, [turned(q, first) for q in questions]) for first in range(3)]
+    every = [tuple(map(all, zip(*(label.labels for label in made), strict=True))) for made in zip(*alone, strict=True)]
+    labels = make_pseudo_labels(tiny, source, questions, orders=3)
+    assert [label.labels for label in labels] == every
+    assert 0 < sum(map(sum, every)) < sum(sum(label.labels) for label in alone[0])
+
+
 def test_hidden_answers_give_no_labels(make_chain: Make, world: Synthetic, tiny: SeViLA) -> None:
     first, *others = world.questions("val")
     with pytest.raises(UserError, match=rf"1 questions have no answer \(such as {first.qid}\)"):

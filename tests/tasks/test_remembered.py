@@ -155,8 +155,9 @@ def test_labels_are_made_once(make: Make, world: Synthetic, asked: list[str], ti
     assert make_pseudo_labels(tiny, make().source, alone) == plain[: len(first)] and count(asked) == len(first)
     assert make_pseudo_labels(tiny, make().source, questions) == plain and count(asked) == len(second)
     assert make_pseudo_labels(tiny, make().source, questions) == plain and count(asked) == 0
-    other = replace(questions[0], answer=(questions[0].answer + 1) % len(questions[0].options))
-    assert make_pseudo_labels(tiny, make().source, [other])[0].labels != plain[0].labels and count(asked) == 1
+    place = next(place for place, made in enumerate(plain) if any(made.labels))
+    other = replace(questions[place], answer=(questions[place].answer + 1) % len(questions[place].options))
+    assert make_pseudo_labels(tiny, make().source, [other])[0].labels != plain[place].labels and count(asked) == 1
 
 
 def test_what_an_interrupted_run_made_is_not_lost(
