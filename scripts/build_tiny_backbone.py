@@ -33,7 +33,7 @@ from sevila.synthetic import draw
 
 SHIPPED = Path(__file__).resolve().parents[1] / "sevila" / "synthetic" / "tiny_blip2"
 REPORT_LESSONS, REPORT_FRAMES = 40, 2048
-TOWER = "vision_model."
+VIT = "vision_model."
 
 
 def examination(seed: int) -> list[lessons.Lesson]:
@@ -64,7 +64,7 @@ def teach_vision(folder: Path, seed: int, steps: Sequence[int], batch: int) -> N
     torch.manual_seed(seed)
     eyes = vision.Eyes(language.WIDTH)
     teach_frames("plain", eyes, draw.PLAIN, folder, seed, steps[0], batch)
-    reading = {name: tensor.clone() for name, tensor in eyes.state_dict().items() if not name.startswith(TOWER)}
+    reading = {name: tensor.clone() for name, tensor in eyes.state_dict().items() if not name.startswith(VIT)}
     teach_frames("wide", eyes, draw.WIDE, folder, seed, steps[1], batch)
     eyes.load_state_dict({**eyes.state_dict(), **reading})
     eyes.vision_model.requires_grad_(False)
@@ -74,9 +74,10 @@ def teach_vision(folder: Path, seed: int, steps: Sequence[int], batch: int) -> N
 def teach_frames(
     name: str, eyes: vision.Eyes, style: draw.Style, folder: Path, seed: int, steps: int, batch: int
 ) -> None:
+    """So many steps of reading frames of one style; what is trainable in `eyes` learns. Kept as NAME.pt."""
     words = tokenizer.make()
     table = vision.words_of(words, language.word_vectors(words, seed))
-    exam = vision.picture_book(REPORT_FRAMES, style, Random(-1 - seed), torch.Generator().manual_seed(2**40 + seed))
+    exam = vision.exam(REPORT_FRAMES, style, seed)
     pages, scenes = vision.picture_book(160 * batch, style, Random(seed), torch.Generator().manual_seed(seed))
     targets = table.targets(scenes)
     fresh = batch // 8

@@ -45,16 +45,9 @@ def measure(backbone: Backbone, seed: int) -> dict[str, dict[str, float]]:
     """`text`: lessons that no training step drew; `frames`: words read off painted frames, by style."""
     exam = [lesson for i in range(LESSON_BATCHES) for lesson in lessons.batch(Random(-1 - seed - i), LESSONS_A_BATCH)]
     words = vision.words_of(backbone.tokenizer, backbone.language.shared.weight)
-    rng, generator = Random(-1 - seed), torch.Generator().manual_seed(2**40 + seed)
-    scenes = [vision.random_scene(rng) for _ in range(FRAMES)]
     frames = {}
     for style in (draw.PLAIN, draw.WIDE, draw.COLLAGE, draw.SKETCH):
-        painted = torch.cat(
-            [
-                draw.paint(scenes[i : i + 256], style.look(len(scenes[i : i + 256]), generator), generator)
-                for i in range(0, FRAMES, 256)
-            ]
-        )
+        painted, scenes = vision.exam(FRAMES, style, seed)
         seen = vision.score(_Eyes(backbone), words, painted, scenes)
         frames[style.name] = {name: round(value, 2) for name, value in seen.items()}
     return {"text": _text(backbone, exam), "frames": frames}

@@ -96,6 +96,11 @@ def picture_book(n: int, style: Style, rng: Random, generator: torch.Generator) 
     return torch.cat(parts), scenes
 
 
+def exam(n: int, style: Style, seed: int) -> tuple[Tensor, list[Scene]]:
+    """Frames that no training step draws."""
+    return picture_book(n, style, Random(-1 - seed), torch.Generator().manual_seed(2**40 + seed))
+
+
 class Words:
     """The word vectors a soft token may be, slot by slot."""
 

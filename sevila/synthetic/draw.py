@@ -268,18 +268,19 @@ def paint(scenes: Sequence[Scene], look: Look, generator: torch.Generator) -> Te
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-# What the backbone reads; what its tower has seen besides; what moment queries are asked about; the benchmark.
+# What the backbone reads; what its ViT has seen besides; what moment queries are about; the benchmark, which goes
+# further the same way, so that pre-training is of use and leaves something to refine.
 PLAIN = Style("plain", tilt=0.25, colour=0.08, thing=(0.6, 1.0), texture=(0.0, 0.08), noise=(0.0, 0.03))
 WIDE = Style(
     "wide", wander=0.08, scale=(0.8, 1.15), tilt=0.35, colour=0.2, ground=0.1, thing=(0.4, 1.0), hollow=(0.0, 0.5),
     stripes=(0.0, 0.4), texture=(0.0, 0.14), frequency=(2.0, 9.0), noise=(0.0, 0.05),
 )  # fmt: skip
 COLLAGE = Style(
-    "collage", wander=0.08, tilt=0.25, tint=(0.0, 0.3, -0.36), colour=0.1, ground=0.06, thing=(0.45, 0.8),
-    hollow=(0.1, 0.6), stripes=(0.0, 0.4), texture=(0.05, 0.12), frequency=(2.0, 8.0), noise=(0.01, 0.04),
+    "collage", wander=0.08, tilt=0.25, tint=(0.0, 0.19, -0.24), colour=0.1, ground=0.06, thing=(0.51, 0.86),
+    hollow=(0.03, 0.42), stripes=(0.0, 0.4), texture=(0.05, 0.12), frequency=(2.0, 8.0), noise=(0.01, 0.04),
 )  # fmt: skip
 SKETCH = Style(
-    "sketch", wander=0.08, tilt=0.3, tint=(0.0, 0.35, -0.4), colour=0.1, ground=0.06, thing=(0.4, 0.7),
+    "sketch", wander=0.08, tilt=0.3, tint=(0.0, 0.4, -0.46), colour=0.1, ground=0.06, thing=(0.4, 0.7),
     hollow=(0.3, 0.8), stripes=(0.0, 0.5), texture=(0.06, 0.14), frequency=(3.0, 9.0), noise=(0.02, 0.05),
 )  # fmt: skip
 

@@ -78,13 +78,16 @@ class Cast:
     standing: int  # actors that do nothing else
     lying: int  # things that nobody holds
     lengths: tuple[int, ...]
+    either: int = 0  # further threads, temporal or causal by a coin
 
     @property
     def actors(self) -> int:
-        return self.plain + self.temporal + self.causal + self.standing
+        return self.plain + self.temporal + self.causal + self.either + self.standing
 
 
-BUSY = Cast(plain=5, temporal=1, causal=1, standing=2, lying=2, lengths=(45, 40, 15))  # for questions
+# For questions. Those that need two events are a minority: from the event that such a question names alone nobody can
+# answer, so that refinement's label is "no", against a language model that sees in it just what the question names.
+BUSY = Cast(plain=6, temporal=0, causal=0, standing=2, lying=2, lengths=(45, 40, 15), either=1)
 # For moments: everybody is seen once, as queries that ask for more than who and what would need a language model that
 # weighs verbs too; the tiny one has only read such sentences about what is there.
 CALM = Cast(plain=4, temporal=0, causal=0, standing=2, lying=1, lengths=(0, 5, 25, 30, 25, 15))
@@ -112,6 +115,8 @@ def _lengths(rng: Random, n: int, room: int, weights: tuple[int, ...]) -> list[i
 
 def tell(rng: Random, cast: Cast = BUSY) -> Story:
     """Draw one story."""
+    turns = sum(rng.random() < 0.5 for _ in range(cast.either))
+    temporal, causal = cast.temporal + turns, cast.causal + cast.either - turns
     actors = iter(_actors(rng, cast.actors))
     things = rng.sample(THINGS, len(THINGS))
 
@@ -119,10 +124,10 @@ def tell(rng: Random, cast: Cast = BUSY) -> Story:
         return Scene(actor, action, thing, rng.choice(SIDES), rng.choice(GROUNDS))
 
     threads = [[scene(next(actors), HOLDS, things.pop())] for _ in range(cast.plain)]
-    for _ in range(cast.temporal):
+    for _ in range(temporal):
         actor = next(actors)
         threads.append([scene(actor, HOLDS, things.pop()) for _ in range(rng.choice((2, 2, 3)))])
-    for _ in range(cast.causal):
+    for _ in range(causal):
         actor = next(actors)
         thread = [scene(actor, HOLDS, things.pop()), scene(actor, EFFECTS[rng.choice(list(EFFECTS))])]
         if rng.random() < 0.3:  # another thing once it is over: held, but not the cause
@@ -146,8 +151,8 @@ def tell(rng: Random, cast: Cast = BUSY) -> Story:
 
     lines = [tuple(line) for line in told]
     events = sorted((event for line in lines for event in line), key=lambda event: event.first)
-    temporal, causal = cast.plain, cast.plain + cast.temporal
-    speaking = lines[:temporal], lines[temporal:causal], lines[causal : causal + cast.causal]
+    first, second, third = cast.plain, cast.plain + temporal, cast.plain + temporal + causal
+    speaking = lines[:first], lines[first:second], lines[second:third]
     return Story(tuple(shots), tuple(events), *map(tuple, speaking))
 
 

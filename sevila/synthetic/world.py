@@ -41,7 +41,7 @@ from sevila.synthetic.stories import BUSY, CALM, SHOTS, Event, Story, ask, momen
 FPS = 4
 FRAMES_A_SHOT = 2
 LENGTH = SHOTS * FRAMES_A_SHOT  # frames of a video
-VERSION = 4  # raise it when stories, drawing or files change
+VERSION = 5  # raise it when stories, drawing or files change
 MOMENTS = "moments_"  # begins the ids of videos that moment queries are about
 # Without asm=0 x264 gives now and then other bytes for the same frames; one thread alone does not prevent it.
 X264 = {"crf": "16", "preset": "veryfast", "x264-params": "asm=0"}

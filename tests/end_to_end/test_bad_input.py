@@ -67,6 +67,7 @@ def video(small_world: list[str]) -> Path:
         (train.cli, [PRETRAIN, "trainer.lr=-1"], "trainer.lr=-1.0: must be more than 0"),
         (train.cli, [PRETRAIN, "task.frames=0"], "task.frames=0: must be at least 1"),
         (refine.cli, [REVERSE, "task.frames=-1"], "task.frames=-1: must be at least 1"),
+        (refine.cli, [REVERSE, "task.orders=0"], "task.orders=0: must be at least 1"),
         (train.cli, [PRETRAIN, "task.name=guess"], "task.name=guess: unknown; choose from: answer, pretrain"),
         (refine.cli, [REVERSE, "trainer.schedule.name=x"], "trainer.schedule.name=x: unknown; choose from: "),
         (evaluation.cli, [EVAL, "selector.k=33"], "selector.k=33: only frames.n=32 frames are sampled; choose k"),
