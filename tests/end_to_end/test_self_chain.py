@@ -95,7 +95,7 @@ def test_what_an_evaluation_leaves(chain_runs: Path, small_world: list[str]) -> 
     assert names(folder) == COMMON | {"predictions.jsonl"}
     measured, predictions = metrics(folder), rows(folder / "predictions.jsonl")
     assert set(measured) == {"accuracy", "accuracy_by_type", "n", "keyframe_recall", "keyframe_hit"}
-    assert set(measured["accuracy_by_type"]) == {"descriptive", "temporal", "causal"}
+    assert set(measured["accuracy_by_type"]) == {row["qtype"] for row in predictions} > {"descriptive"}
     assert measured["n"] == len(predictions) and len({row["qid"] for row in predictions}) == len(predictions)
     (world,) = Path(small_world[0].removeprefix("data.root=")).glob("seed_0-*")
     windows = {
