@@ -28,7 +28,7 @@ SELECTIONS = {
     "sr": "Localizer, refined from zero-shot (SR)",
     "pt_sr": "Localizer, PT + SR",
     "pt_sr_x2": "Localizer, PT + two rounds of SR",
-    "pt_sr_published": "Localizer, PT + SR on labels of one order of the options, as published",
+    "pt_sr_published": "Localizer, PT + SR, labels as published",
     "true_windows": "Localizer, trained on true windows",
     "oracle": "frames inside the true windows",
 }
