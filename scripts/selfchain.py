@@ -43,14 +43,14 @@ ROWS = {
     "pretrained_finetuned": ("localizer", "pretrain", "ft_pretr"),
     "refined_finetuned": ("localizer", "refine", "ft_refined"),
 }
-SHORT = {"trainer.epochs": "4", "trainer.lr": "2e-4"}  # not the experiment's 12: all must be done in six minutes
+SHORT_TUNING = {"trainer.epochs": "4", "trainer.lr": "2e-4"}  # not the experiment's 12: all must be done in six minutes
 SAME_KEYFRAMES = {"pretrained_finetuned": "pretrained", "refined_finetuned": "refined"}
 TRAININGS = {
     "pretrain": ("train", "synthetic_pretrain", {}),
     "refine": ("refine", "synthetic_reverse", {"localizer": "pretrain"}),
-    "ft_uniform": ("train", "synthetic_forward", {"selector": "uniform", **SHORT}),
-    "ft_pretr": ("train", "synthetic_forward", {"localizer": "pretrain", **SHORT}),
-    "ft_refined": ("train", "synthetic_forward", {"localizer": "refine", **SHORT}),
+    "ft_uniform": ("train", "synthetic_forward", {"selector": "uniform", **SHORT_TUNING}),
+    "ft_pretr": ("train", "synthetic_forward", {"localizer": "pretrain", **SHORT_TUNING}),
+    "ft_refined": ("train", "synthetic_forward", {"localizer": "refine", **SHORT_TUNING}),
 }
 
 
