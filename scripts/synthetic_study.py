@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from study.claims import findings
-from study.outputs import Study, environment, refinements, write
+from study.labels import refinements
+from study.origin import environment
+from study.outputs import Study, write
 from study.rows import DATA, GROUPS, Numbers, all_rows, chosen
 from study.schedule import Worlds, make
 from study.values import Values

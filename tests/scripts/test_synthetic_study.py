@@ -26,7 +26,9 @@ from reproduction.runs import plan
 from study import schedule
 from study.choices import CHOOSE, Chosen, choose
 from study.claims import claims, findings, most_needed, verdict
-from study.outputs import Study, environment, refinements, write
+from study.labels import refinements
+from study.origin import environment
+from study.outputs import Study, write
 from study.pool import Ended, Task, open_pool, perform
 from study.rows import GROUPS, SELECTIONS, Numbers, Row, Runs, all_rows, chosen
 from study.schedule import Job, Times, Worlds, duration, make
