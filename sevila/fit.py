@@ -14,17 +14,9 @@ from accelerate import Accelerator
 
 from sevila import build, schema
 from sevila.data.benchmarks.base import Benchmark
-from sevila.data.loading import (
-    Batch,
-    EpochSampler,
-    EvaluationFrames,
-    FrameDataset,
-    FrameKey,
-    Record,
-    RecurringFrames,
-    TrainingFrames,
-    stream,
-)
+from sevila.data.frame_rules import EvaluationFrames, RecurringFrames, TrainingFrames
+from sevila.data.keys import EpochSampler, FrameKey
+from sevila.data.loading import Batch, FrameDataset, Record, stream
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.files import read_jsonl, write_jsonl

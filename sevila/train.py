@@ -24,7 +24,7 @@ def run(config: schema.Train) -> dict[str, Any]:
 
 def pretrain(shop: Workshop, frames: int = 4, crop: bool = True) -> dict[str, Any]:
     """Localizer pre-training on moment queries, `frames` random frames each."""
-    from sevila.data.loading import TrainingFrames
+    from sevila.data.frame_rules import TrainingFrames
     from sevila.tasks.pretrain import METRIC, PretrainTask
 
     shop.check_frames(frames)
@@ -40,7 +40,7 @@ def answer(shop: Workshop, crop: bool = True, select_once: bool = False) -> dict
     As published the frozen Localizer chooses among new random frames in every step. With `select_once` it chooses
     once among the evaluation's frames, and the choice is kept in keyframes.jsonl: much faster, less varied.
     """
-    from sevila.data.loading import EvaluationFrames, TrainingFrames
+    from sevila.data.frame_rules import EvaluationFrames, TrainingFrames
     from sevila.selection.scorers import LocalizerScorer
     from sevila.tasks.answer import METRIC, AllFrames, AnswerTask, SelectEachStep
     from sevila.tasks.chain import need_answers
@@ -72,7 +72,7 @@ def select(shop: Workshop, network: dict[str, Any], crop: bool = True) -> dict[s
 
     network   `atp` or `perturbed` and its sizes
     """
-    from sevila.data.loading import TrainingFrames
+    from sevila.data.frame_rules import TrainingFrames
     from sevila.selection.trained import ROLE, new_network
     from sevila.tasks.chain import need_answers
     from sevila.tasks.trained_selector import METRIC, TrainedSelectorTask

@@ -11,7 +11,8 @@ import pytest
 
 from sevila.config import load
 from sevila.data.benchmarks.synthetic import Synthetic
-from sevila.data.loading import FrameDataset, TrainingFrames
+from sevila.data.frame_rules import TrainingFrames
+from sevila.data.loading import FrameDataset
 from sevila.data.video import CachedVideos
 from sevila.fit import Batches
 

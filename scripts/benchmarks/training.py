@@ -19,7 +19,9 @@ from benchmarks.baseline import Plain
 from benchmarks.subject import FRAMES, KEYFRAMES, OPTIONS, questions
 from benchmarks.timing import Row, compared, interleaved
 from sevila.data.features import FeatureStore, open_store
-from sevila.data.loading import Batch, EvaluationFrames, OrderedSampler, Sample, stream
+from sevila.data.frame_rules import EvaluationFrames
+from sevila.data.keys import OrderedSampler
+from sevila.data.loading import Batch, Sample, stream
 from sevila.data.records import Question
 from sevila.data.sampling import uniform_indices
 from sevila.data.transforms import evaluation_transform, transform_digest

@@ -17,7 +17,9 @@ from typing import Any
 from torch import Tensor
 
 from sevila.data.features import PLAIN
-from sevila.data.loading import Batch, FrameKey, TrainingFrames
+from sevila.data.frame_rules import TrainingFrames
+from sevila.data.keys import FrameKey
+from sevila.data.loading import Batch
 from sevila.data.records import Question, Window
 from sevila.data.sampling import random_indices
 from sevila.metrics.keyframes import true_positions

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from sevila.data.features import FeatureStore
 from sevila.data.folders import Videos
-from sevila.data.loading import EvaluationFrames, FrameDataset, FrameRule, OrderedSampler, Record, Sample, stream
+from sevila.data.frame_rules import EvaluationFrames, FrameRule
+from sevila.data.keys import OrderedSampler
+from sevila.data.loading import FrameDataset, Record, Sample, stream
 from sevila.data.records import Question
 from sevila.data.video import CachedVideos
 

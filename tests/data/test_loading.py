@@ -12,15 +12,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from sevila.data.folders import VideoFolder
-from sevila.data.loading import (
-    Batch,
-    EpochSampler,
-    EvaluationFrames,
-    FrameDataset,
-    OrderedSampler,
-    TrainingFrames,
-    collate,
-)
+from sevila.data.frame_rules import EvaluationFrames, TrainingFrames
+from sevila.data.keys import EpochSampler
+from sevila.data.loading import Batch, FrameDataset, collate
 from sevila.data.records import Moment, Question
 from sevila.data.transforms import normalize
 from sevila.data.video import CachedVideos
@@ -132,19 +126,6 @@ def test_a_faulty_record_is_named_and_never_replaced(tmp_path: Path, encode: Cal
             _ = dataset[0, index]
 
 
-def test_the_order_follows_from_seed_and_epoch() -> None:
-    keys = list(EpochSampler(100, seed=3, epoch=2))
-    assert {epoch for epoch, _ in keys} == {2}
-    assert sorted(index for _, index in keys) == list(range(100))
-    assert keys == list(EpochSampler(100, seed=3, epoch=2))
-    orders = {tuple(i for _, i in EpochSampler(100, seed, epoch)) for seed in (3, 4) for epoch in (0, 1)}
-    assert len(orders) == 4
-    resumed = EpochSampler(100, seed=3, epoch=2, skip=37)
-    assert list(resumed) == keys[37:] and len(resumed) == 63
-    assert len(EpochSampler(5, 0, 0, skip=9)) == 0 == len(list(EpochSampler(5, 0, 0, skip=9)))
-    assert list(OrderedSampler(3)) == [(0, 0), (0, 1), (0, 2)]
-
-
 def batches(dataset: FrameDataset, workers: int, context: str | None = None, skip: int = 0) -> list[Batch]:
     sampler = EpochSampler(len(dataset), seed=5, epoch=1, skip=skip)
     loader = DataLoader(
@@ -177,11 +158,6 @@ def test_global_generators_play_no_part(make: Callable[..., FrameDataset]) -> No
     random.seed(2)
     torch.manual_seed(2)
     assert torch.equal(sample.pixels, make(TrainingFrames(4, seed=1))[0, 0].pixels)
-
-
-def test_seeds_do_not_depend_on_the_machine(make: Callable[..., FrameDataset]) -> None:
-    assert [index for _, index in EpochSampler(8, seed=0, epoch=0)] == [5, 2, 4, 7, 6, 3, 1, 0]
-    assert make(TrainingFrames(4, seed=0))[0, 0].frames.indices == (11, 12, 30, 48)
 
 
 def test_a_dataset_travels_without_its_cache(make: Callable[..., FrameDataset]) -> None:

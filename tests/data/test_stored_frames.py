@@ -13,16 +13,8 @@ from PIL import Image
 
 from sevila.data.features import FeatureStore, open_store
 from sevila.data.folders import VideoFolder
-from sevila.data.loading import (
-    Batch,
-    EvaluationFrames,
-    FrameDataset,
-    RecurringFrames,
-    Sample,
-    TrainingFrames,
-    collate,
-    stream,
-)
+from sevila.data.frame_rules import EvaluationFrames, RecurringFrames, TrainingFrames
+from sevila.data.loading import Batch, FrameDataset, Sample, collate, stream
 from sevila.data.records import Question
 from sevila.data.transforms import normalize
 from sevila.data.video import CachedVideos, VideoReader

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from sevila.data.folders import VideoFolder
-from sevila.data.loading import EvaluationFrames, FrameDataset, OrderedSampler, stream
+from sevila.data.frame_rules import EvaluationFrames
+from sevila.data.keys import OrderedSampler
+from sevila.data.loading import FrameDataset, stream
 from sevila.data.records import Question
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sevila.data.benchmarks.synthetic import Synthetic
-from sevila.data.loading import Batch, EvaluationFrames, FrameDataset, collate
+from sevila.data.frame_rules import EvaluationFrames
+from sevila.data.loading import Batch, FrameDataset, collate
 from sevila.data.records import Question
 from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Oracle, Random, Selector, Uniform

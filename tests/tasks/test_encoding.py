@@ -11,7 +11,8 @@ import torch
 
 from sevila.data.benchmarks.synthetic import Synthetic
 from sevila.data.features import FeatureStore
-from sevila.data.loading import Batch, EvaluationFrames, FrameRule, RecurringFrames, TrainingFrames, collate
+from sevila.data.frame_rules import EvaluationFrames, FrameRule, RecurringFrames, TrainingFrames
+from sevila.data.loading import Batch, collate
 from sevila.data.video import CachedVideos, Frames, VideoReader
 from sevila.model.backbone import Backbone
 from sevila.model.sevila import SeViLA

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sevila.data.benchmarks.synthetic import Synthetic
-from sevila.data.loading import Batch, EvaluationFrames, FrameDataset, collate
+from sevila.data.frame_rules import EvaluationFrames
+from sevila.data.loading import Batch, FrameDataset, collate
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.model.sevila import SeViLA
