@@ -97,8 +97,10 @@ def run(config: CheckData) -> list[Report]:
     """Check and print; the reports of all splits."""
     from sevila.data.benchmarks.registry import BENCHMARKS
     from sevila.data.check import look
-    from sevila.files import write_json
+    from sevila.files import check_place, write_json
 
+    if config.out is not None:
+        check_place("out", config.out)
     make = BENCHMARKS.get(str(config.data.get("name")))
     forced = {key: value for key, value in KEEP_ALL.items() if make and key in inspect.signature(make).parameters}
     data = schema.named("data", {**config.data, **forced}, BENCHMARKS)

@@ -7,7 +7,8 @@
 
 Runs that rows share (pre-training, refinement, fine-tuning) are made once, in RUNS/seed_S/NAME; evaluations without
 anything trained stand in RUNS/NAME. A run is done when its folder holds metrics.json; an interrupted one goes on.
-The tables, published numbers beside measured ones, are RUNS/tables/table_N.json and .md.
+The tables, published numbers beside measured ones, are RUNS/tables/table_N.json and .md: always the whole table, with
+what was measured so far under the call's settings.
 
 The published trainings ran on 4 GPUs: --gpus 4, 2 or 1 keeps their batch, by accumulating more on fewer GPUs. Without
 it trainings are single processes with a quarter of the batch, or whatever --launch starts.
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from reproduction.cells import TITLES, Row, Table
 from reproduction.results import HEADINGS, document, lines, markdown, rows
-from reproduction.runs import Ledger, Run, Settings, jobs
+from reproduction.runs import LAUNCH, Ledger, Run, Settings, jobs
 from reproduction.tables import TABLES
 from rich.console import Console
 
@@ -33,6 +34,10 @@ from sevila.cli import guarded
 from sevila.errors import UserError
 from sevila.files import write_json, write_text
 from sevila.report.terminal import plain_table
+
+
+class RunFailed(UserError):
+    """A run ended badly; those before it are there."""
 
 
 def chosen(numbers: Sequence[str], labels: Sequence[str], data: Sequence[str]) -> list[Table]:
@@ -82,7 +87,7 @@ def make(todo: Sequence[tuple[Run, int]], settings: Settings, dry: bool) -> None
         ledger.add(run, seed)
         code = execute([sys.executable, *command[1:]] if command[0] == "python" else command)
         if code or not settings.done(run, seed):
-            raise UserError(
+            raise RunFailed(
                 f"{settings.folder(run, seed)}: failed with exit code {code}; the same call goes on from there"
             )
 
@@ -96,7 +101,8 @@ def execute(command: Sequence[str]) -> int:
 
 
 def show(tables: Sequence[Table], settings: Settings, seeds: Sequence[int], dry: bool) -> None:
-    """Print the tables and, unless dry, write them."""
+    """Print the rows asked for and, unless dry, write the tables that they are of: whole, as far as they are made."""
+    whole = {table.number: table for table in TABLES}
     for table in tables:
         found = list(lines(table, settings, seeds))
         grid = plain_table(f"Table {table.number}: {table.title}")
@@ -108,8 +114,10 @@ def show(tables: Sequence[Table], settings: Settings, seeds: Sequence[int], dry:
         Console(width=130).print(grid)
         if not dry:
             place = settings.root / "tables" / f"table_{table.number}"
-            write_text(place.with_suffix(".md"), markdown(table, found, settings))
-            write_json(place.with_suffix(".json"), document(table, found, settings, seeds))
+            full = whole[table.number]
+            every = list(lines(full, settings, seeds))
+            write_text(place.with_suffix(".md"), markdown(full, every, settings))
+            write_json(place.with_suffix(".json"), document(full, every, settings, seeds))
             print(f"written: {place}.md and .json")
 
 
@@ -142,21 +150,30 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def settings_of(given: argparse.Namespace) -> Settings:
-    heads = dict(_pair("--use", word) for word in given.use)
-    for name, head in heads.items():
-        if not Path(head).exists():
-            raise UserError(f"--use {name}={head}: no such file or folder")
+def settings_of(given: argparse.Namespace, trainings: Sequence[str]) -> Settings:
+    heads = dict(_use(word, trainings) for word in given.use)
     if given.launch and given.gpus:
         raise UserError("--launch and --gpus: give one of them")
     return Settings(
         given.runs,
         given.data,
         tuple(_scoped(word) for word in given.set),
-        tuple(shlex.split(given.launch)) if given.launch else ("python", "-m"),
-        {name: Path(head) for name, head in heads.items()},
+        tuple(shlex.split(given.launch)) if given.launch else LAUNCH,
+        heads,
         given.gpus,
     )
+
+
+def _use(word: str, trainings: Sequence[str]) -> tuple[str, Path]:
+    """`NAME=HEAD`; names of trainings hold equals signs themselves, and so may heads."""
+    names = [name for name in trainings if word.startswith(f"{name}=")]
+    if not names:
+        raise UserError(f"--use {word}: expected RUN=HEAD; the trainings here are {', '.join(trainings)}")
+    name = max(names, key=len)
+    head = Path(word.removeprefix(f"{name}="))
+    if not word.removeprefix(f"{name}=") or not head.exists():
+        raise UserError(f"--use {name}={word.removeprefix(f'{name}=')}: no such file or folder")
+    return name, head
 
 
 def _pair(option: str, word: str) -> tuple[str, str]:
@@ -175,14 +192,15 @@ def _scoped(word: str) -> tuple[str, str]:
 
 def run(given: argparse.Namespace) -> None:
     tables = chosen(given.table, given.rows, given.datasets)
-    settings = settings_of(given)
+    wanted = [run for table in tables for row in table.rows for run in row.runs]
     seeds = list(dict.fromkeys(given.seeds))
-    todo = jobs([run for table in tables for row in table.rows for run in row.runs], seeds, settings.heads)
-    unknown = set(settings.heads) - {run.name for run, _ in todo if run.entry != "eval"}
-    if unknown:
-        trainings = ", ".join(run.name for run, _ in todo if run.entry != "eval")
-        raise UserError(f"--use {min(unknown)}: the trainings here are {trainings}")
-    make(todo, settings, given.dry_run)
+    trainings = dict.fromkeys(run.name for run, _ in jobs(wanted, seeds) if run.entry != "eval")
+    settings = settings_of(given, list(trainings))
+    try:
+        make(jobs(wanted, seeds, settings.heads), settings, given.dry_run)
+    except RunFailed:
+        show(tables, settings, seeds, given.dry_run)  # what was made before
+        raise
     show(tables, settings, seeds, given.dry_run)
 
 

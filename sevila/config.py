@@ -23,10 +23,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from sevila.errors import UserError
-from sevila.schema import ENTRIES, check, nested, suggest, types
+from sevila.schema import ENTRIES, IN_WORDS, check, nested, suggest, types
 
 _ASSIGNMENT = re.compile(r"(?P<plus>\+{0,2})(?P<key>[A-Za-z_][\w.@/-]*)=(?P<value>.*)", re.DOTALL)
-_IN_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 @dataclass(frozen=True)
@@ -233,7 +232,7 @@ def _value(config: DictConfig, schema: type, key: str, value: str) -> Any:
         quoted = re.fullmatch(r"'([^']*)'|\"([^\"]*)\"", value)
         if quoted:
             value = quoted[1] if quoted[1] is not None else quoted[2]
-        elif value == "null" and kind is not str:
+        elif value == "null" and _kind(key, schema) is not str:
             return None
         return value.replace("${", "\\${")  # text is no interpolation
     if kind == list[str]:
@@ -241,6 +240,8 @@ def _value(config: DictConfig, schema: type, key: str, value: str) -> Any:
     try:
         override = OverridesParser.create().parse_override(f"{key}={value}")
     except HydraException as error:
+        if kind is type(None):  # nothing says what it may be: a path with spaces, say
+            return value.replace("${", "\\${")
         raise UserError(f"{key}={value}: cannot be read: {' '.join(str(error).split())}") from None
     if override.is_sweep_override():
         raise UserError(f"{key}={value}: one value is expected; a list is written '[1, 2]'")
@@ -248,7 +249,7 @@ def _value(config: DictConfig, schema: type, key: str, value: str) -> Any:
     free = _kind(key, schema) is None  # the merge with the schema checks the others
     fits = type(parsed) is kind or (kind is float and type(parsed) is int)
     if free and kind in (bool, int, float) and not fits:
-        raise UserError(f"{key}={value}: expected {_IN_WORDS[kind]}")
+        raise UserError(f"{key}={value}: expected {IN_WORDS[kind]}")
     return parsed
 
 
@@ -269,7 +270,7 @@ def _texts(key: str, value: str) -> list[str]:
         texts = None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{key}={value}: expected a list such as '[red, green]' or '[\"a, b\", \"c: d\"]'")
-    return texts
+    return [text.replace("${", "\\${") for text in texts]
 
 
 def _keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -322,7 +323,7 @@ def _type_error(error: OmegaConfBaseException, schema: type) -> str:
     if not isinstance(error, ValidationError) or kind is None:
         return f"{key}: {(error.msg or str(error)).splitlines()[0]}"
     kinds = [part for part in get_args(kind) or (kind,) if part is not type(None)]
-    expected = [_IN_WORDS.get(part, str(part)) for part in kinds]
+    expected = [IN_WORDS.get(part, str(part)) for part in kinds]
     plural = "a list, each " if key.endswith("]") else ""
     value = "null" if error.value is None else error.value
     return f"{key}={value}: expected {plural}{' or '.join(expected)}"

@@ -47,7 +47,7 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
     from sevila import build
     from sevila.run import RunFolder
     from sevila.submissions.spans import JoinedSpans
-    from sevila.submissions.writing import write_moments
+    from sevila.submissions.writing import check_complete, write_moments
     from sevila.tasks.moments import moment_metrics, retrieve
 
     _check_outputs(config, export=False)
@@ -57,6 +57,8 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
     model = build.model(config, accelerator.device)
     data = build.benchmark(config)
     queries = data.moments(config.split)
+    if config.submission:
+        check_complete(data.name, (), len(data.dropped))
     source = build.source(config, model, data)
     folder.start(config, str(accelerator.device))
     folder.write_dropped(data.dropped)
@@ -72,7 +74,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     from sevila.examples import examples
     from sevila.run import RunFolder
     from sevila.submissions.keyframes import write_keyframes
-    from sevila.submissions.writing import write_submission
+    from sevila.submissions.writing import check_complete, write_submission
     from sevila.tasks.benchmark_metrics import benchmark_metrics
 
     _check_outputs(config)
@@ -83,6 +85,8 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     comparison = build.compare_scoring(model) if config.compare_scoring else None
     data = build.benchmark(config)
     questions = data.questions(config.split)
+    if config.submission:
+        check_complete(data.name, questions, len(data.dropped))
     chain = build.chain(config, model, data, answering)
     folder.start(config, str(accelerator.device))
     folder.write_dropped(data.dropped)
@@ -103,12 +107,18 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
 
 def _check_outputs(config: schema.Eval, export: bool = True) -> None:
     """UserError for a file that could not be written at the end, before anything slow begins."""
+    from sevila.files import check_place
     from sevila.submissions.writing import check_submission
 
+    for key, file in (("submission", config.submission), ("export", config.export)):
+        if file:
+            check_place(key, file)
     if config.submission:
         check_submission(config.data["name"], Path(config.submission))
     if config.export and not export:
         raise UserError(f"export={config.export}: moment queries have no keyframes; leave it out")
+    if config.compare_scoring and not export:
+        raise UserError("compare_scoring=true: moment queries have no options; leave it out")
     if config.export and Path(config.export).suffix != ".json":
         raise UserError(f"export={config.export}: expected a name that ends in .json")
 

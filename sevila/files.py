@@ -37,6 +37,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def check_place(key: str, path: str | os.PathLike[str]) -> None:
+    """UserError, which names the key, for a file that could not be written: asked before anything slow begins."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{key}={path}: is a folder; name a file")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"{key}={path}: {above} cannot be written to")
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to `path`, atomically."""
     with atomic_path(path) as temporary:

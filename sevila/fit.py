@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
 
 from sevila import build, schema
 from sevila.data.benchmarks.base import Benchmark
@@ -25,9 +27,9 @@ from sevila.report.metrics_table import print_metrics, run_page
 from sevila.run import RunFolder
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.refine import PseudoLabels, make_pseudo_labels
+from sevila.tasks.source import by_video
 from sevila.training import state as checkpoints
 from sevila.training.build import build_options, build_schedule
-from sevila.training.interrupt import ignore_in_worker
 from sevila.training.loop import Task, train
 from sevila.training.sinks import Sink, WandbSink, all_of
 from sevila.weights.heads import save_head
@@ -53,13 +55,7 @@ class Batches:
         for step in range(skip, self.count):
             start = step * whole + self.rank * self.size
             mine.append(keys[start : start + self.size])
-        return stream(
-            self.dataset,
-            self.workers,
-            batch_sampler=mine,
-            worker_init_fn=ignore_in_worker,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return stream(self.dataset, self.workers, batch_sampler=mine, pin_memory=torch.cuda.is_available())
 
 
 @dataclass(frozen=True)
@@ -91,25 +87,43 @@ class Workshop:
         return self.chain.source.dataset(records, rule, fixed_indices)
 
     def start(self) -> None:
-        self.folder.start(self.config, str(self.accelerator.device))
-        self.folder.write_dropped(self.data.dropped)
+        if self.accelerator.is_main_process:
+            self.folder.start(self.config, str(self.accelerator.device))
+            self.folder.write_dropped(self.data.dropped)
+        self.accelerator.wait_for_everyone()
 
     def keyframes(self, questions: Sequence[Question]) -> dict[str, tuple[int, ...]]:
         """Frame numbers of the keyframes that the frozen selection takes, qid by qid; kept in keyframes.jsonl."""
-        path = self.folder.path / "keyframes.jsonl"
-        if not path.exists():
-            chosen = self.chain.choose(questions, label="keyframes")
-            rows = [{"qid": c.question.qid, "indices": [c.frames[i].index for i in c.keyframes]} for c in chosen]
-            write_jsonl(path, rows)
-        return {row["qid"]: tuple(row["indices"]) for row in read_jsonl(path)}
+
+        def make(share: Sequence[Question]) -> list[dict[str, Any]]:
+            chosen = self.chain.choose(share, label="keyframes")
+            return [{"qid": c.question.qid, "indices": [c.frames[i].index for i in c.keyframes]} for c in chosen]
+
+        rows = self._made_once(self.folder.path / "keyframes.jsonl", questions, make)
+        return {row["qid"]: tuple(row["indices"]) for row in rows}
 
     def pseudo_labels(self, questions: Sequence[Question], orders: int) -> list[PseudoLabels]:
         """The frozen Answerer's labels, in the questions' order; made once and kept in pseudo_labels.jsonl."""
-        path = self.folder.path / "pseudo_labels.jsonl"
+
+        def make(share: Sequence[Question]) -> list[dict[str, Any]]:
+            return [label.to_json() for label in make_pseudo_labels(self.model, self.chain.source, share, orders)]
+
+        rows = self._made_once(self.folder.path / "pseudo_labels.jsonl", questions, make)
+        return [PseudoLabels.from_json(row) for row in rows]
+
+    def _made_once(
+        self, path: Path, questions: Sequence[Question], make: Callable[[Sequence[Question]], list[dict[str, Any]]]
+    ) -> list[dict[str, Any]]:
+        """The rows of a file, one a question, in their order; each of several processes makes those of its videos."""
         if not path.exists():
-            labels = make_pseudo_labels(self.model, self.chain.source, questions, orders)
-            write_jsonl(path, (label.to_json() for label in labels))
-        return [PseudoLabels.from_json(row) for row in read_jsonl(path)]
+            videos = by_video(questions)[self.accelerator.process_index :: self.accelerator.num_processes]
+            share = sorted(place for places in videos for place in places)
+            made = list(zip(share, make([questions[place] for place in share]), strict=True))
+            made = gather_object(made)
+            if self.accelerator.is_main_process:
+                write_jsonl(path, (row for _, row in sorted(made, key=lambda pair: pair[0])))
+        self.accelerator.wait_for_everyone()
+        return read_jsonl(path)
 
     def fit(
         self, task: Task, dataset: FrameDataset, metric: str, role: str, extra: Mapping[str, Any] | None = None
@@ -126,7 +140,8 @@ class Workshop:
             raise UserError(f"{len(dataset)} training items make no batch of {config.trainer.batch_size} a process")
         options = build_options(config.trainer, batches.count, metric, config.seed, config.exp)
         if folder.resumed:
-            folder.rewind(checkpoints.last_step(folder.checkpoints))
+            known = folder.checkpoints
+            folder.rewind(checkpoints.last_step(known), checkpoints.last_evaluated(known))
         with self._sink() as log:
             state = train(
                 task, batches, batches.count, options, folder.checkpoints, log,
@@ -174,8 +189,8 @@ class Workshop:
 
 def workshop(config: schema.Train | schema.Refine) -> Workshop:
     """Check and build everything; nothing is written yet (but the synthetic world is drawn if it is not there)."""
-    folder = RunFolder.create(config.run_dir, config.exp, config.resume)
     accelerator = build.accelerator(config)
+    folder = _folder(config, accelerator)
     build.selector(config.selector, config.frames.n)
     build_schedule(config.trainer, total_steps=1)
     if config.wandb.mode != "disabled" and find_spec("wandb") is None:
@@ -183,3 +198,11 @@ def workshop(config: schema.Train | schema.Refine) -> Workshop:
     model = build.model(config, accelerator.device)
     data = build.benchmark(config)
     return Workshop(config, folder, accelerator, model, data, build.chain(config, model, data))
+
+
+def _folder(config: schema.Train | schema.Refine, accelerator: Accelerator) -> RunFolder:
+    """The run folder, for several processes the first one's: without run_dir its name is the time."""
+    folders = [RunFolder.create(config.run_dir, config.exp, config.resume)]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(folders)
+    return folders[0]

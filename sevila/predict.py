@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from sevila import schema
 from sevila.cli import main
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.files import numbered_jsonl
+from sevila.files import check_place, numbered_jsonl
 from sevila.model.prompts import letters
 
 if TYPE_CHECKING:
@@ -93,11 +92,7 @@ def _out(config: schema.Predict) -> Path | None:
     wanted = (".jsonl",) if config.questions else PICTURES
     if out.suffix not in wanted:
         raise UserError(f"out={out}: expected a name that ends in {' or '.join(wanted)}")
-    if out.is_dir():
-        raise UserError(f"out={out}: is a folder; name a file")
-    above = next(folder for folder in out.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise UserError(f"out={out}: {above} cannot be written to")
+    check_place("out", out)
     return out
 
 

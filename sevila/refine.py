@@ -22,7 +22,9 @@ def run(config: schema.Refine) -> dict[str, Any]:
     """Refine; returns what metrics.json holds."""
     from sevila.fit import workshop
 
-    return schema.named("task", config.task, {"refine": refine, "windows": windows}, shop=workshop(config))
+    tasks = {"refine": refine, "windows": windows}
+    schema.check_named("task", config.task, tasks, "shop")  # before the model is loaded
+    return schema.named("task", config.task, tasks, shop=workshop(config))
 
 
 def refine(shop: Workshop, frames: int = 4, crop: bool = True, orders: int = 1) -> dict[str, Any]:
@@ -30,10 +32,14 @@ def refine(shop: Workshop, frames: int = 4, crop: bool = True, orders: int = 1) 
 
     `orders`: in how many orders of the options the Answerer must be right (the paper: one).
     """
+    from sevila.tasks.chain import need_answers
+
     shop.check_frames(frames)
     if orders < 1:
         raise UserError(f"task.orders={orders}: must be at least 1 (the order of the file, as in the paper)")
     questions, validation = shop.data.questions("train"), shop.data.questions("val")
+    need_answers(questions)
+    _check(shop, validation)
     shop.start()
     return _fit(shop, questions, shop.pseudo_labels(questions, orders), validation, frames, crop)
 
@@ -44,9 +50,23 @@ def windows(shop: Workshop, frames: int = 4, crop: bool = True) -> dict[str, Any
 
     shop.check_frames(frames)
     questions, validation = shop.data.questions("train"), shop.data.questions("val")
+    _check(shop, validation)
     labels = window_labels(shop.chain.source, questions)
     shop.start()
     return _fit(shop, questions, labels, validation, frames, crop)
+
+
+def _check(shop: Workshop, validation: Sequence[Question]) -> None:
+    """UserError where the validation could not tell one Localizer from another."""
+    from sevila.selection.scorers import JointLocalizerScorer, LocalizerScorer
+    from sevila.tasks.chain import need_an_answer
+
+    need_an_answer(validation)
+    selector, scorer = shop.config.selector["name"], shop.config.scorer["name"]
+    if not shop.chain.selector.needs_scores:
+        raise UserError(f"selector={selector}: does not ask the Localizer that is refined; give selector=topk")
+    if not isinstance(shop.chain.scorer, LocalizerScorer | JointLocalizerScorer | None):
+        raise UserError(f"scorer={scorer}: is not the Localizer that is refined; give scorer=localizer")
 
 
 def _fit(

@@ -29,7 +29,9 @@ from sevila.files import (
 from sevila.schema import to_yaml
 
 # What may differ when a run is resumed: nothing that could change its numbers.
-FREE_ON_RESUME = ("resume", "run_dir", "device", "wandb", "frames.workers", "frames.cache_mb", "store.max_gb")
+FREE_ON_RESUME = (
+    "resume", "run_dir", "device", "wandb", "frames.workers", "frames.cache_mb", "store.max_gb", "submission", "export",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,14 @@ class RunFolder:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8", newline="\n") as file:
             file.write(json_line(row))
 
-    def rewind(self, step: int) -> None:
-        """Drop the lines of metrics.jsonl past `step`, and the half line that a killed run left."""
+    def rewind(self, step: int, evaluated: int) -> None:
+        """Drop the lines of metrics.jsonl past `step`, validations past the step `evaluated`, and a half line."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return
-        whole, _, _ = path.read_bytes().rpartition(b"\n")  # what follows the last line end is half a line
+        whole, _, _ = path.read_bytes().rpartition(b"\n")  # a killed run left half a line behind the last end
         rows = parse_jsonl(whole.decode("utf-8"), path)
-        write_jsonl(path, [row for row in rows if row["step"] <= step])
+        write_jsonl(path, [row for row in rows if row["step"] <= (evaluated if _of_validation(row) else step)])
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """metrics.json: equal metrics give equal bytes. No times and no paths belong there."""
@@ -120,6 +122,10 @@ class RunFolder:
     def write_predictions(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """predictions.jsonl: one line a question."""
         write_jsonl(self.path / "predictions.jsonl", rows)
+
+
+def _of_validation(row: Mapping[str, Any]) -> bool:
+    return any(key.startswith("val/") for key in row)
 
 
 def environment(device: str) -> dict[str, Any]:

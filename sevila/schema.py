@@ -20,6 +20,8 @@ from omegaconf import MISSING
 from sevila.errors import UserError
 
 T = TypeVar("T")
+IN_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+_PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": type(None)}
 
 
 def option(
@@ -68,7 +70,9 @@ class Store:
     folder: str | None = option("keeps patches, keyframes and pseudo-labels, for all runs; null: nothing is kept", None)
     max_gb: float | None = option("stop adding patches when the folder has so many GB; null: no limit", None, above=0)
     dtype: str | None = option("bf16: half the size, patches rounded; null: as computed", None, pattern="bf16")
-    views: int | None = option("training frames and crops recur after so many epochs; null: never", None, least=1)
+    views: int | None = option(
+        "training frames and crops recur after so many epochs, stored or not; null: no", None, least=1
+    )
 
     def __post_init__(self) -> None:
         if self.folder is None and self.dtype is not None:
@@ -128,7 +132,7 @@ class Experiment(Base):
     """What every entry point takes that works on a data set and leaves a run folder."""
 
     exp: str = option("name of the experiment; set by its file")
-    seed: int = option("seed of whatever is random in the run", 0, least=0)
+    seed: int = option("seed of a training; what else is random has its own, as selector.seed", 0, least=0)
     run_dir: str | None = option("the run's folder; null: runs/EXP/TIME", None)
     resume: bool = option("go on with the run that run_dir holds", False)
     data: dict[str, Any] = option("the data set", {}, named=True)
@@ -252,27 +256,42 @@ def named(group: str, node: Mapping[str, Any], classes: Mapping[str, Callable[..
     """Build what `node["name"]` names: its class, or function, called with the node's other keys and `given`.
 
     The one builder's step that all groups share: UserError for an unknown name, a key that the class does not
-    take (as listed by its signature) or a required one that is missing. `given` are arguments that the caller
-    supplies; no configuration can set them.
+    take (as listed by its signature), a required one that is missing, or a value of a wrong type. `given` are
+    arguments that the caller supplies; no configuration can set them.
     """
+    check_named(group, node, classes, *given)
+    return classes[node["name"]](**{key: value for key, value in node.items() if key != "name"}, **given)
+
+
+def check_named(group: str, node: Mapping[str, Any], classes: Mapping[str, Callable[..., T]], *given: str) -> None:
+    """What `named` refuses, before what is `given` is there."""
     params = {key: value for key, value in node.items() if key != "name"}
     name = node.get("name")
     if name not in classes:
         choices = ", ".join(sorted(classes))
         raise UserError(f"{group}.name={name}: unknown{suggest(str(name), classes)}; choose from: {choices}")
-    takes = [key for key in _parameters(classes[name]) if key not in given]
-    for key in params:
+    takes = {key: parameter for key, parameter in _parameters(classes[name]) if key not in given}
+    for key, value in params.items():
         if key not in takes:
             listed = ", ".join(["name", *takes])
             raise UserError(f"unknown key '{group}.{key}'{suggest(key, takes)}; {group} {name} has: {listed}")
-    signature = inspect.signature(classes[name])
-    for key in takes:
-        if key not in params and signature.parameters[key].default is inspect.Parameter.empty:
+        _check_kind(f"{group}.{key}", value, takes[key].annotation)
+    for key, parameter in takes.items():
+        if key not in params and parameter.default is inspect.Parameter.empty:
             raise UserError(f"{group}.{key} has no value: {group} {name} needs it")
-    return classes[name](**params, **given)
 
 
-def _parameters(make: Callable[..., Any]) -> Iterator[str]:
+def _parameters(make: Callable[..., Any]) -> Iterator[tuple[str, inspect.Parameter]]:
     for name, parameter in inspect.signature(make).parameters.items():
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            yield name
+            yield name, parameter
+
+
+def _check_kind(key: str, value: Any, annotation: Any) -> None:
+    """UserError where a value is none of the plain types that an annotation names; other annotations say nothing."""
+    words = (annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")).split(" | ")
+    kinds = [_PLAIN[word] for word in words if word in _PLAIN]
+    if len(kinds) < len(words) or type(value) in kinds or (float in kinds and type(value) is int):
+        return
+    expected = " or ".join(IN_WORDS[kind] for kind in kinds)
+    raise UserError(f"{key}={'null' if value is None else value}: expected {expected}")

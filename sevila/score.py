@@ -12,7 +12,7 @@ from sevila.cli import main
 from sevila.data.benchmarks.qvhighlights import read_moments
 from sevila.data.records import Moment, Question, Window
 from sevila.errors import UserError
-from sevila.files import read_json, write_json
+from sevila.files import check_place, read_json, write_json
 from sevila.metrics.grounding import Grounding, grounding, to_seconds
 from sevila.metrics.moments import MomentPrediction, qvhighlights
 from sevila.metrics.multiple_choice import Choice, accuracy
@@ -43,13 +43,12 @@ class Score:
 
 def run(config: schema.Score) -> Score:
     """Score, print, and write `out` where it is given."""
+    if config.out is not None:
+        check_place("out", config.out)
     score = SCORERS[config.benchmark](config)
     _print(config.benchmark, score)
     if config.out is not None:
-        try:
-            write_json(config.out, score.official)
-        except OSError as error:
-            raise UserError(f"out={config.out}: cannot be written: {error.strerror}") from None
+        write_json(config.out, score.official)
         print(f"written: {config.out}")
     return score
 

@@ -18,7 +18,7 @@ def cli(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("name", nargs="?", help="clear: only the patches or table of this name, as stats prints it")
     parser.add_argument("--folder", type=Path, default=Path(FOLDER), help=f"the store ({FOLDER})")
     try:
-        given = parser.parse_args(argv)
+        given = parser.parse_intermixed_args(argv)
         if given.command == "stats" and given.name:
             parser.error("stats takes no name")
     except SystemExit as stop:  # argparse has said why; 0 after --help

@@ -19,17 +19,20 @@ def run(config: schema.Train) -> dict[str, Any]:
     from sevila.fit import workshop
 
     tasks = {"pretrain": pretrain, "answer": answer, "vote": vote, "select": select}
+    schema.check_named("task", config.task, tasks, "shop")  # before the model is loaded
     return schema.named("task", config.task, tasks, shop=workshop(config))
 
 
 def pretrain(shop: Workshop, frames: int = 4, crop: bool = True) -> dict[str, Any]:
     """Localizer pre-training on moment queries, `frames` random frames each."""
     from sevila.data.frame_rules import TrainingFrames
-    from sevila.tasks.pretrain import METRIC, PretrainTask
+    from sevila.tasks.pretrain import METRIC, PretrainTask, need_windows
 
     shop.check_frames(frames)
-    dataset = shop.dataset(shop.data.moments("train"), TrainingFrames(frames, shop.config.seed, crop))
-    task = PretrainTask(shop.model, shop.chain.source, shop.data.moments("val"))
+    moments, validation = shop.data.moments("train"), shop.data.moments("val")
+    need_windows(moments, validation)
+    dataset = shop.dataset(moments, TrainingFrames(frames, shop.config.seed, crop))
+    task = PretrainTask(shop.model, shop.chain.source, validation)
     shop.start()
     return shop.fit(task, dataset, METRIC, "localizer")
 
@@ -43,13 +46,14 @@ def answer(shop: Workshop, crop: bool = True, select_once: bool = False) -> dict
     from sevila.data.frame_rules import EvaluationFrames, TrainingFrames
     from sevila.selection.scorers import LocalizerScorer
     from sevila.tasks.answer import METRIC, AllFrames, AnswerTask, SelectEachStep
-    from sevila.tasks.chain import need_answers
+    from sevila.tasks.chain import need_an_answer, need_answers
 
     chain, seed = shop.chain, shop.config.seed
     if not select_once and not isinstance(chain.scorer, LocalizerScorer | None):
-        raise UserError(f"scorer={shop.config.scorer['name']}: chooses from whole videos; give task.select_once=true")
+        raise UserError(f"scorer={shop.config.scorer['name']}: chooses from whole videos; give +task.select_once=true")
     questions, validation = shop.data.questions("train"), shop.data.questions("val")
     need_answers(questions)
+    need_an_answer(validation)
     shop.start()
     fixed = shop.keyframes(questions) if select_once else None
     rule = TrainingFrames(chain.source.n, seed, crop)
@@ -74,12 +78,13 @@ def select(shop: Workshop, network: dict[str, Any], crop: bool = True) -> dict[s
     """
     from sevila.data.frame_rules import TrainingFrames
     from sevila.selection.trained import ROLE, new_network
-    from sevila.tasks.chain import need_answers
+    from sevila.tasks.chain import need_an_answer, need_answers
     from sevila.tasks.trained_selector import METRIC, TrainedSelectorTask
 
     trained = new_network(network, shop.model.backbone, shop.config.seed)
     questions, validation = shop.data.questions("train"), shop.data.questions("val")
     need_answers(questions)
+    need_an_answer(validation)
     task = TrainedSelectorTask(shop.chain, validation, trained)
     dataset = shop.dataset(questions, TrainingFrames(shop.chain.source.n, shop.config.seed, crop))
     shop.start()

@@ -154,9 +154,17 @@ def test_any_text_can_be_a_question(text: str) -> None:
 
 
 def test_options_stay_the_words_they_are() -> None:
-    argv = ["options=[the dog's tail, yes, true, 1.50, null, \"a, b\", 'c: d']"]
-    expected = ["the dog's tail", "yes", "true", "1.50", "null", "a, b", "c: d"]
+    argv = ["options=[the dog's tail, yes, true, 1.50, null, \"a, b\", 'c: d', 'costs ${5}']"]
+    expected = ["the dog's tail", "yes", "true", "1.50", "null", "a, b", "c: d", "costs ${5}"]
     assert load("predict", argv).options == expected
+
+
+def test_a_groups_own_keys_take_null_and_any_path() -> None:
+    words = ["+exp=nextqa_zeroshot", "data.video_map=null", "data.test='null'", "vision=timm"]
+    given = load("eval", [*words, "vision.file=/my weights/eva(1), ${old}.pth"])
+    assert (given.data["video_map"], given.data["test"]) == (None, "null")
+    assert given.vision["file"] == "/my weights/eva(1), ${old}.pth"
+    assert load("eval", ["+exp=star_zeroshot", "data.test=my file (2).json"]).data["test"] == "my file (2).json"
 
 
 def test_the_configuration_survives_its_yaml() -> None:
@@ -345,11 +353,15 @@ class Picker:
     k: int
     seed: int = 0
     note: str = ""
+    share: float | None = None
+    sure: bool = False
 
 
 def test_named_builds_what_the_name_says() -> None:
     classes = {"picker": Picker, "other": dict}
     assert named("selector", {"name": "picker", "k": 2}, classes, note="given") == Picker(2, 0, "given")
+    whole = {"name": "picker", "k": 2, "share": 1, "sure": True}  # a whole number is a number
+    assert named("selector", whole, classes) == Picker(2, 0, "", 1, True)
 
 
 @pytest.mark.parametrize(
@@ -360,12 +372,18 @@ def test_named_builds_what_the_name_says() -> None:
         ({"name": "picker"}, "selector.k has no value: selector picker needs it"),
         (
             {"name": "picker", "k": 1, "sed": 2},
-            "unknown key 'selector.sed' (did you mean 'seed'?); selector picker has: name, k, seed",
+            "unknown key 'selector.sed' (did you mean 'seed'?); selector picker has: name, k, seed, share, sure",
         ),
         (
             {"name": "picker", "k": 1, "note": "x"},
-            "unknown key 'selector.note'; selector picker has: name, k, seed",
+            "unknown key 'selector.note'; selector picker has: name, k, seed, share, sure",
         ),
+        ({"name": "picker", "k": 1.5}, "selector.k=1.5: expected a whole number"),
+        ({"name": "picker", "k": "no"}, "selector.k=no: expected a whole number"),
+        ({"name": "picker", "k": True}, "selector.k=True: expected a whole number"),
+        ({"name": "picker", "k": 1, "share": "x"}, "selector.share=x: expected a number or null"),
+        ({"name": "picker", "k": 1, "sure": "off"}, "selector.sure=off: expected true or false"),
+        ({"name": "picker", "k": 1, "seed": None}, "selector.seed=null: expected a whole number"),
     ],
 )
 def test_named_refuses_what_the_class_does_not_take(node: dict[str, object], message: str) -> None:

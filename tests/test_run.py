@@ -118,16 +118,18 @@ def test_resume_with_another_setting_is_refused(tmp_path: Path) -> None:
 
 def test_lines_are_appended_and_rewound(tmp_path: Path) -> None:
     run = started(tmp_path / "run")
-    run.rewind(0)  # nothing logged yet
+    run.rewind(0, 0)  # nothing logged yet
     for step in (10, 20, 30):
         run.log({"step": step, "loss": 1 / step})
+        run.log({"step": step, "val/accuracy": 1.0})
     with (run.path / "metrics.jsonl").open("ab") as file:
         file.write('{"step": 40, "note": "ä'.encode()[:-1])  # killed in the middle of a character
-    run.rewind(20)
+    run.rewind(20, 10)
     run.log({"step": 30, "loss": 0.5})
     rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    assert rows == [{"step": 10, "loss": 0.1}, {"step": 20, "loss": 0.05}, {"step": 30, "loss": 0.5}]
-    run.rewind(0)
+    kept = [{"step": 10, "loss": 0.1}, {"step": 10, "val/accuracy": 1.0}, {"step": 20, "loss": 0.05}]
+    assert rows == [*kept, {"step": 30, "loss": 0.5}]
+    run.rewind(0, 0)
     assert (run.path / "metrics.jsonl").read_text() == ""
 
 

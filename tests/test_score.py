@@ -341,7 +341,7 @@ def test_an_output_that_cannot_be_written(nextqa: list[str], put: Put, tmp_path:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/file").touch()
     assert score.cli([*nextqa, f"predictions={put('p.jsonl', rows)}", f"out={tmp_path / 'folder'}"]) == 2
-    assert f"out={tmp_path / 'folder'}: cannot be written" in capsys.readouterr().err
+    assert f"out={tmp_path / 'folder'}: is a folder" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -34,7 +34,9 @@ def test_stats_and_clear(folder: Path, capsys: pytest.CaptureFixture) -> None:
     assert "(backbone tiny, at rest float32, dtype float32, rules 1, size 8, tower a)" in second
     assert cli(["clear", name, "--folder", str(folder)]) == 0
     assert f"store {folder}: {name} removed, " in capsys.readouterr().out
-    assert cli(["clear", "--folder", str(folder)]) == 0 and not folder.exists()
+    assert cli(["clear", "--folder", str(folder), "tables"]) == 2  # a name may stand behind options
+    assert "holds no tables" in capsys.readouterr().err
+    assert cli(["clear", "--folder", str(folder)]) == 0 and not (folder / "patches").exists()
     assert "everything removed" in capsys.readouterr().out
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reproduction.cells import TITLES, Cell, Row, Table, Value
-from reproduction.runs import Settings
+from reproduction.runs import Ledger, Settings
 from sevila.files import read_json
 
 HEADINGS = ("row", "", "data set", "measure", "published", "measured", "difference")
@@ -70,11 +70,14 @@ def _of_cell(row: Row, cell: Cell, settings: Settings, seeds: Sequence[int]) -> 
 
 
 def _metrics(cell: Cell, settings: Settings, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """metrics.json of every seed that is there; of a run that no seed changes, once."""
-    if cell.run is not None:
-        for path in dict.fromkeys(settings.folder(cell.run, seed) / "metrics.json" for seed in seeds):
-            if path.exists():
-                yield read_json(path)
+    """metrics.json of every seed that was made with these settings; of a run that no seed changes, once."""
+    if cell.run is None:
+        return
+    ledger = Ledger(settings)
+    for seed in seeds if cell.run.trained else seeds[:1]:
+        path = settings.folder(cell.run, seed) / "metrics.json"
+        if path.exists() and ledger.fits(cell.run, seed):
+            yield read_json(path)
 
 
 def markdown(table: Table, found: Sequence[Line], settings: Settings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from sevila.run import FREE_ON_RESUME
 
 LONGEST_NAME = 200  # bytes; file systems take 255
 PUBLISHED_GPUS = 4
+LAUNCH = ("python", "-m")
 _FREE = tuple(f"{key}{end}" for key in FREE_ON_RESUME for end in "=.")
 
 
@@ -108,7 +110,7 @@ class Settings:
     root: Path
     data: Path | None = None
     extra: tuple[tuple[str, str], ...] = ()
-    launch: tuple[str, ...] = ("python", "-m")
+    launch: tuple[str, ...] = LAUNCH
     heads: Mapping[str, Path] = field(default_factory=dict)
     gpus: int | None = None
 
@@ -158,6 +160,8 @@ class Settings:
             words.append(f"data.root={self.data / run.data}")
         if run.entry != "eval" and self.gpus is not None:
             words.append(f"gpus={self.gpus}")
+        if run.entry != "eval" and self.launch != LAUNCH:
+            words.append(f"launch={shlex.join(self.launch)}")
         extra = [word for scope, word in self.extra if _concerns(scope, word, run)]
         return " ".join(words + [word for word in extra if not word.startswith(_FREE)])
 
@@ -167,6 +171,7 @@ class Settings:
             "data": None if self.data is None else str(self.data),
             "heads": {name: str(head) for name, head in self.heads.items()},
             "gpus": self.gpus,
+            "launch": None if self.launch == LAUNCH else shlex.join(self.launch),
             "set": [f"{scope}:{word}" if scope else word for scope, word in self.extra],
         }
 
@@ -184,6 +189,13 @@ class Ledger:
         before = self.made.get(self._key(folder), now)
         if before != now and folder.exists():
             raise UserError(f"{folder}: was made with {before!r}, now {now!r}; choose another --runs")
+
+    def fits(self, run: Run, seed: int) -> bool:
+        """Whether a run that is there, and all that it was made from, was made with what is asked for now."""
+        if run.name in self.settings.heads:
+            return True
+        made = self.made.get(self._key(self.settings.folder(run, seed)))
+        return made in (None, self.settings.signature(run)) and all(self.fits(needed, seed) for needed in run.needs)
 
     def add(self, run: Run, seed: int) -> None:
         self.made[self._key(self.settings.folder(run, seed))] = self.settings.signature(run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from sevila.files import write_bytes, write_json, write_text
 from sevila.report.page import Block, Facts, Heading, Picture, Table, Text, write_page
 from study.claims import RULE, Claim, Finding
 from study.labels import REFINEMENT_HEADINGS, refinement_cells, refinements_markdown
-from study.plots import plots
+from study.plots import PLOTS, plots
 from study.rows import GROUPS, Numbers
 from study.schedule import duration
 from study.tables import HEADINGS, caption, cells, row_json, rows_markdown, type_cells, type_headings
@@ -60,7 +60,17 @@ def write(study: Study, out: Path) -> None:
     pictures = {name: picture for name, picture in plots(study.values, study.found, study.refinements)}
     for name, picture in pictures.items():
         write_bytes(out / "plots" / f"{name}.png", picture.png)
+    _forget(out, {row.group for row in study.values.rows}, set(pictures))
     write_page(out / "report.html", TITLE, list(page(study, pictures)))
+
+
+def _forget(out: Path, groups: Set[str], pictures: Set[str]) -> None:
+    """Remove the tables and plots of an earlier call that this one, with fewer rows, has not."""
+    for group in GROUPS.keys() - groups:
+        for suffix in (".json", ".md"):
+            (out / "tables" / f"{group}{suffix}").unlink(missing_ok=True)
+    for name in set(PLOTS) - pictures:
+        (out / "plots" / f"{name}.png").unlink(missing_ok=True)
 
 
 def page(study: Study, pictures: Mapping[str, Picture]) -> Iterator[Block]:

@@ -12,6 +12,8 @@ from study.claims import Finding
 from study.rows import SELECTIONS, Row
 from study.values import MEASURES, Values
 
+PLOTS = ("rows", "keyframes", "frames", "pseudo_labels", "claims")
+
 
 def plots(
     values: Values, found: Sequence[Finding], refinements: Sequence[Mapping[str, Any]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -193,12 +194,14 @@ def stream(dataset: FrameDataset, workers: int, **options: Any) -> Iterator[Any]
     options   for the DataLoader
 
     A faulty record raises its own one-line UserError here also where a worker met it (a DataLoader would make a
-    page of it), and whatever happens the workers end with the iterator: those that ignore SIGTERM would outlive
-    an exception, and the process would wait for them forever.
+    page of it). The workers leave SIGTERM to the main process, which may want to save something: schedulers send it to
+    every process of a job. So whatever happens they are ended with the iterator; they would outlive an exception, and
+    the process would wait for them forever.
     """
     if options.get("batch_size", 1) is not None:
         options["collate_fn"] = _collate_or_fault
     generator = torch.Generator()  # its own: nothing is drawn from the global one
+    options.setdefault("worker_init_fn", ignore_sigterm)
     loader = iter(DataLoader(_Faults(dataset), num_workers=workers, generator=generator, **options))
     try:
         for item in loader:
@@ -208,6 +211,11 @@ def stream(dataset: FrameDataset, workers: int, **options: Any) -> Iterator[Any]
     finally:
         if workers:
             loader._shutdown_workers()
+
+
+def ignore_sigterm(worker: int) -> None:
+    """The `worker_init_fn` of `stream`."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class _Faults(Dataset[Any]):

@@ -99,7 +99,7 @@ def contents(folder: Path) -> Contents:
 
 
 def clear(folder: Path, name: str | None = None) -> int:
-    """Remove a store, or of one maker or table (its directory's name) all there is; returns the bytes that are freed.
+    """Empty a store, or remove one maker or table (its directory's name); returns the bytes that are freed.
 
     Nothing but the store's own files is touched; runs that are under way make again what they miss. UserError where
     the folder is no store, knows no such name, or where a run writes just now.
@@ -123,11 +123,7 @@ def _clear(folder: Path, name: str | None) -> int:
     for part in (PATCHES, TABLES, VIDEOS, CONTENT):
         if (folder / part).is_dir():
             shutil.rmtree(folder / part)
-    (folder / MARK).unlink()
-    after = size_of(folder)
-    if not any(folder.iterdir()):
-        folder.rmdir()
-    return before - after
+    return before - size_of(folder)  # the mark stays: a run that is under way goes on writing
 
 
 def _named(folder: Path) -> list[Path]:

@@ -157,7 +157,7 @@ class SeViLA(nn.Module):
     ) -> Answer:
         """Answer a question about a video file from its k best frames among n.
 
-        Raises UserError for an unreadable video, fewer than two options, or k above the number of frames.
+        Raises UserError for an unreadable video, fewer than two options, or k not from 1 to the number of frames.
         """
         from sevila.data.sampling import uniform_indices
         from sevila.data.transforms import evaluation_transform
@@ -166,8 +166,8 @@ class SeViLA(nn.Module):
         letters(len(options))
         reader = VideoReader(video)
         indices = uniform_indices(reader.length, reader.fps, n_frames)
-        if k > len(indices):
-            raise UserError(f"k={k}: only {len(indices)} frames were sampled from {video}; choose k at most that")
+        if not 1 <= k <= len(indices):
+            raise UserError(f"k={k}: {len(indices)} frames were sampled from {video}; choose k from 1 to that")
         frames = reader.read(indices, self.backbone.image_size)
         patches = self.backbone.encode(evaluation_transform(frames.pixels))
         scores = self.relevance(patches, [self.prompts.localize(question, options)])[0]

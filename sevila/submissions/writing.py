@@ -56,6 +56,14 @@ def check_submission(benchmark: str, path: Path) -> None:
         raise UserError(f"{path}: a submission to {benchmark} must end in {' or '.join(known[benchmark])}")
 
 
+def check_complete(benchmark: str, questions: Sequence[Question], dropped: int) -> None:
+    """UserError where the questions read could not make a whole submission: some were dropped, or lost their ids."""
+    if dropped:
+        raise UserError(f"submission: {dropped} records were dropped, and a submission needs them all")
+    for question in questions:
+        official_name(benchmark, question.qid)
+
+
 def write_moments(path: Path, moments: Sequence[Moment], predictions: Sequence[MomentPrediction]) -> list[Path]:
     """QVHighlights' jsonl, one line a query, in the queries' order (moment_detr, standalone_eval/README.md).
 

@@ -77,6 +77,15 @@ def need_answers(questions: Sequence[Question]) -> None:
         raise UserError(f"{len(hidden)} questions have no answer (such as {hidden[0]}): train on a split with answers")
 
 
+def need_an_answer(validation: Sequence[Question]) -> None:
+    """UserError where no answer is known at all, for the validation of trainings."""
+    if all(question.answer is None for question in validation):
+        raise UserError(
+            f"data.val: none of its {len(validation)} questions has an answer, and the best head is chosen by them; "
+            "name a file with answers"
+        )
+
+
 @dataclass(frozen=True)
 class ForwardChain:
     """The model, the frames, who scores them (the Localizer, if None), the rule that picks k, and how these answer.

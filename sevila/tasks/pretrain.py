@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sevila.data.loading import Batch
 from sevila.data.records import Moment
+from sevila.errors import UserError
 from sevila.metrics.keyframes import true_positions
 from sevila.metrics.ranking import mean_average_precision
 from sevila.model.head import Head
@@ -17,6 +18,18 @@ from sevila.tasks.encoding import patches_of
 from sevila.tasks.source import VideoSource
 
 METRIC = "frame_mAP"
+
+
+def need_windows(moments: Sequence[Moment], validation: Sequence[Moment]) -> None:
+    """UserError where the windows of a training query are hidden, or those of all validation queries."""
+    hidden = [moment.qid for moment in moments if moment.windows is None]
+    if hidden:
+        raise UserError(f"{len(hidden)} queries have no windows (such as {hidden[0]}): train on a split with windows")
+    if not any(moment.windows for moment in validation):
+        raise UserError(
+            f"data.val: none of its {len(validation)} queries has a window, and the best head is chosen by them; "
+            "name a file with windows"
+        )
 
 
 def frame_labels(times: Sequence[float], moment: Moment) -> list[bool]:

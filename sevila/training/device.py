@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 
 from sevila.errors import UserError
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}  # ours -> accelerate's
+PATIENCE = timedelta(hours=12)  # of processes for each other: shares of labels or of an evaluation differ in length
 
 
 def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerator:
@@ -26,7 +30,8 @@ def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerat
         raise UserError(f"device={device}: this machine has {torch.cuda.device_count()} CUDA GPUs; use device=cpu")
     # accelerate keeps its settings for the whole process; several runs in one process may differ in them
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    accelerator = Accelerator(cpu=kind == "cpu", mixed_precision=PRECISIONS[precision])
+    patience = InitProcessGroupKwargs(timeout=PATIENCE)
+    accelerator = Accelerator(cpu=kind == "cpu", mixed_precision=PRECISIONS[precision], kwargs_handlers=[patience])
     if number and accelerator.num_processes > 1:
         raise UserError(f"device={device}: several processes have a GPU each; use device=cuda")
     if number:

@@ -55,12 +55,3 @@ class Sigterm:
         self.requested = True
         if self._at_once:
             raise Interrupted
-
-
-def ignore_in_worker(worker_id: int) -> None:
-    """The `worker_init_fn` of a training DataLoader: leave SIGTERM to the main process.
-
-    Schedulers send it to every process of a job; a worker that died of it would take the loop down before it
-    could save. The workers end with the main process.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

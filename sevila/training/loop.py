@@ -66,11 +66,11 @@ def train(
     a `generator` of its own. `folder` receives the checkpoints. `log` receives flat records: always "step"
     and "epoch", then "lr" and "train/..." or "val/...", no times; on the main process only. After a kill a
     resumed run logs again what came after its checkpoint: the owner of `log` drops records beyond the step
-    that it starts from (`state.last_step(folder)`).
+    that it starts from (`state.last_step(folder)`), and evaluations beyond `state.last_evaluated(folder)`.
 
     Raises UserError where there is something to resume and `resume` is off, for a checkpoint that does not
-    fit, and for a loss or gradient that is not finite (nothing is saved over then). On SIGTERM the current
-    step is finished and saved, and Stopped (SystemExit, code 143) is raised.
+    fit, and for a loss or gradient that is not finite (nothing is saved over then). Weights are saved before they
+    are evaluated. On SIGTERM the current step is finished and saved, and Stopped (SystemExit, code 143) is raised.
     """
     run = _Run(task, loader, batches_per_epoch, options, folder, log, accelerator or make_accelerator())
     run.start(resume)
@@ -196,7 +196,7 @@ class _Run:
             qids = ", ".join(str(record.qid) for record in batch.records)
             raise UserError(
                 f"step {self.state.step + 1}: the loss is {value} on the questions {qids}; "
-                "lower trainer.lr or set trainer.clip_norm, and look at these rows"
+                "look at these rows; a new run with a lower trainer.lr or with trainer.clip_grad_norm may help"
             )
         self.accelerator.backward(loss / divisor)
         for name, number in {**numbers, "loss": value}.items():
@@ -215,7 +215,7 @@ class _Run:
         if not math.isfinite(norm):
             raise UserError(
                 f"step {self.state.step + 1}: the gradient's norm is {norm} though the loss is finite; "
-                "use precision=fp32 or lower trainer.lr"
+                "a new run with precision=fp32 or a lower trainer.lr may help"
             )
         averages.add(self.state.averages, "grad_norm", norm)
 
@@ -235,6 +235,7 @@ class _Run:
         save = state.step == self.total or (every is not None and state.step % every == 0)
         stop = self._stop_requested()
         if self._evaluation_due() and not stop:
+            self._save()  # it reads other videos: where one is faulty, the training is not lost
             stop = not self._evaluate()
             save = True
         if (save or stop) and state.step > 0:
@@ -270,9 +271,8 @@ class _Run:
         name, state = self.options.metric, self.state
         value = metrics.get(name)
         if value is None or not math.isfinite(value):
-            self._save()  # the weights are good: a run resumed with another metric evaluates them again
             known = ", ".join(sorted(metrics)) or "none"
-            raise UserError(f"trainer.metric={name}: evaluation gave {value} for it; its metrics are: {known}")
+            raise UserError(f"the best head is chosen by {name}, of which evaluation gave {value}; it gave: {known}")
         state.evaluated = state.step
         if state.best_metric is None or value > state.best_metric:
             state.best_metric, state.best_step = float(value), state.step

@@ -85,10 +85,16 @@ def last_step(folder: Path) -> int:
     return 0 if last is None else _step_of(last)
 
 
+def last_evaluated(folder: Path) -> int:
+    """The step whose evaluation such a run knows; 0 for none."""
+    last = find(folder, "last")
+    return 0 if last is None else _read(last / STATE, _description)["state"]["evaluated"]
+
+
 def save(folder: Path, head: nn.Module, snapshot: Snapshot, keep_all: bool = False) -> Path:
     """Write the checkpoint of this step under `folder`, make it `last` (and `best`), then drop older ones.
 
-    A folder of this very step (a run that was stopped before its evaluation) holds the same weights, so only
+    A folder of this very step (written before its evaluation) holds the same weights, so only
     its state is replaced.
     """
     state = snapshot.state
@@ -115,7 +121,7 @@ def load(path: Path, head: nn.Module, plan: Mapping[str, Any]) -> Snapshot:
     Raises UserError when a file is missing or damaged, when keys are missing, unexpected or of another shape
     (all of them listed), or when it belongs to a run with another plan.
     """
-    description = _read(path / STATE, lambda p: json.loads(p.read_text(encoding="utf-8")))
+    description = _read(path / STATE, _description)
     _same_keys(path / STATE, description, {"state", "plan"})
     _same_keys(path / STATE, description["state"], {f.name for f in fields(TrainState)})
     _same_keys(path / STATE, description["plan"], set(plan))
@@ -169,6 +175,10 @@ def tidy(folder: Path, state: TrainState, keep_all: bool = False) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def _description(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _step_of(path: Path) -> int:

@@ -44,13 +44,22 @@ def test_contents_are_counted(folder: Path) -> None:
 
 def test_everything_goes(folder: Path) -> None:
     held = contents(folder).bytes
-    assert clear(folder) == held and not folder.exists()
+    assert clear(folder) == held - contents(folder).bytes
+    assert [file.name for file in folder.iterdir()] == ["store.json"]
+
+
+def test_a_run_goes_on_writing_into_a_cleared_store(folder: Path) -> None:
+    store = open_store(folder, {"tower": "a"}, torch.float32)
+    clear(folder)
+    store.write(Lack(Place("0123", PLAIN), (1,), (0.0,)), torch.ones(1, 10, 100))
+    again = open_store(folder, {"tower": "a"}, torch.float32)
+    assert again.read(Place("0123", PLAIN), [1]).rows == [0]
 
 
 def test_what_is_not_the_stores_stays(folder: Path) -> None:
     (folder / "thesis.tex").write_text("mine")
     clear(folder)
-    assert [file.name for file in folder.iterdir()] == ["thesis.tex"]
+    assert sorted(file.name for file in folder.iterdir()) == ["store.json", "thesis.tex"]
 
 
 def test_one_maker_or_table_goes(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -27,10 +28,6 @@ def dataset(encode: Callable[..., Path], tmp_path: Path) -> FrameDataset:
     return FrameDataset(records, CachedVideos(32), VideoFolder(tmp_path), EvaluationFrames(2))
 
 
-def deaf(worker: int) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
 def no_children_left(within: float = 10.0) -> bool:
     deadline = time.monotonic() + within
     while multiprocessing.active_children() and time.monotonic() < deadline:
@@ -40,7 +37,7 @@ def no_children_left(within: float = 10.0) -> bool:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_fault_is_its_own_error_after_what_came_before(dataset: FrameDataset, workers: int) -> None:
-    samples = stream(dataset, workers, batch_size=None, sampler=OrderedSampler(5), worker_init_fn=deaf)
+    samples = stream(dataset, workers, batch_size=None, sampler=OrderedSampler(5))
     assert [next(samples).record.qid for _ in range(3)] == ["q0", "q1", "q2"]
     with pytest.raises(UserError, match=r"^record q3 \(video lost\): video 'lost' is not in [^\n]*$") as caught:
         next(samples)
@@ -69,8 +66,16 @@ def test_batches_are_the_same_with_workers(dataset: FrameDataset) -> None:
 
 def test_workers_end_when_nobody_listens_any_more(dataset: FrameDataset) -> None:
     state = torch.get_rng_state()
-    samples = stream(dataset, 1, batch_size=None, sampler=OrderedSampler(3), worker_init_fn=deaf)
+    samples = stream(dataset, 1, batch_size=None, sampler=OrderedSampler(3))
     next(samples)
     assert multiprocessing.active_children()
     samples.close()
     assert no_children_left() and torch.equal(torch.get_rng_state(), state)
+
+
+def test_workers_survive_a_signal_to_all_processes(dataset: FrameDataset) -> None:
+    samples = stream(dataset, 1, batch_size=None, sampler=OrderedSampler(3), prefetch_factor=1)
+    assert next(samples).record.qid == "q0"
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGTERM)
+    assert [sample.record.qid for sample in samples] == ["q1", "q2"]

@@ -68,6 +68,8 @@ def video(small_world: list[str]) -> Path:
         (train.cli, [PRETRAIN, "task.frames=0"], "task.frames=0: must be at least 1"),
         (refine.cli, [REVERSE, "task.frames=-1"], "task.frames=-1: must be at least 1"),
         (refine.cli, [REVERSE, "task.orders=0"], "task.orders=0: must be at least 1"),
+        (train.cli, [FORWARD, "task.crop=off"], "task.crop=off: expected true or false"),
+        (evaluation.cli, [EVAL, "selector=random", "++selector.seed=no"], "selector.seed=no: expected a whole number"),
         (train.cli, [PRETRAIN, "task.name=guess"], "task.name=guess: unknown; choose from: answer, pretrain"),
         (refine.cli, [REVERSE, "trainer.schedule.name=x"], "trainer.schedule.name=x: unknown; choose from: "),
         (evaluation.cli, [EVAL, "selector.k=33"], "selector.k=33: only frames.n=32 frames are sampled; choose k"),
@@ -90,6 +92,28 @@ def test_configuration(refusal: Refusal, cli: Callable[..., int], words: list[st
     late = [word for word in words if word.startswith("data.")]
     line = refusal(lambda argv: cli([*argv, *late]), *(word for word in words if word not in late))
     assert line.startswith(message)
+
+
+def test_a_validation_without_answers(refusal: Refusal, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("video,question,a0,a1,answer\nv,1,x,y,x\n")
+    (tmp_path / "val.csv").write_text("video,question,a0,a1\nv,1,x,y\n")
+    (tmp_path / "videos").mkdir()
+    own = ["data=custom", f"data.root={tmp_path}"]
+    for cli, exp in ((train.cli, FORWARD), (refine.cli, REVERSE)):
+        message = refusal(cli, exp, *own, world=False)
+        assert message.startswith("data.val: none of its 1 questions has an answer, and the best head is chosen by")
+
+
+def test_a_refinement_that_its_validation_cannot_see(refusal: Refusal) -> None:
+    assert refusal(refine.cli, REVERSE, "selector=uniform").startswith("selector=uniform: does not ask the Localizer")
+
+
+def test_a_submission_that_could_not_be_written(refusal: Refusal, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("video,question,a0,a1,answer\nv,1,x,y,x\n")
+    taken = tmp_path / "taken.json"
+    taken.mkdir()
+    for key in ("submission", "export"):
+        assert refusal(evaluation.cli, EVAL, f"{key}={taken}") == f"{key}={taken}: is a folder; name a file"
 
 
 def test_a_run_folder_that_holds_something(refusal: Refusal, chain_runs: Path, tmp_path: Path) -> None:

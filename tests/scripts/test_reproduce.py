@@ -321,19 +321,21 @@ def test_published_beside_measured(measured: Path, capsys: pytest.CaptureFixture
     page = (measured / "tables/table_3.md").read_text().splitlines()
     assert page[0].startswith("# Table 3: ")
     assert page[2] == "| row |  | data set | measure | published | measured | difference |"
-    assert page[4] == "| B | 4 uniform frames | NExT-QA | Tem | 59.7 | 59.00 | -0.70 |"
-    assert page[7] == "|  |  |  | Avg | 62.4 | 62.00 | -0.40 |"
-    assert page[11] == "|  |  |  | Avg | 63.6 | 63.50 ± 0.71 | -0.10 |"
-    assert page[15] == "|  |  |  | Avg | 64.6 | 65.00 ± 0.00 | +0.40 |"
+    assert page[4] == "| A | 32 uniform frames | NExT-QA | Tem | 54.7 |  |  |"  # all of it, not the rows asked for
+    assert "| B | 4 uniform frames | NExT-QA | Tem | 59.7 | 59.00 | -0.70 |" in page
+    for line in ("62.4 | 62.00 | -0.40 |", "63.6 | 63.50 ± 0.71 | -0.10 |", "64.6 | 65.00 ± 0.00 | +0.40 |"):
+        assert f"|  |  |  | Avg | {line}" in page
 
     document = json.loads((measured / "tables/table_3.json").read_text())
     assert (document["table"], document["seeds"]) == ("3", [0, 1])
-    assert [line["row"] for line in document["lines"]] == ["B"] * 4 + ["C"] * 4 + ["D"] * 4
-    one, two = document["lines"][3], document["lines"][7]
+    lines = [line for line in document["lines"] if line["row"] in "BCD" and line["data"] == "nextqa"]
+    assert [line["row"] for line in lines] == ["B"] * 4 + ["C"] * 4 + ["D"] * 4
+    assert [line for line in document["lines"] if line["measured"] is not None] == lines
+    one, two = lines[3], lines[7]
     assert (one["published"], one["measured"], one["sd"], one["seeds"]) == (62.4, 62.0, None, 1)
     assert (two["published"], two["measured"], two["seeds"]) == (63.6, 63.5, 2)
     assert two["sd"] == pytest.approx(statistics.stdev([63.0, 64.0]), abs=1e-4)
-    assert [round(line["difference"], 2) for line in document["lines"][:4]] == [-0.7, 2.2, -1.8, -0.4]
+    assert [round(line["difference"], 2) for line in lines[:4]] == [-0.7, 2.2, -1.8, -0.4]
 
 
 def test_rows_without_a_measurement_stay_empty(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -352,7 +354,8 @@ def test_a_type_without_questions_stays_empty(measured: Path) -> None:
     words = ["--table", "3", "--rows", "B", "--datasets", "nextqa", "--runs", str(measured)]
     assert reproduce.main(words) == 0
     lines = json.loads((measured / "tables/table_3.json").read_text())["lines"]
-    assert [line["measured"] for line in lines] == [50.0, None, None, 62.0]
+    found = [line["measured"] for line in lines if (line["row"], line["data"]) == ("B", "nextqa")]
+    assert found == [50.0, None, None, 62.0]
 
 
 def test_the_page_says_what_was_measured_with(measured: Path, tmp_path: Path) -> None:
@@ -371,7 +374,8 @@ def test_oracle_and_moments_read_their_own_numbers(tmp_path: Path) -> None:
     fabricate(tmp_path / "seed_0/qvhighlights_moments_neighbours", {"R1@0.5": 1.0, "R1@0.7": 1.0, "mAP": 1.0})
     assert reproduce.main(["--table", "9", "--rows", "ZS", "--datasets", "vlep", "--runs", str(tmp_path)]) == 0
     assert reproduce.main(["--table", "4", "--runs", str(tmp_path)]) == 0
-    (oracle,) = json.loads((tmp_path / "tables/table_9.json").read_text())["lines"]
+    lines = json.loads((tmp_path / "tables/table_9.json").read_text())["lines"]
+    (oracle,) = (line for line in lines if line["measured"] is not None)
     assert (oracle["published"], oracle["measured"], oracle["difference"]) == (70.5, 71.0, 0.5)
     lines = json.loads((tmp_path / "tables/table_4.json").read_text())["lines"]
     assert [line["difference"] for line in lines[:6]] == [0.5, -0.5, 0.7, None, None, None]
@@ -394,9 +398,11 @@ def test_wrong_words_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert refused(capsys, "--table", "12", "--rows", "2", *runs) == "--rows 2: the rows are 4, 1"
     assert "no such row" in refused(capsys, "--table", "4", "--datasets", "star", *runs)
     assert refused(capsys, "--table", "12", "--set", "model", *runs) == "--set model: expected NAME=VALUE"
-    assert refused(capsys, "--table", "12", "--use", "x=/nowhere", *runs) == "--use x=/nowhere: no such file or folder"
+    message = refused(capsys, "--table", "12", "--use", "nextqa_reverse=/nowhere", *runs)
+    assert message == "--use nextqa_reverse=/nowhere: no such file or folder"
     message = refused(capsys, "--table", "12", "--rows", "1", "--use", f"x={tmp_path}", *runs)
-    assert message == "--use x: the trainings here are qvhighlights_pretrain, nextqa_reverse"
+    listed = "expected RUN=HEAD; the trainings here are qvhighlights_pretrain, nextqa_reverse"
+    assert message == f"--use x={tmp_path}: {listed}"
     assert (
         refused(capsys, "--table", "1", "--gpus", "2", "--launch", "x", *runs)
         == "--launch and --gpus: give one of them"
@@ -410,8 +416,9 @@ def test_a_failed_command_stops_with_its_name(tmp_path: Path, capsys: pytest.Cap
     assert message.startswith(f"{tmp_path}/seed_0/qvhighlights_pretrain: failed with exit code 1; ")
     message = refused(capsys, *words, "--launch", "true")  # says that all is well, but left nothing
     assert message.startswith(f"{tmp_path}/seed_0/qvhighlights_pretrain: failed with exit code 0; ")
+    document = json.loads((tmp_path / "tables/table_12.json").read_text())  # what there was before, which is nothing
+    assert {line["measured"] for line in document["lines"]} == {None}
     assert refused(capsys, *words, "--launch", "no_such_program x") == "--launch: no program 'no_such_program'"
-    assert not (tmp_path / "tables").exists()
 
 
 def test_runs_of_other_settings_are_not_mixed(
@@ -429,5 +436,13 @@ def test_runs_of_other_settings_are_not_mixed(
     assert reproduce.main([*words, "--set", "frames.n=8", "star:selector.k=2"]) == 0  # does not concern it
     message = refused(capsys, *words, "--set", "frames.n=16")
     made, now = (f"'eval +exp=zeroshot_uniform data=nextqa frames.n={n}'" for n in (8, 16))
+
+    def measured() -> set[str]:
+        lines = json.loads((tmp_path / "tables/table_3.json").read_text())["lines"]
+        return {line["row"] for line in lines if line["measured"] is not None}
+
+    assert measured() == {"B"}
+    assert reproduce.main([*words, "--rows", "C", "--set", "frames.n=16"]) == 0
+    assert measured() == {"C"}  # row B is there, but with other settings
     folder = tmp_path / "zeroshot_uniform,data=nextqa"
     assert message == f"{folder}: was made with {made}, now {now}; choose another --runs"

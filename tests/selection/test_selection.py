@@ -170,10 +170,10 @@ def test_build():
         ("uniform", {"k": 4, "seed": 1}, ["'selector.seed'", "selector uniform has: name, k"]),
         ("uniform", {}, ["selector.k has no value"]),
         ("uniform", {"k": 0}, ["selector.k=0: must be a whole number of keyframes, at least 1"]),
-        ("uniform", {"k": 2.0}, ["selector.k=2.0: must be a whole number of keyframes, at least 1"]),
-        ("uniform", {"k": True}, ["selector.k=True: must be a whole number of keyframes, at least 1"]),
-        ("random", {"k": 2, "seed": "a"}, ["selector.seed='a': must be a whole number"]),
-        ("aks", {"k": 2, "threshold": "high"}, ["selector.threshold='high': must be a number"]),
+        ("uniform", {"k": 2.0}, ["selector.k=2.0: expected a whole number"]),
+        ("uniform", {"k": True}, ["selector.k=True: expected a whole number"]),
+        ("random", {"k": 2, "seed": "a"}, ["selector.seed=a: expected a whole number"]),
+        ("aks", {"k": 2, "threshold": "high"}, ["selector.threshold=high: expected a number"]),
         ("aks", {"k": 2, "depth": -1}, ["selector.depth=-1: must be a whole number of halvings, at least 0"]),
         ("bolt", {"k": 2, "power": 0}, ["selector.power=0: must be a number above 0"]),
         ("bolt", {"k": 2, "power": float("nan")}, ["selector.power=nan: must be a number above 0"]),
@@ -189,7 +189,9 @@ def test_build_bad_input(name, params, parts):
 def test_stored_keyframes_come_back_by_frame_number(tmp_path):
     file = tmp_path / "predictions.jsonl"
     file.write_text(
-        '{"qid": "q1", "keyframes": [{"index": 30}, {"index": 10}]}\n{"qid": "q2", "keyframes": [{"index": 7}]}\n'
+        '{"qid": "q1", "keyframes": [{"index": 30}, {"index": 10}]}\n'
+        '{"qid": "q2", "keyframes": [{"index": 7}, {"index": 10}]}\n'
+        '{"qid": "short", "keyframes": [{"index": 10}, {"index": 10}]}\n'
     )
     four = candidates(4)
     selector = build("stored", {"k": 2, "file": str(file)})
@@ -197,6 +199,9 @@ def test_stored_keyframes_come_back_by_frame_number(tmp_path):
     assert selector.select(four) == [1, 3]
     with pytest.raises(UserError, match="question q2: frame 7 is not among the sampled ones"):
         selector.select(Candidates("q2", [0.0, 1.0], [0, 10]))
+    assert selector.select(Candidates("short", [0.0, 1.0, 1.0, 1.0], [0, 10, 10, 10])) == [1, 2]
+    with pytest.raises(UserError, match="question short: frame 10 is sampled less often than it is named"):
+        selector.select(Candidates("short", [0.0, 1.0], [0, 10]))
     with pytest.raises(UserError, match="has no keyframes for question q3"):
         selector.select(Candidates("q3", [0.0, 1.0], [0, 10]))
     with pytest.raises(UserError, match=r"question q1: 2 keyframes, but selector\.k=3"):

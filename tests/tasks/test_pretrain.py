@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,9 +13,10 @@ from sevila.data.benchmarks.synthetic import Synthetic
 from sevila.data.loading import Batch
 from sevila.data.records import Moment
 from sevila.data.video import CachedVideos
+from sevila.errors import UserError
 from sevila.model.prompts import moment_prompt
 from sevila.model.sevila import SeViLA
-from sevila.tasks.pretrain import PretrainTask, frame_labels
+from sevila.tasks.pretrain import PretrainTask, frame_labels, need_windows
 from sevila.tasks.source import VideoSource
 
 MOMENTS = [
@@ -100,3 +102,12 @@ def test_the_loss_is_the_mean_over_single_rows(tiny: SeViLA, world: Synthetic) -
             label = frame_labels(times[i], moments[i])[t]
             rows.append(tiny.localizer.loss(patches, [moment_prompt(moments[i].query)], [label]))
     assert float(loss) == pytest.approx(float(torch.stack(rows).mean()), abs=1e-4)
+
+
+def test_hidden_windows_are_refused() -> None:
+    hidden = [replace(moment, windows=None) for moment in MOMENTS]
+    need_windows(MOMENTS, [hidden[0], MOMENTS[1]])
+    with pytest.raises(UserError, match=r"2 queries have no windows \(such as m0\)"):
+        need_windows(hidden, MOMENTS)
+    with pytest.raises(UserError, match=r"data\.val: none of its 2 queries has a window"):
+        need_windows(MOMENTS, hidden)

@@ -5,9 +5,8 @@ import signal
 import threading
 
 import pytest
-from torch.utils.data import DataLoader, Dataset
 
-from sevila.training.interrupt import Interrupted, Sigterm, ignore_in_worker
+from sevila.training.interrupt import Interrupted, Sigterm
 
 
 def terminate_self() -> None:
@@ -42,22 +41,3 @@ def test_outside_the_main_thread_it_does_nothing():
     thread.start()
     thread.join()
     assert seen == [False] and signal.getsignal(signal.SIGTERM) == before
-
-
-class ProcessIds(Dataset):
-    def __len__(self) -> int:
-        return 6
-
-    def __getitem__(self, index: int) -> int:
-        return os.getpid()
-
-
-def test_workers_survive_a_signal_to_all_processes():
-    loader = DataLoader(
-        ProcessIds(), batch_size=None, num_workers=1, prefetch_factor=1, worker_init_fn=ignore_in_worker
-    )
-    batches = iter(loader)
-    worker = next(batches)
-    assert worker != os.getpid()
-    os.kill(worker, signal.SIGTERM)
-    assert list(batches) == [worker] * 5

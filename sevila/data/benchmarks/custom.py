@@ -7,7 +7,7 @@ answer                       optional: the right option's text, or its number fr
 qid, qtype                   optional: unique in the split; a type, by which accuracy is also told
 start, end                   optional: the part of the video that counts, in seconds
 windows                      optional, jsonl: [[start, end], ...] that hold the answer, for keyframe metrics
-split                        optional: the split a row belongs to, where one file holds several
+split                        optional: train, val or test, where one file holds several
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sevila.data.records import Question
 
 COLUMNS = ("video", "question")
 MOST_OPTIONS = 26
+SPLITS = ("train", "val", "test")
 
 
 def build(
@@ -50,12 +51,15 @@ def build(
 
 def read_questions(path: Path, split: str, dropped: list[Dropped] | None = None) -> list[Question]:
     """The rows of a split: those that say so, and those that say nothing. Texts are taken as they stand."""
-    rows = (row for row in read_rows(path, COLUMNS) if row.values.get("split") in (None, "", split))
+    others = [other for other in SPLITS if other != split]  # a row of no split is a fault, in whichever is read
+    rows = (row for row in read_rows(path, COLUMNS) if row.values.get("split") not in others)
     return records(rows, _question, dropped)
 
 
 def _question(row: Row) -> Question:
     given = {field for field, value in row.values.items() if value not in (None, "")}
+    if "split" in given and row.values["split"] not in SPLITS:
+        raise row.fail("split", f"expected {', '.join(SPLITS)} or nothing, found {row.values['split']!r}")
     options = _options(row, given)
     clip = None
     if given & {"start", "end"}:

@@ -84,6 +84,10 @@ def test_one_file_for_all_splits(tmp_path: Path) -> None:
     data = build(str(tmp_path), train="all.csv", val="all.csv", test=None)
     assert [q.question for q in data.questions("train")] == ["1", "3", "4"]
     assert [(q.qid, q.question) for q in data.questions("val")] == [("line_3", "2"), ("line_5", "4")]
+    path.write_text("video,question,a0,a1,split\nv,1,x,y,train\nv,2,x,y,valid\n")
+    for split in ("train", "val"):
+        with pytest.raises(UserError, match="line 3, field split: expected train, val, test or nothing, found 'valid'"):
+            data.questions(split)
 
 
 def test_a_qid_that_stands_twice(tmp_path: Path) -> None:
