@@ -6,6 +6,7 @@ query from the Localizer's frame scores.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,9 +91,13 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     chain = build.chain(config, model, data, answering)
     folder.start(config, str(accelerator.device))
     folder.write_dropped(data.dropped)
-    predictions = chain.predict(questions, label="questions by video")
+    if comparison is None:
+        predictions = chain.predict_resumably(questions, "questions by video", folder.unfinished)
+    else:  # which counts as it goes
+        predictions = chain.predict(questions, "questions by video")
     rows = [prediction.to_json() for prediction in predictions]
     folder.write_predictions(rows)
+    shutil.rmtree(folder.unfinished, ignore_errors=True)
     if config.submission:
         _say(write_submission(data.name, Path(config.submission), questions, rows))
     if config.export:

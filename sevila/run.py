@@ -94,6 +94,11 @@ class RunFolder:
         """The folder of the checkpoints, step_N each; whoever writes one makes it."""
         return self.path / "checkpoints"
 
+    @property
+    def unfinished(self) -> Path:
+        """The folder for what an evaluation has so far; it is gone when predictions.jsonl is there."""
+        return self.path / "unfinished"
+
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl; `row` has a `step`. At return other programs can read it."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8", newline="\n") as file:

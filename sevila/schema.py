@@ -134,7 +134,7 @@ class Experiment(Base):
     exp: str = option("name of the experiment; set by its file")
     seed: int = option("seed of a training; what else is random has its own, as selector.seed", 0, least=0)
     run_dir: str | None = option("the run's folder; null: runs/EXP/TIME", None)
-    resume: bool = option("go on with the run that run_dir holds", False)
+    resume: bool = option("go on with the run that run_dir holds (its labels and keyframes: with store.folder)", False)
     data: dict[str, Any] = option("the data set", {}, named=True)
     selector: dict[str, Any] = option("which frames the Answerer sees", {}, named=True)
     scorer: dict[str, Any] = option("who scores the frames, for selectors that go by scores", {}, named=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,6 +50,16 @@ class Prediction(Choosing):
     prediction: int
     option_logits: tuple[float, ...]
     votes: tuple[int, ...] | None = None
+
+    def to_row(self) -> dict[str, Any]:
+        votes = None if self.votes is None else list(self.votes)
+        return {**super().to_row(), "option": self.prediction, "logits": list(self.option_logits), "votes": votes}
+
+    @classmethod
+    def from_row(cls, question: Question, row: Mapping[str, Any]) -> Prediction:
+        chosen = Choosing.from_row(question, row)
+        votes = None if row["votes"] is None else tuple(row["votes"])
+        return cls(question, chosen.frames, chosen.keyframes, row["option"], tuple(row["logits"]), votes)
 
     def to_json(self) -> dict[str, Any]:
         """A line of predictions.jsonl; times in seconds, logits and scores to six digits."""
@@ -122,16 +134,32 @@ class ForwardChain:
         self, questions: Sequence[Question], label: str | None = None, chosen: Sequence[Choosing] | None = None
     ) -> list[Prediction]:
         """Answer all questions, in their order; from keyframes `chosen` before (in that order too), if given."""
-        predictions: list[Prediction | None] = [None] * len(questions)
+        made = dict(self._predicted(questions, label, chosen))
+        return [made[place] for place in range(len(questions))]
+
+    def predict_resumably(self, questions: Sequence[Question], label: str, folder: Path) -> list[Prediction]:
+        """The same, kept in a folder while it is under way: what an interrupted call answered, a later one reads."""
+
+        def make(places: list[int]) -> Iterator[tuple[int, Prediction]]:
+            if len(places) < len(questions):
+                print(f"sevila: {len(questions) - len(places)} questions were answered before", file=sys.stderr)
+            for place, prediction in self._predicted([questions[place] for place in places], label):
+                yield places[place], prediction
+
+        known = remembered.answers(self.model, folder)
+        return known.get(questions, make, Prediction.to_row, Prediction.from_row)
+
+    def _predicted(
+        self, questions: Sequence[Question], label: str | None, chosen: Sequence[Choosing] | None = None
+    ) -> Iterator[tuple[int, Prediction]]:
+        """(place among the questions, prediction), video by video."""
         for rows, sample in self._walk(questions, label):
             patches = self._patches(sample)
             if chosen is None:
                 choosings = self._choose([questions[r] for r in rows], sample, patches)
             else:
                 choosings = [chosen[r] for r in rows]
-            for row, prediction in zip(rows, self._answer(choosings, patches), strict=True):
-                predictions[row] = prediction
-        return [prediction for prediction in predictions if prediction is not None]
+            yield from zip(rows, self._answer(choosings, patches), strict=True)
 
     def _walk(self, questions: Sequence[Question], label: str | None) -> Iterator[tuple[list[int], Sample]]:
         walk = self.source.walk(questions)

@@ -1,4 +1,5 @@
-"""What a frozen head said about questions, kept in the store: keyframes and pseudo-labels, over epochs and runs.
+"""What a frozen head said about questions, kept: keyframes and pseudo-labels in the store, over epochs and runs;
+answers in a run's folder, until it is done.
 
 A table's name is the digest of all that its rows depend on: the weights of head and language model, who made the
 patches, the number of frames, the selection. A row holds the results of all questions that are asked about a video
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sevila.data.features import PLAIN, FeatureStore
@@ -25,13 +27,14 @@ from sevila.tasks.source import VideoSource, by_video
 
 T = TypeVar("T")
 BLOCK = 64  # videos whose rows are written together: what an interrupted run has made is not lost
+ANSWERS = 8  # the same for answers, which take longer
 
 
 class Remembered:
     """Rows of one table for questions: those that are known are read, the others made and added."""
 
-    def __init__(self, table: Table, key: Callable[[Sequence[Question]], str]) -> None:
-        self.table, self.key = table, key
+    def __init__(self, table: Table, key: Callable[[Sequence[Question]], str], block: int | None = None) -> None:
+        self.table, self.key, self.block = table, key, block or BLOCK
 
     def get(
         self,
@@ -55,7 +58,7 @@ class Remembered:
             key, together = group_of[place]
             if all(other in made for other in together):
                 new[key] = {"results": [to_row(made[other]) for other in together]}
-            if len(new) == BLOCK:
+            if len(new) == self.block:
                 self.table.add(new)
                 known.update(new)
                 new = {}
@@ -98,6 +101,12 @@ def labels(model: SeViLA, source: VideoSource, store: FeatureStore, orders: int)
         return row_key(*_content(model, source, store, questions, texts), asked)
 
     return Remembered(Table(store.folder, "pseudo_labels", about), key)
+
+
+def answers(model: SeViLA, folder: Path) -> Remembered:
+    """The answers of one run, whose settings are the same when it is resumed; its heads are compared."""
+    heads = {"localizer": digest(model.localizer.head), "answerer": digest(model.answerer.head)}
+    return Remembered(Table(folder, "answers", heads), lambda asked: row_key([q.qid for q in asked]), ANSWERS)
 
 
 def _facts(model: SeViLA, source: VideoSource, store: FeatureStore, head: Head) -> dict[str, Any]:

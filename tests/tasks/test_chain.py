@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from sevila.data.video import CachedVideos
 from sevila.model.sevila import ScoredFrame, SeViLA
 from sevila.selection import LocalizerTopK, Oracle, Uniform
 from sevila.synthetic.world import encode
+from sevila.tasks import remembered
 from sevila.tasks.chain import Choosing, ForwardChain, Prediction, chain_metrics, selection_metrics
 from sevila.tasks.source import VideoSource
 
@@ -93,6 +95,31 @@ def test_k_is_cut_to_a_short_video(tiny: SeViLA, tmp_path: Path) -> None:
     assert (len(long.keyframes), len(long.frames)) == (4, 8)
 
 
+def test_an_interrupted_prediction_goes_on(
+    make_chain: Make, world: Synthetic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    questions = world.questions("val") + world.questions("test")
+    plain = make_chain().predict(questions)
+    monkeypatch.setattr(remembered, "ANSWERS", 1)
+    answered: list[int] = []
+    original = ForwardChain._answer
+
+    def answer(self: ForwardChain, chosen: list[Choosing], patches: torch.Tensor) -> list[Prediction]:
+        if len(answered) == 2:
+            raise KeyboardInterrupt
+        answered.append(len(chosen))
+        return original(self, chosen, patches)
+
+    monkeypatch.setattr(ForwardChain, "_answer", answer)
+    with pytest.raises(KeyboardInterrupt):
+        make_chain().predict_resumably(questions, "questions", tmp_path)
+    known, answered[:] = sum(answered), [0]
+    monkeypatch.setattr(ForwardChain, "_answer", lambda *given: (answered.append(len(given[1])), original(*given))[1])
+    assert make_chain().predict_resumably(questions, "questions", tmp_path) == plain  # logits to the bit
+    assert sum(answered) == len(questions) - known > 0 < known
+    assert f"sevila: {known} questions were answered before" in capsys.readouterr().err
+
+
 def test_a_selector_without_scores(make_chain: Make, world: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SeViLA, "relevance", lambda *_: pytest.fail("the Localizer was asked"))
     questions = world.questions("val")
@@ -106,6 +133,9 @@ def test_a_selector_without_scores(make_chain: Make, world: Synthetic, monkeypat
 def test_a_line_of_predictions() -> None:
     question = Question("q", "v", "what?", ("a", "b"), 1, "why")
     frames = (ScoredFrame(3, 1.00049, 2.12345678), ScoredFrame(9, 3.0, -1e-9))
+    for votes in (None, (0,)):
+        whole = Prediction(question, frames, (1,), 0, (0.123456789, -1.0), votes)
+        assert Prediction.from_row(question, json.loads(json.dumps(whole.to_row()))) == whole
     assert Prediction(question, frames, (1,), 0, (0.123456789, -1.0)).to_json() == {
         "qid": "q",
         "video": "v",
