@@ -11,7 +11,7 @@ The tables, published numbers beside measured ones, are RUNS/tables/table_N.json
 what was measured so far under the call's settings.
 
 The published trainings ran on 4 GPUs: --gpus 4, 2 or 1 keeps their batch, by accumulating more on fewer GPUs. Without
-it trainings are single processes with a quarter of the batch, or whatever --launch starts.
+it runs are single processes, trainings with a quarter of the batch, or whatever --launch starts.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="RUN=HEAD",
         help="a head to take instead of making a run, as in qvhighlights_pretrain=localizer.safetensors",
     )
-    parser.add_argument("--gpus", type=int, choices=(1, 2, 4), help="trainings on so many, with the published batch")
-    parser.add_argument("--launch", help='what starts trainings, such as "accelerate launch --num_processes 4 -m"')
+    parser.add_argument("--gpus", type=int, choices=(1, 2, 4), help="processes; trainings keep the published batch")
+    parser.add_argument("--launch", help='what starts the runs, such as "accelerate launch --num_processes 4 -m"')
     return parser.parse_args(argv)
 
 

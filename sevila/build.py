@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from sevila import schema
 from sevila.data.benchmarks.base import Benchmark
@@ -24,6 +25,7 @@ from sevila.model.prompts import PROMPTS, Prompts
 from sevila.model.scoring import SCORING, Compared, Direct, Official
 from sevila.model.sevila import SeViLA
 from sevila.model.vision import VISION, CompiledTower
+from sevila.run import RunFolder
 from sevila.selection.registry import SELECTORS, build_scorer
 from sevila.selection.scorers import Scorer
 from sevila.tasks.answering import Answering, Joint
@@ -39,6 +41,14 @@ MIB = 2**20
 def accelerator(config: schema.Base) -> Accelerator:
     """Device and precision of the run."""
     return make_accelerator(config.device, config.precision)
+
+
+def run_folder(config: schema.Experiment, accelerator: Accelerator) -> RunFolder:
+    """The run's folder, for several processes the first one's: without run_dir its name is the time."""
+    folders = [RunFolder.create(config.run_dir, config.exp, config.resume)]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(folders)
+    return folders[0]
 
 
 def check_heads(config: schema.Base) -> None:

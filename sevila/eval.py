@@ -16,6 +16,8 @@ from sevila.cli import main
 from sevila.errors import UserError
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from sevila.data.benchmarks.base import Benchmark
     from sevila.run import RunFolder
     from sevila.tasks.answering import Answering
@@ -46,41 +48,45 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
     spans   the rule that joins frames to windows: `joined` and the parameters of `JoinedSpans`
     """
     from sevila import build
-    from sevila.run import RunFolder
     from sevila.submissions.spans import JoinedSpans
     from sevila.submissions.writing import check_complete, write_moments
     from sevila.tasks.moments import moment_metrics, retrieve
+    from sevila.tasks.share import Share
 
     _check_outputs(config, export=False)
     rule = schema.named("task.spans", spans or {"name": "joined"}, {"joined": JoinedSpans})
-    folder = RunFolder.create(config.run_dir, config.exp, config.resume)
     accelerator = build.accelerator(config)
+    folder = build.run_folder(config, accelerator)
     model = build.model(config, accelerator.device)
     data = build.benchmark(config)
     queries = data.moments(config.split)
     if config.submission:
         check_complete(data.name, (), len(data.dropped))
     source = build.source(config, model, data)
-    folder.start(config, str(accelerator.device))
-    folder.write_dropped(data.dropped)
-    found = retrieve(model, source, queries, rule)
+    _start(config, folder, data, accelerator)
+    share = Share.of(queries)
+    found = share.gather(retrieve(model, source, share.records, rule))
+    metrics = moment_metrics(found)
+    if not accelerator.is_main_process:
+        return metrics
     folder.write_predictions(retrieval.to_json() for retrieval in found)
+    metrics = _finish(config, folder, data, metrics, [])
     if config.submission:
         _say(write_moments(Path(config.submission), queries, [retrieval.prediction for retrieval in found]))
-    return _finish(config, folder, data, moment_metrics(found), [])
+    return metrics
 
 
 def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     from sevila import build
     from sevila.examples import examples
-    from sevila.run import RunFolder
     from sevila.submissions.keyframes import write_keyframes
     from sevila.submissions.writing import check_complete, write_submission
     from sevila.tasks.benchmark_metrics import benchmark_metrics
+    from sevila.tasks.share import Share
 
     _check_outputs(config)
-    folder = RunFolder.create(config.run_dir, config.exp, config.resume)
     accelerator = build.accelerator(config)
+    folder = build.run_folder(config, accelerator)
     build.selector(config.selector, config.frames.n)
     model = build.model(config, accelerator.device)
     comparison = build.compare_scoring(model) if config.compare_scoring else None
@@ -89,25 +95,39 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     if config.submission:
         check_complete(data.name, questions, len(data.dropped))
     chain = build.chain(config, model, data, answering)
-    folder.start(config, str(accelerator.device))
-    folder.write_dropped(data.dropped)
+    _start(config, folder, data, accelerator)
+    share = Share.of(questions)
     if comparison is None:
-        predictions = chain.predict_resumably(questions, "questions by video", folder.unfinished)
+        answered = chain.predict_resumably(share.records, "questions by video", folder.unfinished)
     else:  # which counts as it goes
-        predictions = chain.predict(questions, "questions by video")
+        answered = chain.predict(share.records, "questions by video")
+    predictions = share.gather(answered)
+    metrics = benchmark_metrics(data.name, predictions)
+    if not accelerator.is_main_process:
+        return metrics
     rows = [prediction.to_json() for prediction in predictions]
     folder.write_predictions(rows)
     shutil.rmtree(folder.unfinished, ignore_errors=True)
+    if comparison is not None:
+        metrics["scoring_agreement"] = comparison.agreement
+    build.warn_of_truncation(model)
+    metrics = _finish(config, folder, data, metrics, examples(questions, rows, data.videos()))
     if config.submission:
         _say(write_submission(data.name, Path(config.submission), questions, rows))
     if config.export:
         write_keyframes(config.export, rows)
         _say([Path(config.export)])
-    metrics = benchmark_metrics(data.name, predictions)
-    if comparison is not None:
-        metrics["scoring_agreement"] = comparison.agreement
-    build.warn_of_truncation(model)
-    return _finish(config, folder, data, metrics, examples(questions, rows, data.videos()))
+    return metrics
+
+
+def _start(config: schema.Eval, folder: RunFolder, data: Benchmark, accelerator: Accelerator) -> None:
+    """Make the run folder, once for all processes."""
+    if config.compare_scoring and accelerator.num_processes > 1:
+        raise UserError("compare_scoring=true: counts in one process; leave it out, or start one")
+    if accelerator.is_main_process:
+        folder.start(config, str(accelerator.device))
+        folder.write_dropped(data.dropped)
+    accelerator.wait_for_everyone()
 
 
 def _check_outputs(config: schema.Eval, export: bool = True) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
 
 from sevila import build, schema
 from sevila.data.benchmarks.base import Benchmark
@@ -27,7 +26,7 @@ from sevila.report.metrics_table import print_metrics, run_page
 from sevila.run import RunFolder
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.refine import PseudoLabels, make_pseudo_labels
-from sevila.tasks.source import by_video
+from sevila.tasks.share import Share
 from sevila.training import state as checkpoints
 from sevila.training.build import build_options, build_schedule
 from sevila.training.loop import Task, train
@@ -116,12 +115,10 @@ class Workshop:
     ) -> list[dict[str, Any]]:
         """The rows of a file, one a question, in their order; each of several processes makes those of its videos."""
         if not path.exists():
-            videos = by_video(questions)[self.accelerator.process_index :: self.accelerator.num_processes]
-            share = sorted(place for places in videos for place in places)
-            made = list(zip(share, make([questions[place] for place in share]), strict=True))
-            made = gather_object(made)
+            share = Share.of(questions)
+            rows = share.gather(make(share.records))
             if self.accelerator.is_main_process:
-                write_jsonl(path, (row for _, row in sorted(made, key=lambda pair: pair[0])))
+                write_jsonl(path, rows)
         self.accelerator.wait_for_everyone()
         return read_jsonl(path)
 
@@ -190,7 +187,7 @@ class Workshop:
 def workshop(config: schema.Train | schema.Refine) -> Workshop:
     """Check and build everything; nothing is written yet (but the synthetic world is drawn if it is not there)."""
     accelerator = build.accelerator(config)
-    folder = _folder(config, accelerator)
+    folder = build.run_folder(config, accelerator)
     build.selector(config.selector, config.frames.n)
     build_schedule(config.trainer, total_steps=1)
     if config.wandb.mode != "disabled" and find_spec("wandb") is None:
@@ -198,11 +195,3 @@ def workshop(config: schema.Train | schema.Refine) -> Workshop:
     model = build.model(config, accelerator.device)
     data = build.benchmark(config)
     return Workshop(config, folder, accelerator, model, data, build.chain(config, model, data))
-
-
-def _folder(config: schema.Train | schema.Refine, accelerator: Accelerator) -> RunFolder:
-    """The run folder, for several processes the first one's: without run_dir its name is the time."""
-    folders = [RunFolder.create(config.run_dir, config.exp, config.resume)]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(folders)
-    return folders[0]

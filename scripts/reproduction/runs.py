@@ -102,9 +102,9 @@ class Settings:
     root     the folder of the run folders: RUNS/NAME, and RUNS/seed_S/NAME where the seed matters
     data     the folder of all data sets, NAME each; None: where configs/data says
     extra    further words, each (scope, word): the scope is an experiment or data set, "" for all
-    launch   what stands before `sevila.train` and `sevila.refine`
+    launch   what stands before `sevila.train` and the others
     heads    names of runs that are not made, and the heads that take their place
-    gpus     processes of a training, in place of `launch`; with fewer than the paper's each accumulates more batches
+    gpus     processes, in place of `launch`; in trainings with fewer than the paper's each accumulates more batches
     """
 
     root: Path
@@ -121,17 +121,14 @@ class Settings:
         return self.root / f"seed_{seed}" / run.name if run.trained else self.root / run.name
 
     def command(self, run: Run, seed: int) -> list[str]:
-        """The whole command. It goes on with a run that was interrupted.
-
-        Evaluations run in one process: several would all do the same.
-        """
+        """The whole command. It goes on with a run that was interrupted."""
         words = run.words(lambda needed: self.folder(needed, seed))
         words += [f"run_dir={self.folder(run, seed)}", f"seed={seed if run.trained else 0}", "resume=true"]
         if self.data is not None:
             words.append(f"data.root={self.data / run.data}")
         extra = [word for scope, word in self.extra if _concerns(scope, word, run)]
         if run.entry == "eval":
-            return ["python", "-m", "sevila.eval", *words, *extra]
+            return [*self._launch(), "sevila.eval", *words, *extra]
         return [*self._launch(), f"sevila.{run.entry}", *words, *self._batch(run, words), *extra]
 
     def _launch(self) -> Sequence[str]:

@@ -16,6 +16,7 @@ from sevila.model.sevila import SeViLA
 from sevila.selection import Candidates, Selector
 from sevila.tasks.chain import Choosing, ForwardChain, chain_metrics
 from sevila.tasks.encoding import patches_of
+from sevila.tasks.share import Share
 
 METRIC = "accuracy"
 
@@ -58,7 +59,7 @@ class AnswerTask:
     """Loss: cross-entropy on "Option X", as the chain answers; evaluation: its accuracy on the validation questions."""
 
     def __init__(self, chain: ForwardChain, validation: Sequence[Question], keyframes: Keyframes) -> None:
-        self.chain, self.validation, self.keyframes = chain, validation, keyframes
+        self.chain, self.share, self.keyframes = chain, Share.of(validation), keyframes
         self.model = chain.model
         self._chosen: list[Choosing] | None = None
 
@@ -82,6 +83,6 @@ class AnswerTask:
 
     def evaluate(self) -> dict[str, float]:
         if self._chosen is None:  # the selection is frozen: the validation keyframes stay what they are
-            self._chosen = self.chain.choose(self.validation)
-        metrics = chain_metrics(self.chain.predict(self.validation, chosen=self._chosen))
+            self._chosen = self.chain.choose(self.share.records)
+        metrics = chain_metrics(self.share.gather(self.chain.predict(self.share.records, chosen=self._chosen)))
         return {key: value for key, value in metrics.items() if isinstance(value, float)}

@@ -15,6 +15,7 @@ from sevila.model.head import Head
 from sevila.model.prompts import moment_prompt
 from sevila.model.sevila import SeViLA
 from sevila.tasks.encoding import patches_of
+from sevila.tasks.share import Share
 from sevila.tasks.source import VideoSource
 
 METRIC = "frame_mAP"
@@ -42,7 +43,7 @@ class PretrainTask:
     """Loss: cross-entropy on "yes" / "no" a frame; evaluation: how well the frames of a window are ranked first."""
 
     def __init__(self, model: SeViLA, source: VideoSource, validation: Sequence[Moment]) -> None:
-        self.model, self.source, self.validation = model, source, validation
+        self.model, self.source, self.share = model, source, Share.of(validation)
 
     @property
     def head(self) -> Head:
@@ -59,10 +60,11 @@ class PretrainTask:
 
     def evaluate(self) -> dict[str, float]:
         """`frame_mAP`: mean average precision of the frames by relevance, over queries with a true frame, percent."""
-        ranked = []
-        for rows, sample in self.source.walk(self.validation):
-            moments = [self.validation[row] for row in rows]
+        queries = self.share.records
+        ranked: dict[int, tuple[list[float], list[bool]]] = {}
+        for rows, sample in self.source.walk(queries):
             patches = patches_of(self.model.backbone, sample)
-            scores = self.model.relevance(patches, [moment_prompt(m.query) for m in moments]).tolist()
-            ranked += [(row, frame_labels(sample.frames.times, m)) for row, m in zip(scores, moments, strict=True)]
-        return {METRIC: mean_average_precision(ranked)}
+            scores = self.model.relevance(patches, [moment_prompt(queries[row].query) for row in rows]).tolist()
+            for row, values in zip(rows, scores, strict=True):
+                ranked[row] = values, frame_labels(sample.frames.times, queries[row])
+        return {METRIC: mean_average_precision(self.share.gather([ranked[row] for row in range(len(queries))]))}

@@ -31,6 +31,7 @@ from sevila.progress import track
 from sevila.tasks import remembered
 from sevila.tasks.chain import ForwardChain, chain_metrics, need_answers
 from sevila.tasks.encoding import patches_of
+from sevila.tasks.share import Share
 from sevila.tasks.source import VideoSource
 
 METRIC = "accuracy"
@@ -160,7 +161,7 @@ class RefineTask:
     """Loss: cross-entropy on the pseudo-labels; evaluation: the forward chain with the Localizer as it stands."""
 
     def __init__(self, chain: ForwardChain, validation: Sequence[Question], labels: Sequence[PseudoLabels]) -> None:
-        self.chain, self.validation, self.model = chain, validation, chain.model
+        self.chain, self.share, self.model = chain, Share.of(validation), chain.model
         self.table = {label.qid: dict(zip(label.indices, label.labels, strict=True)) for label in labels}
 
     @property
@@ -177,5 +178,5 @@ class RefineTask:
         return loss, {"yes_share": sum(labels) / len(labels)}
 
     def evaluate(self) -> dict[str, float]:
-        metrics = chain_metrics(self.chain.predict(self.validation))
+        metrics = chain_metrics(self.share.gather(self.chain.predict(self.share.records)))
         return {key: value for key, value in metrics.items() if isinstance(value, float)}

@@ -20,6 +20,7 @@ from sevila.selection.network import Network
 from sevila.selection.trained import TrainedScorer, frame_features, text_features
 from sevila.tasks.chain import ForwardChain, chain_metrics
 from sevila.tasks.encoding import patches_of
+from sevila.tasks.share import Share
 
 METRIC = "accuracy"
 
@@ -34,7 +35,7 @@ class TrainedSelectorTask:
     def __init__(self, chain: ForwardChain, validation: Sequence[Question], network: Network) -> None:
         if not chain.selector.needs_scores:
             raise UserError("the trained selector needs a selector that goes by scores: say selector=topk")
-        self.model, self.validation, self.network = chain.model, validation, network
+        self.model, self.share, self.network = chain.model, Share.of(validation), network
         self.chain = replace(chain, scorer=TrainedScorer(network, chain.model.backbone))
 
     @property
@@ -64,7 +65,7 @@ class TrainedSelectorTask:
         return total, {"weight": peaks}
 
     def evaluate(self) -> dict[str, float]:
-        metrics = chain_metrics(self.chain.predict(self.validation))
+        metrics = chain_metrics(self.share.gather(self.chain.predict(self.share.records)))
         return {key: value for key, value in metrics.items() if isinstance(value, float)}
 
     def _alike(self, batch: Batch) -> dict[int, list[int]]:

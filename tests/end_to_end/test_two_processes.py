@@ -1,4 +1,4 @@
-"""Several processes under torchrun: one run folder, each labels its share of the videos, one result."""
+"""Several processes under torchrun: one run folder, each works on its share of the videos, one result."""
 
 from __future__ import annotations
 
@@ -9,31 +9,41 @@ from pathlib import Path
 
 import pytest
 
+from sevila import eval as evaluation
 from sevila import refine
 from sevila.files import read_json, read_jsonl
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.slow
-def test_a_refinement_in_two_processes(small_world: list[str], short: list[str], tmp_path: Path) -> None:
-    """Without run_dir, whose name is then the time. Labels are those of one process, line by line."""
-    words = ["+exp=synthetic_reverse", "device=cpu", *short, *small_world]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+def together(module: str, words: list[str], folder: Path) -> None:
+    """Run a module in two processes."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*launch, "-m", "sevila.refine", *words],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
+        [*launch, module, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_a_refinement_and_its_evaluation(small_world: list[str], short: list[str], tmp_path: Path) -> None:
+    """Labels and answers are those of one process, line by line. Without run_dir the folder's name is the time."""
+    words = ["+exp=synthetic_reverse", "device=cpu", *short, *small_world]
+    together("sevila.refine", words, tmp_path)
     (two,) = (tmp_path / "runs/synthetic_reverse").iterdir()
     one = tmp_path / "one"
     assert refine.cli([*words, f"run_dir={one}"]) == 0
     assert (two / "pseudo_labels.jsonl").read_bytes() == (one / "pseudo_labels.jsonl").read_bytes()
     assert read_json(two / "metrics.json").keys() == read_json(one / "metrics.json").keys()
-    assert (two / "localizer.safetensors").is_file()
     steps = [row["step"] for row in read_jsonl(two / "metrics.jsonl") if "lr" in row]
     assert steps == list(range(1, len(steps) + 1))  # one process logs
+
+    words = ["+exp=synthetic_eval", "device=cpu", f"localizer={two}", *small_world]
+    together("sevila.eval", [*words, "run_dir=both"], tmp_path)
+    assert evaluation.cli([*words, f"run_dir={tmp_path / 'alone'}"]) == 0
+    for name in ("predictions.jsonl", "metrics.json"):
+        assert (tmp_path / "both" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    assert sorted(file.name for file in (tmp_path / "both").iterdir()) == sorted(
+        file.name for file in (tmp_path / "alone").iterdir()
+    )
