@@ -5,7 +5,8 @@
 Every row is trained with so many seeds on every world; runs that rows share are made once. Each is the very run that a
 command of the library would make, in RUNS/world_W/[seed_S/]NAME, with what it prints in NAME.log beside it. A call that
 stopped, however it stopped, goes on when it is given again. OUT then holds claims.json and claims.md, tables/, plots/,
-report.html and environment.json, which follow from the runs alone: --report-only writes them from what there is.
+report.html and environment.json of this call's rows, which follow from the runs alone: --report-only writes them from
+what there is. Tables and plots of rows that this call has not are removed.
 """
 
 from __future__ import annotations

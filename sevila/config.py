@@ -244,6 +244,8 @@ def _value(config: DictConfig, schema: type, key: str, value: str) -> Any:
             return value.replace("${", "\\${")
         raise UserError(f"{key}={value}: cannot be read: {' '.join(str(error).split())}") from None
     if override.is_sweep_override():
+        if kind is type(None):
+            return value.replace("${", "\\${")
         raise UserError(f"{key}={value}: one value is expected; a list is written '[1, 2]'")
     parsed = override.value()
     free = _kind(key, schema) is None  # the merge with the schema checks the others

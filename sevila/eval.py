@@ -64,8 +64,7 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
         check_complete(data.name, (), len(data.dropped))
     source = build.source(config, model, data)
     _start(config, folder, data, accelerator)
-    share = Share.of(queries)
-    found = share.gather(retrieve(model, source, share.records, rule))
+    found = Share.of(queries).work(lambda share: retrieve(model, source, share, rule))
     metrics = moment_metrics(found)
     if not accelerator.is_main_process:
         return metrics
@@ -86,6 +85,8 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
 
     _check_outputs(config)
     accelerator = build.accelerator(config)
+    if config.compare_scoring and accelerator.num_processes > 1:
+        raise UserError("compare_scoring=true: counts in one process; leave it out, or start one")
     folder = build.run_folder(config, accelerator)
     build.selector(config.selector, config.frames.n)
     model = build.model(config, accelerator.device)
@@ -96,18 +97,13 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
         check_complete(data.name, questions, len(data.dropped))
     chain = build.chain(config, model, data, answering)
     _start(config, folder, data, accelerator)
-    share = Share.of(questions)
-    if comparison is None:
-        answered = chain.predict_resumably(share.records, "questions by video", folder.unfinished)
-    else:  # which counts as it goes
-        answered = chain.predict(share.records, "questions by video")
-    predictions = share.gather(answered)
+    kept = None if comparison else folder.unfinished  # a comparison counts as it goes
+    predictions = Share.of(questions).work(lambda share: chain.predict(share, "questions by video", keep=kept))
     metrics = benchmark_metrics(data.name, predictions)
     if not accelerator.is_main_process:
         return metrics
     rows = [prediction.to_json() for prediction in predictions]
     folder.write_predictions(rows)
-    shutil.rmtree(folder.unfinished, ignore_errors=True)
     if comparison is not None:
         metrics["scoring_agreement"] = comparison.agreement
     build.warn_of_truncation(model)
@@ -117,13 +113,12 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     if config.export:
         write_keyframes(config.export, rows)
         _say([Path(config.export)])
+    shutil.rmtree(folder.unfinished, ignore_errors=True)
     return metrics
 
 
 def _start(config: schema.Eval, folder: RunFolder, data: Benchmark, accelerator: Accelerator) -> None:
     """Make the run folder, once for all processes."""
-    if config.compare_scoring and accelerator.num_processes > 1:
-        raise UserError("compare_scoring=true: counts in one process; leave it out, or start one")
     if accelerator.is_main_process:
         folder.start(config, str(accelerator.device))
         folder.write_dropped(data.dropped)

@@ -115,8 +115,7 @@ class Workshop:
     ) -> list[dict[str, Any]]:
         """The rows of a file, one a question, in their order; each of several processes makes those of its videos."""
         if not path.exists():
-            share = Share.of(questions)
-            rows = share.gather(make(share.records))
+            rows = Share.of(questions).work(make)
             if self.accelerator.is_main_process:
                 write_jsonl(path, rows)
         self.accelerator.wait_for_everyone()

@@ -96,7 +96,7 @@ class RunFolder:
 
     @property
     def unfinished(self) -> Path:
-        """The folder for what an evaluation has so far; it is gone when predictions.jsonl is there."""
+        """The folder for what an evaluation has so far; it is gone when all is written."""
         return self.path / "unfinished"
 
     def log(self, row: Mapping[str, Any]) -> None:

@@ -164,6 +164,7 @@ def test_a_groups_own_keys_take_null_and_any_path() -> None:
     given = load("eval", [*words, "vision.file=/my weights/eva(1), ${old}.pth"])
     assert (given.data["video_map"], given.data["test"]) == (None, "null")
     assert given.vision["file"] == "/my weights/eva(1), ${old}.pth"
+    assert load("eval", [*words, "vision.file=/w/eva,g.pth"]).vision["file"] == "/w/eva,g.pth"
     assert load("eval", ["+exp=star_zeroshot", "data.test=my file (2).json"]).data["test"] == "my file (2).json"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -127,9 +128,8 @@ class Settings:
         if self.data is not None:
             words.append(f"data.root={self.data / run.data}")
         extra = [word for scope, word in self.extra if _concerns(scope, word, run)]
-        if run.entry == "eval":
-            return [*self._launch(), "sevila.eval", *words, *extra]
-        return [*self._launch(), f"sevila.{run.entry}", *words, *self._batch(run, words), *extra]
+        batch = [] if run.entry == "eval" else self._batch(run, words)
+        return [*self._launch(), f"sevila.{run.entry}", *words, *batch, *extra]
 
     def _launch(self) -> Sequence[str]:
         if self.gpus is None:
@@ -158,7 +158,8 @@ class Settings:
         if run.entry != "eval" and self.gpus is not None:
             words.append(f"gpus={self.gpus}")
         if run.entry != "eval" and self.launch != LAUNCH:
-            words.append(f"launch={shlex.join(self.launch)}")
+            processes = re.search(r"--(?:num_processes|nproc[-_]per[-_]node)[= ](\S+)", shlex.join(self.launch))
+            words.append(f"processes={processes[1]}" if processes else f"launch={shlex.join(self.launch)}")
         extra = [word for scope, word in self.extra if _concerns(scope, word, run)]
         return " ".join(words + [word for word in extra if not word.startswith(_FREE)])
 

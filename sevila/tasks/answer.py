@@ -14,7 +14,7 @@ from sevila.data.records import Question
 from sevila.model.head import Head
 from sevila.model.sevila import SeViLA
 from sevila.selection import Candidates, Selector
-from sevila.tasks.chain import Choosing, ForwardChain, chain_metrics
+from sevila.tasks.chain import Choosing, ForwardChain, Prediction, chain_metrics
 from sevila.tasks.encoding import patches_of
 from sevila.tasks.share import Share
 
@@ -82,7 +82,10 @@ class AnswerTask:
         return total, {}
 
     def evaluate(self) -> dict[str, float]:
-        if self._chosen is None:  # the selection is frozen: the validation keyframes stay what they are
-            self._chosen = self.chain.choose(self.share.records)
-        metrics = chain_metrics(self.share.gather(self.chain.predict(self.share.records, chosen=self._chosen)))
+        metrics = chain_metrics(self.share.work(self._predict))
         return {key: value for key, value in metrics.items() if isinstance(value, float)}
+
+    def _predict(self, questions: Sequence[Question]) -> list[Prediction]:
+        if self._chosen is None:  # the selection is frozen: the validation keyframes stay what they are
+            self._chosen = self.chain.choose(questions)
+        return self.chain.predict(questions, chosen=self._chosen)

@@ -131,22 +131,30 @@ class ForwardChain:
         return [made[place] for place in range(len(questions))]
 
     def predict(
-        self, questions: Sequence[Question], label: str | None = None, chosen: Sequence[Choosing] | None = None
+        self,
+        questions: Sequence[Question],
+        label: str | None = None,
+        chosen: Sequence[Choosing] | None = None,
+        keep: Path | None = None,
     ) -> list[Prediction]:
-        """Answer all questions, in their order; from keyframes `chosen` before (in that order too), if given."""
+        """Answer all questions, in their order.
+
+        chosen   keyframes chosen before, in that order too, to answer from
+        keep     a run's own folder for answers under way: what an interrupted call has made, the next one reads
+        """
+        if keep is not None:
+            return self._resumed(questions, label, keep)
         made = dict(self._predicted(questions, label, chosen))
         return [made[place] for place in range(len(questions))]
 
-    def predict_resumably(self, questions: Sequence[Question], label: str, folder: Path) -> list[Prediction]:
-        """The same, kept in a folder while it is under way: what an interrupted call answered, a later one reads."""
-
+    def _resumed(self, questions: Sequence[Question], label: str | None, folder: Path) -> list[Prediction]:
         def make(places: list[int]) -> Iterator[tuple[int, Prediction]]:
             if len(places) < len(questions):
                 print(f"sevila: {len(questions) - len(places)} questions were answered before", file=sys.stderr)
             for place, prediction in self._predicted([questions[place] for place in places], label):
                 yield places[place], prediction
 
-        known = remembered.answers(self.model, folder)
+        known = remembered.answers(self.model, self.source, folder)
         return known.get(questions, make, Prediction.to_row, Prediction.from_row)
 
     def _predicted(

@@ -60,11 +60,14 @@ class PretrainTask:
 
     def evaluate(self) -> dict[str, float]:
         """`frame_mAP`: mean average precision of the frames by relevance, over queries with a true frame, percent."""
-        queries = self.share.records
+        return {METRIC: mean_average_precision(self.share.work(self._ranked))}
+
+    def _ranked(self, queries: Sequence[Moment]) -> list[tuple[list[float], list[bool]]]:
+        """Of every query its frames' scores, and which of them are true."""
         ranked: dict[int, tuple[list[float], list[bool]]] = {}
         for rows, sample in self.source.walk(queries):
             patches = patches_of(self.model.backbone, sample)
             scores = self.model.relevance(patches, [moment_prompt(queries[row].query) for row in rows]).tolist()
             for row, values in zip(rows, scores, strict=True):
                 ranked[row] = values, frame_labels(sample.frames.times, queries[row])
-        return {METRIC: mean_average_precision(self.share.gather([ranked[row] for row in range(len(queries))]))}
+        return [ranked[row] for row in range(len(queries))]

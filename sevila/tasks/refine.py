@@ -178,5 +178,5 @@ class RefineTask:
         return loss, {"yes_share": sum(labels) / len(labels)}
 
     def evaluate(self) -> dict[str, float]:
-        metrics = chain_metrics(self.share.gather(self.chain.predict(self.share.records)))
+        metrics = chain_metrics(self.share.work(self.chain.predict))
         return {key: value for key, value in metrics.items() if isinstance(value, float)}

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from sevila.data.features import PLAIN, FeatureStore
 from sevila.data.records import Question
 from sevila.data.tables import Table, row_key
+from sevila.errors import UserError
 from sevila.model.digest import digest
 from sevila.model.head import Head
 from sevila.model.sevila import SeViLA
@@ -53,16 +54,18 @@ class Remembered:
         group_of = {place: group for group in groups for place in group[1]}
         made: dict[int, T] = {}
         new: dict[str, Mapping[str, Any]] = {}
-        for place, result in make(sorted(missing)) if missing else ():
-            made[place] = result
-            key, together = group_of[place]
-            if all(other in made for other in together):
-                new[key] = {"results": [to_row(made[other]) for other in together]}
-            if len(new) == self.block:
-                self.table.add(new)
-                known.update(new)
-                new = {}
-        self.table.add(new)
+        try:
+            for place, result in make(sorted(missing)) if missing else ():
+                made[place] = result
+                key, together = group_of[place]
+                if all(other in made for other in together):
+                    new[key] = {"results": [to_row(made[other]) for other in together]}
+                if len(new) == self.block:
+                    self.table.add(new)
+                    known.update(new)
+                    new = {}
+        finally:
+            self.table.add(new)
         known.update(new)
         rows = {place: row for key, places in groups for place, row in zip(places, known[key]["results"], strict=True)}
         return [from_row(question, rows[place]) for place, question in enumerate(questions)]
@@ -103,10 +106,24 @@ def labels(model: SeViLA, source: VideoSource, store: FeatureStore, orders: int)
     return Remembered(Table(store.folder, "pseudo_labels", about), key)
 
 
-def answers(model: SeViLA, folder: Path) -> Remembered:
-    """The answers of one run, whose settings are the same when it is resumed; its heads are compared."""
+def answers(model: SeViLA, source: VideoSource, folder: Path) -> Remembered:
+    """The answers of one run, whose settings are the same when it is resumed; its heads are compared.
+
+    A video is known again by its file's place, size and time: its bytes are not read for this.
+    """
     heads = {"localizer": digest(model.localizer.head), "answerer": digest(model.answerer.head)}
-    return Remembered(Table(folder, "answers", heads), lambda asked: row_key([q.qid for q in asked]), ANSWERS)
+
+    def key(asked: Sequence[Question]) -> str:
+        first = asked[0]
+        try:
+            file = source.folder.path(first.video)
+        except UserError as error:  # as for a video that cannot be read
+            raise UserError(f"record {first.qid} (video {first.video}): {error}") from error
+        about = file.stat()
+        texts = [[f(q.question, q.options) for f in (model.prompts.localize, model.prompts.answer)] for q in asked]
+        return row_key(str(file), about.st_size, about.st_mtime_ns, first.clip, [q.qid for q in asked], texts)
+
+    return Remembered(Table(folder, "answers", heads), key, ANSWERS)
 
 
 def _facts(model: SeViLA, source: VideoSource, store: FeatureStore, head: Head) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class TrainedSelectorTask:
         return total, {"weight": peaks}
 
     def evaluate(self) -> dict[str, float]:
-        metrics = chain_metrics(self.share.gather(self.chain.predict(self.share.records)))
+        metrics = chain_metrics(self.share.work(self.chain.predict))
         return {key: value for key, value in metrics.items() if isinstance(value, float)}
 
     def _alike(self, batch: Batch) -> dict[int, list[int]]:

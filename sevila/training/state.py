@@ -88,7 +88,7 @@ def last_step(folder: Path) -> int:
 def last_evaluated(folder: Path) -> int:
     """The step whose evaluation such a run knows; 0 for none."""
     last = find(folder, "last")
-    return 0 if last is None else _read(last / STATE, _description)["state"]["evaluated"]
+    return 0 if last is None else _description(last / STATE)["state"]["evaluated"]
 
 
 def save(folder: Path, head: nn.Module, snapshot: Snapshot, keep_all: bool = False) -> Path:
@@ -121,9 +121,7 @@ def load(path: Path, head: nn.Module, plan: Mapping[str, Any]) -> Snapshot:
     Raises UserError when a file is missing or damaged, when keys are missing, unexpected or of another shape
     (all of them listed), or when it belongs to a run with another plan.
     """
-    description = _read(path / STATE, _description)
-    _same_keys(path / STATE, description, {"state", "plan"})
-    _same_keys(path / STATE, description["state"], {f.name for f in fields(TrainState)})
+    description = _description(path / STATE)
     _same_keys(path / STATE, description["plan"], set(plan))
     for key, value in plan.items():
         if description["plan"][key] != value:
@@ -177,8 +175,12 @@ def tidy(folder: Path, state: TrainState, keep_all: bool = False) -> None:
             path.unlink()
 
 
-def _description(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _description(path: Path) -> dict[str, Any]:
+    """What state.json says. UserError where it is no such file."""
+    found = _read(path, lambda p: json.loads(p.read_text(encoding="utf-8")))
+    _same_keys(path, found, {"state", "plan"})
+    _same_keys(path, found["state"], {f.name for f in fields(TrainState)})
+    return found
 
 
 def _step_of(path: Path) -> int:

@@ -112,11 +112,15 @@ def test_an_interrupted_prediction_goes_on(
 
     monkeypatch.setattr(ForwardChain, "_answer", answer)
     with pytest.raises(KeyboardInterrupt):
-        make_chain().predict_resumably(questions, "questions", tmp_path)
+        make_chain().predict(questions, keep=tmp_path)
     known, answered[:] = sum(answered), [0]
     monkeypatch.setattr(ForwardChain, "_answer", lambda *given: (answered.append(len(given[1])), original(*given))[1])
-    assert make_chain().predict_resumably(questions, "questions", tmp_path) == plain  # logits to the bit
+    assert make_chain().predict(questions, keep=tmp_path) == plain  # logits to the bit
     assert sum(answered) == len(questions) - known > 0 < known
+    reworded = [replace(questions[0], question="who?"), *questions[1:]]  # makes its whole video new
+    answered[:] = [0]
+    make_chain().predict(reworded, keep=tmp_path)
+    assert sum(answered) == sum(question.video == questions[0].video for question in questions)
     assert f"sevila: {known} questions were answered before" in capsys.readouterr().err
 
 

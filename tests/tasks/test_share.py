@@ -6,14 +6,19 @@ import pytest
 from torch import distributed
 
 from sevila.data.records import Question
+from sevila.errors import UserError
 from sevila.tasks.share import Share
 
 QUESTIONS = [Question(f"q{i}", video, "what?", ("a", "b"), 0) for i, video in enumerate("abacbd")]
 
 
+def names(questions: list[Question]) -> list[str]:
+    return [question.qid for question in questions]
+
+
 def test_one_process_has_all() -> None:
     share = Share.of(QUESTIONS)
-    assert share.records == QUESTIONS and share.gather([q.qid for q in QUESTIONS]) == [f"q{i}" for i in range(6)]
+    assert share.records == QUESTIONS and share.work(names) == [f"q{i}" for i in range(6)]
 
 
 @pytest.mark.parametrize("processes", [2, 3, 5])
@@ -27,9 +32,33 @@ def test_videos_stay_whole_and_results_in_order(processes: int, monkeypatch: pyt
     videos = [{question.video for question in share.records} for share in shares]
     assert sum(map(len, videos)) == 4 == len(set().union(*videos))
     first = {2: ["q0", "q2", "q3"], 3: ["q0", "q2", "q5"], 5: ["q0", "q2"]}
-    assert [question.qid for question in shares[0].records] == first[processes]
+    assert names(shares[0].records) == first[processes]
 
-    made = [[(place, QUESTIONS[place].qid) for place in share.places] for share in shares]
+    made = [("", share.among, list(zip(share.places, names(share.records), strict=True))) for share in shares]
     monkeypatch.setattr(distributed, "all_gather_object", lambda parts, mine: parts.__setitem__(slice(None), made))
     for share in shares:
-        assert share.gather([q.qid for q in share.records]) == [q.qid for q in QUESTIONS]
+        assert share.work(names) == names(QUESTIONS)
+
+    made[1] = ("record q2: unreadable", shares[1].among, [])
+    with pytest.raises(UserError, match="record q2: unreadable"):  # of another process
+        shares[0].work(names)
+    made[1] = ("", "another list", [])
+    with pytest.raises(UserError, match="the processes read different records"):
+        shares[0].work(names)
+
+
+def test_a_fault_of_ones_own_reaches_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 1)
+    monkeypatch.setattr(distributed, "get_rank", lambda: 0)
+    sent = []
+    monkeypatch.setattr(
+        distributed, "all_gather_object", lambda parts, mine: (sent.append(mine), parts.__setitem__(0, mine))
+    )
+
+    def fail(questions: list[Question]) -> list[str]:
+        raise UserError("no such video")
+
+    with pytest.raises(UserError, match="no such video"):
+        Share.of(QUESTIONS).work(fail)
+    assert [fault for fault, _, _ in sent] == ["no such video"]

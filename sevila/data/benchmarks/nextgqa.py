@@ -10,6 +10,7 @@ from sevila.data.benchmarks.from_files import FromFiles, files
 from sevila.data.benchmarks.nextqa import WindowTable
 from sevila.data.benchmarks.rows import Dropped, Row, read_rows, records
 from sevila.data.records import Question
+from sevila.errors import UserError
 
 COLUMNS = (*nextqa.COLUMNS[1:], "answer")
 
@@ -19,8 +20,8 @@ def build(
     train: str | None = "annotations/train.csv",
     val: str | None = "annotations/val.csv",
     test: str | None = "annotations/test.csv",
-    val_windows: str = "annotations/gsub_val.json",
-    test_windows: str = "annotations/gsub_test.json",
+    val_windows: str | None = "annotations/gsub_val.json",
+    test_windows: str | None = "annotations/gsub_test.json",
     videos: str = "../nextqa/videos",
     video_map: str | None = "annotations/map_vid_vidorID.json",
     drop_bad_rows: bool = False,
@@ -28,6 +29,9 @@ def build(
 ) -> FromFiles:
     """NExT-GQA below `root`. Training has no windows; NExT-QA's own train.csv serves as well as NExT-GQA's."""
     places, windows = files(root, train=train, val=val, test=test), files(root, val=val_windows, test=test_windows)
+    for split in ("val", "test"):
+        if split in places and split not in windows:
+            raise UserError(f"data.{split}_windows=null: data.{split} has windows; name their file, or no data.{split}")
     readers = {
         split: partial(read_questions, places[split], windows[split]) for split in ("val", "test") if split in places
     }
