@@ -109,7 +109,6 @@ def test_a_refinement_that_its_validation_cannot_see(refusal: Refusal) -> None:
 
 
 def test_a_submission_that_could_not_be_written(refusal: Refusal, tmp_path: Path) -> None:
-    (tmp_path / "train.csv").write_text("video,question,a0,a1,answer\nv,1,x,y,x\n")
     taken = tmp_path / "taken.json"
     taken.mkdir()
     for key in ("submission", "export"):
