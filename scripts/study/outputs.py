@@ -27,6 +27,7 @@ from study.verdicts import (
     unmeasured_text,
 )
 
+PSEUDO_LABELS = "pseudo_labels"
 LEFT_OUT = (
     "Left out: scorer=clip (there is no CLIP of this world) and selector=windows (no moment-retrieval model's spans)."
 )
@@ -49,26 +50,33 @@ def write(study: Study, out: Path) -> None:
     write_json(out / "claims.json", [finding.to_json() for finding in study.found])
     write_text(out / "claims.md", claims_markdown(study.values, study.found, study.unmeasured))
     write_json(out / "environment.json", study.environment)
-    for group in GROUPS:
-        rows = [row for row in study.values.rows if row.group == group]
-        if rows:
-            document = {"title": GROUPS[group], "rows": [row_json(study.values, row) for row in rows]}
-            write_json(out / "tables" / f"{group}.json", document)
-            write_text(out / "tables" / f"{group}.md", rows_markdown(study.values, group, rows))
-    write_json(out / "tables" / "pseudo_labels.json", list(study.refinements))
-    write_text(out / "tables" / "pseudo_labels.md", refinements_markdown(study.refinements))
+    tables = {name: (document, text) for name, document, text in _tables(study)}
+    for name, (document, text) in tables.items():
+        write_json(out / "tables" / f"{name}.json", document)
+        write_text(out / "tables" / f"{name}.md", text)
     pictures = {name: picture for name, picture in plots(study.values, study.found, study.refinements)}
     for name, picture in pictures.items():
         write_bytes(out / "plots" / f"{name}.png", picture.png)
-    _forget(out, {row.group for row in study.values.rows}, set(pictures))
+    _forget(out, set(tables), set(pictures))
     write_page(out / "report.html", TITLE, list(page(study, pictures)))
 
 
-def _forget(out: Path, groups: Set[str], pictures: Set[str]) -> None:
+def _tables(study: Study) -> Iterator[tuple[str, Any, str]]:
+    """Every table that has rows: its name, and its two forms."""
+    for group, title in GROUPS.items():
+        rows = [row for row in study.values.rows if row.group == group]
+        if rows:
+            document = {"title": title, "rows": [row_json(study.values, row) for row in rows]}
+            yield group, document, rows_markdown(study.values, group, rows)
+    if study.refinements:
+        yield PSEUDO_LABELS, list(study.refinements), refinements_markdown(study.refinements)
+
+
+def _forget(out: Path, tables: Set[str], pictures: Set[str]) -> None:
     """Remove the tables and plots of an earlier call that this one, with fewer rows, has not."""
-    for group in GROUPS.keys() - groups:
+    for name in {*GROUPS, PSEUDO_LABELS} - tables:
         for suffix in (".json", ".md"):
-            (out / "tables" / f"{group}{suffix}").unlink(missing_ok=True)
+            (out / "tables" / f"{name}{suffix}").unlink(missing_ok=True)
     for name in set(PLOTS) - pictures:
         (out / "plots" / f"{name}.png").unlink(missing_ok=True)
 
@@ -101,7 +109,7 @@ def page(study: Study, pictures: Mapping[str, Picture]) -> Iterator[Block]:
     if study.refinements:
         yield Heading("Pseudo-labels and what refinement gained")
         yield Table(REFINEMENT_HEADINGS, [refinement_cells(row) for row in study.refinements])
-        yield from _shown(pictures, "pseudo_labels")
+        yield from _shown(pictures, PSEUDO_LABELS)
 
 
 def _shown(pictures: Mapping[str, Picture], name: str) -> Iterator[Block]:
