@@ -19,7 +19,7 @@ class Localizer(nn.Module):
         self.backbone, self.head = backbone, head
 
     def relevance(self, soft: Tensor, texts: Sequence[str]) -> Tensor:
-        """soft [N, Q, Dl], one row a frame, and the row's prompt -> the "yes" logits [N], float32."""
+        """soft [N, Q, Dl], one row a frame, and the row's prompt -> the "yes" logits [N], in float32 at least."""
         return self._yes(*self.backbone.assemble(soft[:, None], texts, numbered=False))
 
     def joint_relevance(self, soft: Tensor, texts: Sequence[str]) -> Tensor:

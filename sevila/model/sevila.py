@@ -21,6 +21,7 @@ from sevila.model.backbone import Backbone
 from sevila.model.head import Head
 from sevila.model.localizer import Localizer
 from sevila.model.passes import passes
+from sevila.model.precision import wide
 from sevila.model.prompts import Prompts, QuestionPrompts, letters
 from sevila.model.scoring import Scoring
 
@@ -96,7 +97,7 @@ class SeViLA(nn.Module):
         soft = self.localizer.head(patches)
         pairs = [(m, t) for m in range(len(texts)) for t in range(len(soft))]
         lengths = [self._length(1, text) for text in self.backbone.lengths(texts)]
-        out = torch.empty(len(pairs), device=soft.device)
+        out = torch.empty(len(pairs), dtype=wide(self.backbone.dtype), device=soft.device)
         for part in passes([lengths[m] for m, _ in pairs], self.backbone.tokens):
             rows, asked = soft[[pairs[i][1] for i in part]], [texts[pairs[i][0]] for i in part]
             out[part] = self.localizer.relevance(rows, asked)

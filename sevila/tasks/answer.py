@@ -74,12 +74,12 @@ class AnswerTask:
         alike: dict[int, list[int]] = {}
         for row, positions in enumerate(picked):
             alike.setdefault(len(positions), []).append(row)
-        total = patches.new_zeros((), dtype=torch.float32)
+        losses = []
         for rows in alike.values():
             chosen = torch.stack([patches[row, picked[row]] for row in rows])
             loss = self.chain.answering.loss(self.model, chosen, [batch.records[row] for row in rows])
-            total = total + loss * (len(rows) / len(picked))
-        return total, {}
+            losses.append(loss * (len(rows) / len(picked)))
+        return sum(losses[1:], start=losses[0]), {}
 
     def evaluate(self) -> dict[str, float]:
         metrics = chain_metrics(self.share.work(self._predict))
