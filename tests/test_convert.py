@@ -53,7 +53,7 @@ def test_from_official_files_to_official_numbers(shared: Path, tmp_path: Path) -
     words = [str(tmp_path / "official.pth"), str(out), f"--tokenizer={shared / 't5_tokenizer'}", *heads]
     assert convert.cli(words) == 0
     direct = golden.model()
-    loaded = SeViLA.load(str(out / "backbone"), str(out), str(out))
+    loaded = SeViLA.load(str(out / "backbone"), str(out), str(out), dtype=torch.float32)
     loaded.answerer.scoring = Official()
     loaded.prompts = golden.prompts
     assert loaded.backbone.fingerprint == direct.backbone.fingerprint
