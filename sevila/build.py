@@ -58,12 +58,14 @@ def resolved(config: Config) -> Config:
 
 
 def accelerator(config: schema.Base) -> Accelerator:
-    """Device and precision of the run; what `precision=auto` takes is said on stderr."""
-    precision = resolved(config).precision
-    made = make_accelerator(config.device, precision)
-    if config.precision == "auto" and made.is_main_process:
-        print(f"sevila: precision=auto takes {precision} on {made.device.type}", file=sys.stderr)
-    return made
+    """Device and precision of the run."""
+    return make_accelerator(config.device, resolved(config).precision)
+
+
+def tell_precision(config: schema.Base) -> None:
+    """Say on stderr what `precision=auto` takes; once all is checked, so that a refusal stays one line."""
+    if config.precision == "auto":
+        print(f"sevila: precision=auto takes {resolved(config).precision} here", file=sys.stderr)
 
 
 def run_folder(config: schema.Experiment, accelerator: Accelerator) -> RunFolder:

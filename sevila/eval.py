@@ -123,6 +123,7 @@ def _start(config: schema.Eval, folder: RunFolder, data: Benchmark, accelerator:
 
     if accelerator.is_main_process:
         folder.start(build.resolved(config), str(accelerator.device))
+        build.tell_precision(config)
         folder.write_dropped(data.dropped)
     accelerator.wait_for_everyone()
 

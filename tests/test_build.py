@@ -55,10 +55,12 @@ def test_the_embedded_world_is_computed_in_float32(fast: str) -> None:
 def test_the_model_has_the_precision_that_is_said(fast: str, capsys: pytest.CaptureFixture[str]) -> None:
     config = load("predict", ["device=cpu"])
     accelerator = build.accelerator(config)
-    assert capsys.readouterr().err == f"sevila: precision=auto takes {fast} on cpu\n"
     assert accelerator.mixed_precision == {"bf16": "bf16", "fp32": "no"}[fast]
     assert build.model(config, accelerator.device).backbone.dtype == build.DTYPES[fast]
     assert capsys.readouterr().err == ""
+    build.tell_precision(config)
+    build.tell_precision(build.resolved(config))  # was named
+    assert capsys.readouterr().err == f"sevila: precision=auto takes {fast} here\n"
 
 
 def test_bfloat16_without_units_is_warned_of(fast: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +75,7 @@ def test_a_run_says_what_auto_took_and_keeps_to_it(
 ) -> None:
     words = ["+exp=synthetic_eval", "device=cpu", f"run_dir={tmp_path / 'run'}", "frames.n=4", "selector.k=1"]
     assert evaluation.cli([*words, "precision=auto", *small_world]) == 0
-    assert f"sevila: precision=auto takes {fast} on cpu" in capsys.readouterr().err
+    assert f"sevila: precision=auto takes {fast} here" in capsys.readouterr().err
     assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["precision"] == fast
     assert read_json(tmp_path / "run/environment.json")["precision"] == fast
     assert evaluation.cli([*words, "precision=auto", "resume=true", *small_world]) == 0
