@@ -139,12 +139,13 @@ def check(python: Path, folder: Path, wheel: Path, constraint: Path, video: Path
     started = time.monotonic()
     shutil.rmtree(folder, ignore_errors=True)
     own = folder / "bin" / "python"
+    pip = [str(own), "-m", "pip"]
     names = ",".join(re.match(r"[\w.-]+", line)[0] for line in requirements(wheel))  # nothing of it is compiled here
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     steps = [
         ([str(python), "-m", "venv", str(folder)], INSTALL_S),
-        ([str(own), "-m", "pip", "install", f"--only-binary={names}", "-c", str(constraint), str(wheel)], INSTALL_S),
-        ([str(own), "-m", "pip", "check"], INSTALL_S),
+        ([*pip, "install", "--no-compile", f"--only-binary={names}", "-c", str(constraint), str(wheel)], INSTALL_S),
+        ([*pip, "check"], INSTALL_S),
         ([str(own), "-m", "sevila.predict", f"video={video}", *QUESTION], ANSWER_S),
     ]
     with tempfile.TemporaryDirectory() as elsewhere, folder.with_name(f"{folder.name}.log").open("w+") as log:
