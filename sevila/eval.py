@@ -119,8 +119,11 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
 
 def _start(config: schema.Eval, folder: RunFolder, data: Benchmark, accelerator: Accelerator) -> None:
     """Make the run folder, once for all processes."""
+    from sevila import build
+
     if accelerator.is_main_process:
-        folder.start(config, str(accelerator.device))
+        folder.start(build.resolved(config), str(accelerator.device))
+        build.tell_precision(config)
         folder.write_dropped(data.dropped)
     accelerator.wait_for_everyone()
 

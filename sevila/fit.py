@@ -87,7 +87,8 @@ class Workshop:
 
     def start(self) -> None:
         if self.accelerator.is_main_process:
-            self.folder.start(self.config, str(self.accelerator.device))
+            self.folder.start(build.resolved(self.config), str(self.accelerator.device))
+            build.tell_precision(self.config)
             self.folder.write_dropped(self.data.dropped)
         self.accelerator.wait_for_everyone()
 

@@ -118,7 +118,11 @@ class Base:
 
     entry: str = option("the entry point that this configuration is for")
     device: str = option("auto, cpu, cuda or cuda:N", "auto", pattern=r"auto|cpu|cuda(:\d+)?")
-    precision: str = option("fp32 or bf16", "fp32", pattern="fp32|bf16")
+    precision: str = option(
+        "auto (bf16 where the device is fast in it, else fp32), fp32, bf16 or fp64 (for tests)",
+        "auto",
+        pattern="auto|fp32|bf16|fp64",
+    )
     localizer: str = option("head of the Localizer: a run folder, head file, Hub id, or zeroshot", "zeroshot")
     answerer: str = option("head of the Answerer: a run folder, head file, Hub id, or zeroshot", "zeroshot")
     model: Model = option("the frozen backbone", Model)

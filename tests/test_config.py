@@ -215,7 +215,10 @@ def test_the_configuration_survives_its_yaml() -> None:
         ("trainer.lr=0", "trainer.lr=0.0: must be more than 0"),
         ("trainer.lr=nan", "trainer.lr=nan: must be more than 0"),
         ("device=gpu", "device=gpu: expected auto, cpu, cuda or cuda:N"),
-        ("precision=fp16", "precision=fp16: expected fp32 or bf16"),
+        (
+            "precision=fp16",
+            "precision=fp16: expected auto (bf16 where the device is fast in it, else fp32), fp32, bf16 or",
+        ),
         ("wandb.mode=on", "wandb.mode=on: expected disabled, offline or online"),
         ("run_dir=", "run_dir is empty: give run_dir=VALUE or leave it out"),
         ("data=foo", "unknown data 'foo'; choose from: "),

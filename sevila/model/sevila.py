@@ -21,7 +21,7 @@ from sevila.model.backbone import Backbone
 from sevila.model.head import Head
 from sevila.model.localizer import Localizer
 from sevila.model.passes import passes
-from sevila.model.precision import wide
+from sevila.model.precision import fast_dtype, warn_if_slow, wide
 from sevila.model.prompts import Prompts, QuestionPrompts, letters
 from sevila.model.scoring import Scoring
 
@@ -80,11 +80,16 @@ class SeViLA(nn.Module):
         localizer: str = "zeroshot",
         answerer: str = "zeroshot",
         device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
     ) -> SeViLA:
-        """A backbone by Hub id, folder or `tiny`, and its heads by run folder, head file, Hub id or `zeroshot`."""
+        """A backbone by Hub id, folder or `tiny`, and its heads by run folder, head file, Hub id or `zeroshot`.
+
+        dtype   of the backbone; None: bfloat16 where the device has units for it, else float32
+        """
         from sevila.weights.heads import load_head
 
+        dtype = dtype or fast_dtype(device)
+        warn_if_slow(dtype, device)
         backbone = backbones.load(source, device, dtype)
         return cls(backbone, load_head(localizer, "localizer", backbone), load_head(answerer, "answerer", backbone))
 

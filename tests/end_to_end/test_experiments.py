@@ -18,6 +18,7 @@ from PIL import Image
 from sevila import eval as evaluation
 from sevila import refine, train
 from sevila.config import load, own_folder
+from sevila.model.precision import bf16_units
 from sevila.synthetic import draw
 from sevila.synthetic.stories import BUSY, tell
 from sevila.synthetic.world import encode, film
@@ -317,8 +318,12 @@ def check(folder: Path, exp: str) -> None:
     """What a run folder holds fits what was asked for."""
     config, metrics = yaml.safe_load((folder / "config.yaml").read_text()), _json(folder / "metrics.json")
     assert (config["exp"], config["model"]["source"]) == (exp, "tiny")
-    if not exp.startswith("synthetic"):
-        assert (config["precision"], config["scoring"]["name"]) == ("bf16", "official")
+    if exp.startswith("synthetic"):
+        assert config["precision"] == "fp32"
+    else:
+        auto = "bf16" if bf16_units() else "fp32"
+        assert (config["precision"], config["scoring"]["name"]) == (auto, "official")
+    assert _json(folder / "environment.json")["precision"] == config["precision"]
     {"train": check_training, "refine": check_training, "eval": check_evaluation}[config["entry"]](
         folder, config, metrics
     )

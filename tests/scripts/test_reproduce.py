@@ -192,7 +192,7 @@ def test_every_command_is_a_right_one(settings: Settings) -> None:
         assert (config.seed, config.resume) == (3 if run.trained else 0, True)
         assert config.run_dir == str(settings.folder(run, seed))
         assert config.model.source == "Salesforce/blip2-flan-t5-xl"
-        assert (config.precision, config.scoring["name"]) == ("bf16", "official")
+        assert (config.precision, config.scoring["name"]) == ("auto", "official")
         if run.entry == "eval":
             assert config.split == ("test" if run.data == "qvhighlights" else "val")
             assert config.frames.n == 75 if run.data == "qvhighlights" else config.selector["k"] <= config.frames.n

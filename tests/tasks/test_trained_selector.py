@@ -91,7 +91,7 @@ def test_only_the_selector_learns_and_its_choice_gets_better(
     make_chain: Make, world: Synthetic, node: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One keyframe of eight. First the real loss, for its gradients; then one whose best frame can be seen."""
-    model = SeViLA.load()
+    model = SeViLA.load(dtype=torch.float32)
     chain = replace(make_chain(LocalizerTopK(1)), model=model)
     questions = world.questions("train")[:12]
     batch = batch_of(questions, chain)
