@@ -45,12 +45,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name: the experiment and the options, without the pre-trained Localizer, which is the rule."""
+        """The folder's name: the experiment and the options, without the heads that are the rule (`_AS_A_RULE`)."""
         if self.alias:
             return self.alias
         given = [] if self._of_one_data_set else [f"data={self.data}"]
         for key, value in self.options:
-            if (key, value) != ("localizer", PRETRAIN):
+            if (key, value) not in _AS_A_RULE:
                 given.append(f"{key}={value.inner if isinstance(value, Run) else value}")
         return ",".join([self.exp, *given])
 
@@ -63,7 +63,7 @@ class Run:
     def variation(self) -> tuple[str, ...]:
         """Its options as words where they differ from the rule: all but the pre-trained Localizer, and no Answerer."""
         shown = [(key, value) for key, value in self.options if key not in ("answerer", "scorer.file")]
-        given = [(key, value) for key, value in shown if (key, value) != ("localizer", PRETRAIN)]
+        given = [(key, value) for key, value in shown if (key, value) not in _AS_A_RULE]
         return tuple(f"{key}={value.inner if isinstance(value, Run) else value}" for key, value in given)
 
     def words(self, folder: Callable[[Run], Path]) -> list[str]:
@@ -77,6 +77,7 @@ class Run:
 
 
 PRETRAIN = Run("train", "qvhighlights_pretrain", "qvhighlights")
+_AS_A_RULE = (("localizer", PRETRAIN), ("answerer", "zeroshot"))
 
 
 def plan(wanted: Iterable[Run], given: Collection[str] = ()) -> list[Run]:

@@ -220,10 +220,12 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _needs(exp: str) -> dict[str, str]:
-    """What the head of an experiment's file says that it needs: option -> the experiment whose run is given."""
+    """What the head of an experiment's file says that it needs: option -> the experiment whose run, or zeroshot."""
     first, _, rest = exp.partition("_")
-    if rest in ("forward", "reverse", "zeroshot") or rest.startswith("moments"):
+    if rest in ("forward", "zeroshot") or rest.startswith("moments"):
         return {"localizer": PRETRAIN} if first in MINIATURES else {}
+    if rest == "reverse":
+        return {"localizer": PRETRAIN, "answerer": "zeroshot"} if first in MINIATURES else {}
     if rest == "finetuned":
         return {"localizer": f"{first}_reverse", "answerer": f"{first}_forward"}
     if first == "finetuned":
@@ -249,15 +251,21 @@ class Bench:
         """The run folder of an experiment with further words; what it needs is made before."""
         folder = self.runs / ",".join([exp, *words])
         if not folder.is_dir():
-            heads = [f"{option}={self.run(needed)}" for option, needed in _needs(exp).items()]
+            given = {word.partition("=")[0] for word in words}
+            needs = {option: needed for option, needed in _needs(exp).items() if option not in given}
+            heads = [f"{option}={self._head(needed)}" for option, needed in needs.items()]
             config = load(_entry(exp), [f"+exp={exp}", f"run_dir={folder}", *SMALL, *self._small(exp, words), *heads])
             metrics = RUN[config.entry](config)
             assert json.loads((folder / "metrics.json").read_text()) == metrics
         return folder
 
+    def _head(self, needed: str) -> str:
+        return needed if needed == "zeroshot" else str(self.run(needed))
+
     def _small(self, exp: str, words: tuple[str, ...]) -> list[str]:
         """The miniature, few frames and two steps in the place of what the file says."""
-        shown = load(_entry(exp), [f"+exp={exp}", "+scorer.file=none", *words])  # some need a file
+        heads = [f"{option}=zeroshot" for option in ("localizer", "answerer")]
+        shown = load(_entry(exp), [f"+exp={exp}", "+scorer.file=none", *heads, *words])  # some need a file
         name, given = shown.data["name"], {word.partition("=")[0] for word in words}
         small = list(self.world) if name == "synthetic" else [f"data.root={self.data / name}"]
         if shown.frames.n > 8:
@@ -296,8 +304,8 @@ def test_every_experiment_runs(exp: str, bench: Bench, one_thread: None) -> None
 @pytest.mark.parametrize(
     "words",
     [
-        ("nextqa_forward", "task.name=vote", "selector=uniform", "frames.n=4"),
-        ("vlep_forward", "task.name=answer", "selector=uniform", "frames.n=4"),
+        ("nextqa_forward", "task.name=vote", "selector=uniform", "frames.n=4", "localizer=zeroshot"),
+        ("vlep_forward", "task.name=answer", "selector=uniform", "frames.n=4", "localizer=zeroshot"),
         ("nextqa_zeroshot", "frames.n=8", "selector.k=1"),
         ("nextqa_zeroshot", "frames.n=8", "selector.k=8"),
         ("zeroshot_uniform", "data=star", "frames.n=8", "selector.k=8"),
