@@ -18,11 +18,10 @@ from sevila.errors import UserError
 from sevila.model.prompts import target
 from sevila.selection.network import Network
 from sevila.selection.trained import TrainedScorer, frame_features, text_features
-from sevila.tasks.chain import ForwardChain, chain_metrics
+from sevila.tasks.benchmark_metrics import validation_metrics
+from sevila.tasks.chain import ForwardChain
 from sevila.tasks.encoding import patches_of
 from sevila.tasks.share import Share
-
-METRIC = "accuracy"
 
 
 class TrainedSelectorTask:
@@ -32,10 +31,13 @@ class TrainedSelectorTask:
     network   what is trained, an ATP (Buch et al. 2022) or a PerturbedTopK (Cordonnier et al. 2021)
     """
 
-    def __init__(self, chain: ForwardChain, validation: Sequence[Question], network: Network) -> None:
+    def __init__(
+        self, chain: ForwardChain, validation: Sequence[Question], network: Network, benchmark: str = ""
+    ) -> None:
         if not chain.selector.needs_scores:
             raise UserError("the trained selector needs a selector that goes by scores: say selector=topk")
         self.model, self.share, self.network = chain.model, Share.of(validation), network
+        self.benchmark = benchmark
         self.chain = replace(chain, scorer=TrainedScorer(network, chain.model.backbone))
 
     @property
@@ -65,8 +67,7 @@ class TrainedSelectorTask:
         return total, {"weight": peaks}
 
     def evaluate(self) -> dict[str, float]:
-        metrics = chain_metrics(self.share.work(self.chain.predict))
-        return {key: value for key, value in metrics.items() if isinstance(value, float)}
+        return validation_metrics(self.benchmark, self.share.work(self.chain.predict))
 
     def _alike(self, batch: Batch) -> dict[int, list[int]]:
         """Numbers of keyframes, at most a row's frames, and the rows of each."""
