@@ -75,10 +75,11 @@ def vote(shop: Workshop, crop: bool = True, select_once: bool = False) -> dict[s
     return answer(replace(shop, chain=replace(shop.chain, answering=Voting())), crop, select_once)
 
 
-def select(shop: Workshop, network: dict[str, Any], crop: bool = True) -> dict[str, Any]:
+def select(shop: Workshop, network: dict[str, Any], crop: bool = True, entropy: float = 0.0) -> dict[str, Any]:
     """Training of a selector by the answers of the frozen Answerer (ATP, differentiable top-K: the paper's table 6).
 
     network   `atp` or `perturbed` and its sizes
+    entropy   weight of the scores' entropy in the loss (Cordonnier et al. 2021: 0.05)
     """
     from sevila.data.frame_rules import TrainingFrames
     from sevila.selection.trained import ROLE, new_network
@@ -86,12 +87,14 @@ def select(shop: Workshop, network: dict[str, Any], crop: bool = True) -> dict[s
     from sevila.tasks.chain import need_an_answer, need_answers
     from sevila.tasks.trained_selector import TrainedSelectorTask
 
+    if entropy < 0:
+        raise UserError(f"task.entropy={entropy}: must be at least 0 (no entropy in the loss)")
     trained = new_network(network, shop.model.backbone, shop.config.seed)
     questions, validation = shop.data.questions("train"), shop.data.questions("val")
     need_answers(questions)
     need_an_answer(validation)
     metric = shop.metric(metric_names(shop.data.name, validation))
-    task = TrainedSelectorTask(shop.chain, validation, trained, shop.data.name)
+    task = TrainedSelectorTask(shop.chain, validation, trained, shop.data.name, entropy)
     dataset = shop.dataset(questions, TrainingFrames(shop.chain.source.n, shop.config.seed, crop))
     shop.start()
     return shop.fit(task, dataset, metric, ROLE)

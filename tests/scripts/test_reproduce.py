@@ -313,6 +313,8 @@ def test_hyper_parameters_as_published(
         )
     else:
         assert config.task["frames"] == 4
+    if exp.endswith("reverse"):
+        assert config.task == {"name": "refine", "frames": 4, "frames_from": "video"}
     if exp == "qvhighlights_pretrain":
         assert config.frames.n == 75
 
