@@ -73,6 +73,18 @@ class Workshop:
         if frames < 1:
             raise UserError(f"task.frames={frames}: must be at least 1")
 
+    def metric(self, known: Sequence[str]) -> str:
+        """What the best head is chosen by: `trainer.best`, by default the first of what the validation gives.
+
+        UserError for what it does not give.
+        """
+        best = self.config.trainer.best
+        if best is not None and best not in known:
+            raise UserError(
+                f"trainer.best={best}: unknown{schema.suggest(best, known)}; this validation gives: {', '.join(known)}"
+            )
+        return best or known[0]
+
     def dataset(
         self,
         records: Sequence[Record],

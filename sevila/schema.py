@@ -99,6 +99,7 @@ class Trainer:
     eval_every: int | None = option("optimiser steps between evaluations; null: each epoch", None, least=1)
     save_every: int | None = option("optimiser steps between checkpoints; null: those of evaluations", None, least=1)
     log_every: int = option("optimiser steps between lines of metrics.jsonl", 10, least=1)
+    best: str | None = option("validation metric that picks the best head; null: the benchmark's official one", None)
 
     def __post_init__(self) -> None:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):

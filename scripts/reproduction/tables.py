@@ -16,7 +16,8 @@ FULL: dict[str, Measure] = {"nextqa": BY_GROUP, "star": BY_STAR_TYPE}
 Options = dict[str, "str | int | Run"]
 Make = Callable[[str], Run]  # of a data set
 
-UNIFORM: Options = {"selector": "uniform", "frames.n": 4}  # the published training on four frames: no choice among more
+# the published training on four frames: no choice among more, and no Localizer is asked
+UNIFORM: Options = {"selector": "uniform", "frames.n": 4, "localizer": "zeroshot"}
 
 
 def _run(entry: str, exp: str, data: str, options: Options | None = None, alias: str = "") -> Run:
@@ -28,8 +29,11 @@ def _run(entry: str, exp: str, data: str, options: Options | None = None, alias:
 
 
 def refined(data: str, localizer: Run | None = PRETRAIN) -> Run:
-    """The Localizer after self-refinement, from the pre-trained one or from BLIP-2's own Q-Former."""
-    return _run("refine", f"{data}_reverse", data, {"localizer": localizer or "zeroshot"})
+    """The Localizer after self-refinement, from the pre-trained one or from BLIP-2's own Q-Former.
+
+    BLIP-2's own Answerer gives the labels, for rows of a fine-tuned Answerer too.
+    """
+    return _run("refine", f"{data}_reverse", data, {"localizer": localizer or "zeroshot", "answerer": "zeroshot"})
 
 
 def forward(data: str, localizer: Run) -> Run:

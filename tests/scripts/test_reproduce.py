@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import reproduce
 from reproduction.cells import Cell, headers, served
 from reproduction.runs import PRETRAIN, Run, Settings, jobs
-from reproduction.tables import TABLES, finetuned, refined, zeroshot
+from reproduction.tables import TABLES, another_round, finetuned, refined, zeroshot
 
 SETS = ("nextqa", "star", "how2qa", "tvqa", "vlep")
 ALL = dict(zip(("A", "B", "C", "D", "E", "F", "G"), [
@@ -155,6 +155,10 @@ def test_the_runs_of_a_row() -> None:
     names = [run.name for run, _ in jobs([finetuned("star", refined("star"))], [0])]
     last = "star_finetuned,localizer=star_reverse,answerer=star_forward(localizer=star_reverse)"
     assert names == ["qvhighlights_pretrain", "star_reverse", "star_forward,localizer=star_reverse", last]
+    assert refined("star").options == (("localizer", PRETRAIN), ("answerer", "zeroshot"))
+    answerer = finetuned("star", refined("star")).needs[1]
+    localizer, _ = another_round("star", 2, refined("star"), answerer)
+    assert localizer.options == (("localizer", refined("star")), ("answerer", answerer))
 
 
 def test_rows_that_are_the_same_share_their_run() -> None:
@@ -187,7 +191,7 @@ def test_every_command_is_a_right_one(settings: Settings) -> None:
     for run, seed in kinds.values():
         command = settings.command(run, seed)
         assert command[:3] == ["python", "-m", f"sevila.{run.entry}"]
-        config = load(run.entry, command[3:])
+        config = load(run.entry, command[3:])  # would refuse a head that is left open
         assert (config.exp, config.data["name"]) == (run.exp, run.data)
         assert (config.seed, config.resume) == (3 if run.trained else 0, True)
         assert config.run_dir == str(settings.folder(run, seed))
@@ -205,7 +209,7 @@ def test_where_runs_stand(settings: Settings, tmp_path: Path) -> None:
 
 def test_words_for_some_runs_only(tmp_path: Path) -> None:
     extra = (("", "model=tiny"), ("", "trainer.epochs=1"), ("star", "a=1"), ("star_reverse", "b=1"))
-    settings = Settings(tmp_path, data=Path("/videos"), extra=extra)
+    settings = Settings(tmp_path, data=Path("/videos"), extra=extra, gpus=4)
     refine = settings.command(refined("star"), 0)
     assert refine[-5:] == ["data.root=/videos/star", "model=tiny", "trainer.epochs=1", "a=1", "b=1"]
     assert settings.command(zeroshot("star"), 0)[-3:] == ["data.root=/videos/star", "model=tiny", "a=1"]
@@ -215,10 +219,10 @@ def test_words_for_some_runs_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("gpus", "launch", "numbers"),
     [(4, "accelerate launch --num_processes 4 -m", None), (2, "accelerate launch --num_processes 2 -m", (8, 2, 16000)),
-     (1, "python -m", (16, 4, 32000))],
+     (1, "python -m", (16, 4, 32000)), (None, "python -m", (16, 4, 32000))],
 )  # fmt: skip
 def test_the_published_batch_on_fewer_gpus(
-    tmp_path: Path, gpus: int, launch: str, numbers: tuple[int, float, int] | None
+    tmp_path: Path, gpus: int | None, launch: str, numbers: tuple[int, float, int] | None
 ) -> None:
     run = zeroshot("tvqa", refined("tvqa"))
     forward = finetuned("tvqa", PRETRAIN).needs[1]
@@ -229,6 +233,33 @@ def test_the_published_batch_on_fewer_gpus(
     assert trainer.batch_size == 4
     assert (trainer.accumulate, trainer.loss_divisor, trainer.warmup_steps) == (numbers or (4, 1, 8000))
     assert " ".join(settings.command(run, 0)).startswith(f"{launch} sevila.eval +exp=tvqa_zeroshot ")
+
+
+@pytest.mark.parametrize(
+    ("launch", "accumulate", "batch"),
+    [
+        ("accelerate launch --num_processes 2 -m", 8, None),
+        ("torchrun --nproc-per-node=4 -m", 4, None),
+        ("torchrun --nproc_per_node 8 -m", 4, "not the published one: 4 processes have it"),
+        ("torchrun --nproc_per_node auto -m", 4, "not the published one: 4 processes have it"),
+        ("srun -n 4 python -m", 4, "not the published one: 4 processes have it"),
+    ],
+)
+def test_another_launcher_keeps_the_batch_or_the_table_says_so(
+    tmp_path: Path, launch: str, accumulate: int, batch: str | None
+) -> None:
+    settings = Settings(tmp_path, launch=tuple(launch.split()))
+    command = settings.command(finetuned("tvqa", PRETRAIN).needs[1], 0)
+    assert load("train", command[command.index("+exp=tvqa_forward") :]).trainer.accumulate == accumulate
+    assert settings.describe()["batch"] == batch
+
+
+def test_one_process_is_one_gpu_and_evaluations_have_no_batch(tmp_path: Path) -> None:
+    plain, one, four = (Settings(tmp_path, gpus=gpus) for gpus in (None, 1, 4))
+    assert plain.command(PRETRAIN, 0) == one.command(PRETRAIN, 0) != four.command(PRETRAIN, 0)
+    assert plain.signature(PRETRAIN) == one.signature(PRETRAIN) != four.signature(PRETRAIN)
+    assert plain.signature(zeroshot("star", None)) == four.signature(zeroshot("star", None))
+    assert "accumulate" not in " ".join(plain.command(zeroshot("star", None), 0))
 
 
 # -- the experiments' files ---
@@ -268,7 +299,7 @@ def test_hyper_parameters_as_published(
     exp: str, batch: int, accumulate: int, lr: float, warmup: int, epochs: int
 ) -> None:
     entry = "refine" if exp.endswith("reverse") else "train"
-    config = load(entry, [f"+exp={exp}"])
+    config = load(entry, [f"+exp={exp}", "localizer=zeroshot", "answerer=zeroshot"])
     trainer = config.trainer
     assert (trainer.batch_size, trainer.accumulate, trainer.lr) == (batch, accumulate, lr)
     assert (trainer.warmup_steps, trainer.epochs, trainer.warmup_lr) == (warmup, epochs, 1e-8)
@@ -282,6 +313,8 @@ def test_hyper_parameters_as_published(
         )
     else:
         assert config.task["frames"] == 4
+    if exp.endswith("reverse"):
+        assert config.task == {"name": "refine", "frames": 4, "frames_from": "video"}
     if exp == "qvhighlights_pretrain":
         assert config.frames.n == 75
 

@@ -26,7 +26,7 @@ from sevila.tasks.chain import ForwardChain
 from sevila.tasks.encoding import GROUP, _encoded, patches_of
 from sevila.tasks.moments import retrieve
 from sevila.tasks.pretrain import PretrainTask
-from sevila.tasks.refine import LabelledFrames, RefineTask, make_pseudo_labels
+from sevila.tasks.refine import LabelEachStep, LabelledBefore, LabelledFrames, RefineTask, make_pseudo_labels
 from sevila.tasks.source import VideoSource
 
 N = 6
@@ -137,7 +137,7 @@ def epochs(source: VideoSource, records: list, rule: FrameRule, number: int = 2)
 
 
 def tasks() -> list[str]:
-    return ["pretrain", "answer", "refine"]
+    return ["pretrain", "answer", "refine", "refine in the step"]
 
 
 @pytest.mark.parametrize("name", tasks())
@@ -150,6 +150,7 @@ def test_training_is_the_same_to_the_bit(
         "pretrain": RecurringFrames(TrainingFrames(3, seed=1), 1),
         "answer": EvaluationFrames(N),
         "refine": LabelledFrames(3, 0, crop=False, labels=labels),
+        "refine in the step": RecurringFrames(TrainingFrames(3, seed=1), 1),
     }
 
     def run(stored: bool) -> list[torch.Tensor]:
@@ -157,7 +158,8 @@ def test_training_is_the_same_to_the_bit(
         task = {
             "pretrain": lambda: PretrainTask(tiny, chain.source, moments),
             "answer": lambda: AnswerTask(chain, questions, SelectEachStep(tiny, chain.selector)),
-            "refine": lambda: RefineTask(chain, questions, labels),
+            "refine": lambda: RefineTask(chain, questions, LabelledBefore(labels)),
+            "refine in the step": lambda: RefineTask(chain, questions, LabelEachStep(tiny)),
         }[name]()
         records = moments if name == "pretrain" else questions
         losses = []

@@ -62,6 +62,25 @@ def test_only_best_and_last_are_kept(toy, tmp_path):
     assert (tmp_path / "best").read_text() == f"step_{state.best_step}\n"
 
 
+def test_a_task_may_hear_how_much_is_done(toy, tmp_path, monkeypatch):
+    """Before every step, also after a crash; tasks without `anneal` are not told."""
+
+    def hearing(heard):
+        task = toy.Toy()
+        task.anneal = heard.append
+        return task
+
+    whole, first, rest = [], [], []
+    toy.run(tmp_path / "whole", task=hearing(whole))
+    assert whole == [step / 12 for step in range(12)]
+    broken = hearing(first)
+    monkeypatch.setattr(broken, "loss", lambda batch: 1 / 0 if first[-1] == 7 / 12 else toy.Toy.loss(broken, batch))
+    with pytest.raises(ZeroDivisionError):
+        toy.run(tmp_path / "broken", task=broken)
+    toy.run(tmp_path / "broken", task=hearing(rest), resume=True)
+    assert first == whole[:8] and rest == whole[6:]  # saved every two steps
+
+
 def test_keep_all(toy, tmp_path):
     toy.run(tmp_path, keep_all=True)
     assert {p.name for p in tmp_path.glob("step_*")} == {f"step_{n}" for n in (2, 4, 6, 8, 10, 12)}
