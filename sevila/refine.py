@@ -58,14 +58,14 @@ def windows(shop: Workshop, frames: int = 4, crop: bool = True) -> dict[str, Any
 
 def _check(shop: Workshop, validation: Sequence[Question]) -> None:
     """UserError where the validation could not tell one Localizer from another."""
-    from sevila.selection.scorers import JointLocalizerScorer, LocalizerScorer
+    from sevila.selection.scorers import LocalizerScorer
     from sevila.tasks.chain import need_an_answer
 
     need_an_answer(validation)
     selector, scorer = shop.config.selector["name"], shop.config.scorer["name"]
     if not shop.chain.selector.needs_scores:
         raise UserError(f"selector={selector}: does not ask the Localizer that is refined; give selector=topk")
-    if not isinstance(shop.chain.scorer, LocalizerScorer | JointLocalizerScorer | None):
+    if not isinstance(shop.chain.scorer, LocalizerScorer | None):
         raise UserError(f"scorer={scorer}: is not the Localizer that is refined; give scorer=localizer")
 
 

@@ -93,14 +93,26 @@ class SeViLA(nn.Module):
 
         The head looks at every frame once, however many prompts there are.
         """
+        return self._first_word(patches, texts, ["yes"])[..., 0]
+
+    @torch.no_grad()
+    def yes_no(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
+        """The Localizer's logits of "yes" and of "no": patches [T, P, Dv] and M prompts -> [M, T, 2].
+
+        A frame's binary prediction (paper, appendix) is the word of the higher logit: greedy decoding between the two.
+        """
+        return self._first_word(patches, texts, ["yes", "no"])
+
+    def _first_word(self, patches: Tensor, texts: Sequence[str], words: Sequence[str]) -> Tensor:
+        """The logits of these words, [M, T, len(words)]."""
         soft = self.localizer.head(patches)
         pairs = [(m, t) for m in range(len(texts)) for t in range(len(soft))]
         lengths = [self._length(1, text) for text in self.backbone.lengths(texts)]
-        out = torch.empty(len(pairs), device=soft.device)
+        out = torch.empty(len(pairs), len(words), device=soft.device)
         for part in passes([lengths[m] for m, _ in pairs], self.backbone.tokens):
             rows, asked = soft[[pairs[i][1] for i in part]], [texts[pairs[i][0]] for i in part]
-            out[part] = self.localizer.relevance(rows, asked)
-        return out.view(len(texts), len(soft))
+            out[part] = self.localizer.first_word(rows, asked, words)
+        return out.view(len(texts), len(soft), len(words))
 
     @torch.no_grad()
     def option_logits(

@@ -20,7 +20,7 @@ from sevila.selection import LocalizerTopK
 from sevila.selection.clip import CLIPScorer
 from sevila.selection.scorers import JointLocalizerScorer, LocalizerScorer
 from sevila.selection.trained import TrainedScorer
-from sevila.submissions.spans import JoinedSpans
+from sevila.submissions.spans import BinarySpans
 from sevila.tasks.answer import AnswerTask, SelectEachStep
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.encoding import GROUP, _encoded, patches_of
@@ -86,7 +86,7 @@ def test_an_evaluation_with_a_warm_store_decodes_and_encodes_nothing(
 
 def test_moments_are_the_same(make: Callable[..., ForwardChain], world: Synthetic, tiny: SeViLA) -> None:
     moments = world.moments("val")
-    found = [retrieve(tiny, make(stored).source, moments, JoinedSpans()) for stored in (False, True, True)]
+    found = [retrieve(tiny, make(stored).source, moments, BinarySpans()) for stored in (False, True, True)]
     assert found[0] == found[1] == found[2]
 
 
