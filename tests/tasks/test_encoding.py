@@ -18,7 +18,7 @@ from sevila.model.backbone import Backbone
 from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK
 from sevila.selection.clip import CLIPScorer
-from sevila.selection.scorers import JointLocalizerScorer, LocalizerScorer
+from sevila.selection.scorers import JointLocalizerScorer, LocalizerScorer, LongImageScorer
 from sevila.selection.trained import TrainedScorer
 from sevila.submissions.spans import BinarySpans
 from sevila.tasks.answer import AnswerTask, SelectEachStep
@@ -109,7 +109,7 @@ def test_a_scorer_of_pictures_gets_them(
     assert chosen(True) == plain and spent(work) == (N, 0)
 
 
-@pytest.mark.parametrize("scorer", [LocalizerScorer, JointLocalizerScorer, CLIPScorer, TrainedScorer])
+@pytest.mark.parametrize("scorer", [LocalizerScorer, JointLocalizerScorer, LongImageScorer, CLIPScorer, TrainedScorer])
 def test_scorers_say_what_they_look_at(scorer: type) -> None:
     assert scorer.needs_pictures == (scorer is CLIPScorer)
 
