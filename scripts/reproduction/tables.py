@@ -328,7 +328,7 @@ TABLE_12 = Table(
             "FT-4",
             "fine-tuned, Localizer (PT), four at once",
             _nextqa("71.3", finetuned("nextqa", PRETRAIN, scorer=TOGETHER)),
-            "so is that they are read so in the Answerer's training too",
+            "that the Answerer is trained so too is this project's choice",
         ),
     ),
 )
@@ -341,7 +341,7 @@ TABLE_13 = Table(
     (
         Row("none", "no Localizer: 4 uniform frames", _nextqa("62.4", zeroshot_uniform("nextqa"))),
         _moment_detr("62.0"),
-        Row("not", "not pre-trained: BLIP-2's own", _nextqa("62.9", zeroshot("nextqa", None))),
+        Row("not-pre-trained", "BLIP-2's own", _nextqa("62.9", zeroshot("nextqa", None))),
         Row("weakly", "on QVHighlights' ASR captions", _nextqa("63.2", zeroshot("nextqa", PRETRAIN_ASR))),
         Row("QVHighlights", "on QVHighlights", _nextqa("63.6", zeroshot("nextqa"))),
     ),
