@@ -21,7 +21,7 @@ class SpanRule(ABC):
 
     1. Relevant frames are joined into spans. `span_threshold` (paper, appendix; table 4) is the largest number of
        consecutive irrelevant frames inside one span; more than that split it. The paper's 6 is the average interval
-       between the spans of QVHighlights' training data (11.1 s, in sampled frames of 2 s).
+       between the spans of QVHighlights' training data (11.1 s, which is 5.6 of 75 sampled frames).
     2. A span reaches from the start of its first frame's cell to the end of its last frame's. A frame's cell goes
        half-way to the next frame, the first one's to 0 s, the last one's to the end of the video.
     3. Both ends are moved to the nearest multiple of `grid` seconds, at least one step apart, and not past the
