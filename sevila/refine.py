@@ -92,7 +92,7 @@ def _labelled_before(
 
 def _check(shop: Workshop, validation: Sequence[Question]) -> str:
     """The metric that picks the best head. UserError where the validation could not tell one Localizer from another."""
-    from sevila.selection.scorers import JointLocalizerScorer, LocalizerScorer
+    from sevila.selection.scorers import LocalizerScorer
     from sevila.tasks.benchmark_metrics import metric_names
     from sevila.tasks.chain import need_an_answer
 
@@ -100,7 +100,7 @@ def _check(shop: Workshop, validation: Sequence[Question]) -> str:
     selector, scorer = shop.config.selector["name"], shop.config.scorer["name"]
     if not shop.chain.selector.needs_scores:
         raise UserError(f"selector={selector}: does not ask the Localizer that is refined; give selector=topk")
-    if not isinstance(shop.chain.scorer, LocalizerScorer | JointLocalizerScorer | None):
+    if not isinstance(shop.chain.scorer, LocalizerScorer | None):
         raise UserError(f"scorer={scorer}: is not the Localizer that is refined; give scorer=localizer")
     return shop.metric(metric_names(shop.data.name, validation))
 

@@ -64,7 +64,7 @@ def answer(shop: Workshop, crop: bool = True, select_once: bool = False) -> dict
     if select_once and not crop:
         rule = EvaluationFrames(chain.source.n)
     dataset = shop.dataset(questions, rule, fixed)
-    keyframes = AllFrames() if select_once else SelectEachStep(shop.model, chain.selector)
+    keyframes = AllFrames() if select_once else SelectEachStep(shop.model, chain.selector, chain.scorer)
     return shop.fit(AnswerTask(chain, validation, keyframes, shop.data.name), dataset, metric, "answerer")
 
 

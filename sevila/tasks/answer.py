@@ -14,6 +14,7 @@ from sevila.data.records import Question
 from sevila.model.head import Head
 from sevila.model.sevila import SeViLA
 from sevila.selection import Candidates, Selector
+from sevila.selection.scorers import LocalizerScorer
 from sevila.tasks.benchmark_metrics import validation_metrics
 from sevila.tasks.chain import Choosing, ForwardChain, Prediction
 from sevila.tasks.encoding import patches_of
@@ -35,20 +36,25 @@ class AllFrames:
 
 @dataclass(frozen=True)
 class SelectEachStep:
-    """As published: the frozen Localizer looks at the batch's n random frames anew in every step."""
+    """As published: the frozen Localizer looks at the batch's n random frames anew in every step.
+
+    scorer   how it reads them; None: a frame at a time
+    """
 
     model: SeViLA
     selector: Selector
+    scorer: LocalizerScorer | None = None
 
     @torch.no_grad()
     def pick(self, batch: Batch, patches: Tensor) -> list[list[int]]:
+        scorer = self.scorer or LocalizerScorer(self.model)
         picked = []
         for i, question in enumerate(batch.records):
             times, indices = batch.times[i], batch.indices[i]
             scores = None
             if self.selector.needs_scores:
                 text = self.model.prompts.localize(question.question, question.options)
-                scores = self.model.relevance(patches[i, : len(times)], [text])[0].tolist()
+                scores = scorer.relevance(patches[i, : len(times)], [text])[0].tolist()
             selector = replace(self.selector, k=min(self.selector.k, len(times)))
             picked.append(selector.select(Candidates(question.qid, times, indices, scores, question.windows)))
         return picked

@@ -18,9 +18,9 @@ from sevila.model.backbone import Backbone
 from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK
 from sevila.selection.clip import CLIPScorer
-from sevila.selection.scorers import JointLocalizerScorer, LocalizerScorer
+from sevila.selection.scorers import JointLocalizerScorer, LocalizerScorer, LongImageScorer
 from sevila.selection.trained import TrainedScorer
-from sevila.submissions.spans import JoinedSpans
+from sevila.submissions.spans import BinarySpans
 from sevila.tasks.answer import AnswerTask, SelectEachStep
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.encoding import GROUP, _encoded, patches_of
@@ -86,7 +86,7 @@ def test_an_evaluation_with_a_warm_store_decodes_and_encodes_nothing(
 
 def test_moments_are_the_same(make: Callable[..., ForwardChain], world: Synthetic, tiny: SeViLA) -> None:
     moments = world.moments("val")
-    found = [retrieve(tiny, make(stored).source, moments, JoinedSpans()) for stored in (False, True, True)]
+    found = [retrieve(tiny, make(stored).source, moments, BinarySpans()) for stored in (False, True, True)]
     assert found[0] == found[1] == found[2]
 
 
@@ -109,7 +109,7 @@ def test_a_scorer_of_pictures_gets_them(
     assert chosen(True) == plain and spent(work) == (N, 0)
 
 
-@pytest.mark.parametrize("scorer", [LocalizerScorer, JointLocalizerScorer, CLIPScorer, TrainedScorer])
+@pytest.mark.parametrize("scorer", [LocalizerScorer, JointLocalizerScorer, LongImageScorer, CLIPScorer, TrainedScorer])
 def test_scorers_say_what_they_look_at(scorer: type) -> None:
     assert scorer.needs_pictures == (scorer is CLIPScorer)
 
