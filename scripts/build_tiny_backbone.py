@@ -10,8 +10,8 @@ writes the folder in transformers' BLIP-2 format. About an hour on two cores. Th
 Q-Former can read.
 
 What it never sees: the benchmark's and the moments' visual styles and videos, and the Localizer's prompt with the
-benchmark's question families or with moment queries about what somebody does. The T5 does read the benchmark's questions,
-as multiple choice and open ones, with words where frames will stand.
+benchmark's question families or with moment queries about what somebody does. The T5 does read the benchmark's
+questions, as multiple choice and open ones, with words where frames will stand.
 """
 
 from __future__ import annotations
