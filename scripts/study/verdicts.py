@@ -73,7 +73,8 @@ def sentence(finding: Finding) -> str:
     others = claim.others[0] if len(claim.others) == 1 else f"the best of {', '.join(claim.others)}"
     worlds = "; ".join(f"world {world}: {estimate.mean:+.2f}" for world, estimate in finding.by_world.items())
     target = "" if claim.target is None else f" The target of {claim.target:g} points is {_reached(finding)}."
-    holm = "" if claim.part == CHECK else f" (corrected for the number of claims: {finding.holm_verdict})"
+    differs = finding.holm_verdict not in ("", finding.verdict)
+    holm = f" ({finding.holm_verdict} when corrected for the number of claims)" if differs else ""
     return (
         f"{claim.name} ({MEASURES[claim.measure]}): {finding.verdict}{holm}. Claim: {claim.text}. {claim.better} "
         f"against {others}: {effect.mean:+.2f} points, 95 % interval {effect.low:+.2f} to {effect.high:+.2f} "
