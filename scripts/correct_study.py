@@ -33,8 +33,8 @@ WINDOWS = 2  # that a question of the embedded world needs at most
 NOTE = (
     "The intervals and verdicts of this page were corrected from the tables of an earlier version of it "
     "(scripts/correct_study.py), not computed from the runs, which are gone, and with them what was answered to each "
-    "question. The earlier intervals, percentiles of a bootstrap over videos and seeds, were too narrow. Where a row is "
-    "compared with the best of several, both ends are those against the best."
+    "question. The earlier intervals, percentiles of a bootstrap over videos and seeds, were too narrow. Where a row "
+    "is compared with the best of several, both ends are those against the best."
 )
 
 
