@@ -67,13 +67,10 @@ def study(given: argparse.Namespace) -> None:
 def measured(given: argparse.Namespace) -> Outcomes:
     """The outcomes of the runs that are asked for; what is missing is made."""
     worlds = _worlds(given.worlds)
-    for option, number in (
-        ("--seeds", given.seeds),
-        ("--workers", given.workers),
-        ("--test-videos", given.test_videos),
-    ):
-        if number < 1:
-            raise UserError(f"{option} {number}: must be at least 1")
+    least = (("--seeds", given.seeds, 1), ("--workers", given.workers, 1), ("--test-videos", given.test_videos, 2))
+    for option, number, minimum in least:  # of one video nothing says how much videos differ
+        if number < minimum:
+            raise UserError(f"{option} {number}: must be at least {minimum}")
     seeds, root = list(range(given.seeds)), given.runs or given.out / "runs"
     words = [("", f"data.test_videos={given.test_videos}"), *map(_scoped, given.set)]
     default = _default_numbers(words)

@@ -625,6 +625,7 @@ def test_a_study_of_few_rows_has_fewer_files(root: Path, tmp_path: Path) -> None
         (["--from-outcomes", "none.npz"], "none.npz: no such file"),
         (["--worlds", "1,1"], "--worlds 1,1: a world stands there twice"),
         (["--worlds", "1", "--seeds", "0"], "--seeds 0: must be at least 1"),
+        (["--worlds", "1", "--test-videos", "1"], "--test-videos 1: must be at least 2"),
         (["--worlds", "1", "--set", "a"], "--set a: expected KEY=VALUE"),
         (["--worlds", "1", "--set", "selector.kk=2"], "unknown key 'selector.kk'"),
         (["--worlds", "1", "--set", "data=nextqa"], "--set data=nextqa: the study is about data=synthetic"),
