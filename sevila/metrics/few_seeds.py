@@ -114,7 +114,7 @@ class Lead:
 
 
 def of_seeds(means: Sequence[float] | np.ndarray) -> Iterable[Part]:
-    """What trainings add to the variance of their mean: none where there is one only, as nothing was trained."""
+    """What trainings add to the variance of their mean: none where there is one mean only."""
     if len(means) > 1:
         yield Part(float(np.var(means, ddof=1)) / len(means), len(means) - 1)
 
@@ -146,7 +146,7 @@ def _of_videos(influence: np.ndarray, videos: Sequence[Hashable]) -> Iterable[Pa
 
 
 def student_tails(t: float, freedom: float) -> float:
-    """P(|T| > |t|) of Student's distribution, to 1e-12; the normal one where `freedom` is infinite."""
+    """P(|T| > |t|) of Student's distribution; the normal one where `freedom` is infinite."""
     if math.isinf(freedom):
         return math.erfc(abs(t) / math.sqrt(2))
     return _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
