@@ -12,20 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 EBML_HEADER = b"\x1a\x45\xdf\xa3"
-MP4_BOXES = {
-    b"ftyp",
-    b"moov",
-    b"mdat",
-    b"moof",
-    b"mfra",
-    b"sidx",
-    b"styp",
-    b"free",
-    b"skip",
-    b"wide",
-    b"udta",
-    b"uuid",
-}
+MP4_MEDIA = {b"ftyp", b"moov", b"mdat", b"moof", b"sidx", b"styp"}
+MP4_OTHERS = {b"free", b"skip", b"wide", b"udta", b"uuid", b"mfra"}  # no frame needs them: they may be unfinished
+MP4_BOXES = MP4_MEDIA | MP4_OTHERS
+MATROSKA_SEGMENT = b"\x18\x53\x80\x67"  # holds all that a file shows; what follows is no part of it
 
 
 def missing_bytes(path: str | Path) -> int:
@@ -59,7 +49,8 @@ def _mp4_ends(file: BinaryIO, size: int) -> Iterator[int]:
         if length < 8:
             return  # 0: the box goes on to the end of the file, wherever that is
         start += length
-        yield start
+        if head[4:8] in MP4_MEDIA:
+            yield start
 
 
 def _riff_ends(file: BinaryIO, size: int) -> Iterator[int]:
@@ -76,7 +67,7 @@ def _riff_ends(file: BinaryIO, size: int) -> Iterator[int]:
 
 
 def _matroska_ends(file: BinaryIO, size: int) -> Iterator[int]:
-    """Where each outermost element ends, in bytes from the start."""
+    """Where each outermost element ends, in bytes from the start, up to the segment."""
     start = 0
     while start < size:
         file.seek(start)
@@ -93,6 +84,8 @@ def _matroska_ends(file: BinaryIO, size: int) -> Iterator[int]:
             return  # unknown size: a live recording
         start += name_width + size_width + length
         yield start
+        if head[:4] == MATROSKA_SEGMENT:
+            return
 
 
 def _ebml_width(first: int, widest: int) -> int | None:
