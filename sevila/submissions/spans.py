@@ -52,11 +52,14 @@ class JoinedSpans:
             raise UserError(f"spans.grid={self.grid}: must be at least 0")
 
     def windows(self, scores: Sequence[float], times: Sequence[float], duration: float) -> list[ScoredWindow]:
-        """The windows of a video of `duration` seconds, best first; at least one.
+        """The windows of a video of `duration` seconds, best first; at least one where a frame lies in it.
 
-        scores, times   of its n >= 1 frames, times rising, in seconds
+        scores, times   of its n >= 1 frames, times rising, in seconds. Frames past `duration` make no window
         """
-        relevance = _mapped(np.asarray(scores, dtype=float))
+        times = [time for time in times if time < duration]
+        if not times:
+            return []
+        relevance = _mapped(np.asarray(scores[: len(times)], dtype=float))
         edges = _cells(times, duration)
         windows = []
         for span in self._spans(np.flatnonzero(relevance >= self.threshold)):
