@@ -15,7 +15,7 @@ EBML_HEADER = b"\x1a\x45\xdf\xa3"
 MP4_MEDIA = {b"ftyp", b"moov", b"mdat", b"moof", b"sidx", b"styp"}
 MP4_OTHERS = {b"free", b"skip", b"wide", b"udta", b"uuid", b"mfra"}  # no frame needs them: they may be unfinished
 MP4_BOXES = MP4_MEDIA | MP4_OTHERS
-MATROSKA_SEGMENT = b"\x18\x53\x80\x67"  # holds all that a file shows; what follows is no part of it
+MATROSKA_SEGMENT = b"\x18\x53\x80\x67"  # holds all that is shown; of what follows only another file counts
 
 
 def missing_bytes(path: str | Path) -> int:
@@ -67,11 +67,14 @@ def _riff_ends(file: BinaryIO, size: int) -> Iterator[int]:
 
 
 def _matroska_ends(file: BinaryIO, size: int) -> Iterator[int]:
-    """Where each outermost element ends, in bytes from the start, up to the segment."""
-    start = 0
+    """Where each outermost element ends, in bytes from the start, up to the segment; of files that are joined, of each."""
+    start, element = 0, b""
     while start < size:
         file.seek(start)
         head = file.read(12)
+        if element == MATROSKA_SEGMENT and head[:4] != EBML_HEADER:
+            return
+        element = head[:4]
         name_width = _ebml_width(head[0], 4)
         if name_width is None or len(head) <= name_width:
             return
@@ -84,8 +87,6 @@ def _matroska_ends(file: BinaryIO, size: int) -> Iterator[int]:
             return  # unknown size: a live recording
         start += name_width + size_width + length
         yield start
-        if head[:4] == MATROSKA_SEGMENT:
-            return
 
 
 def _ebml_width(first: int, widest: int) -> int | None:

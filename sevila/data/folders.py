@@ -63,8 +63,9 @@ class VideoFolder:
         if found is not None:
             return found
         tried, names = ", ".join(self.extensions), " or ".join(map(repr, places))
+        ended = " (an id is a name without its ending)" if Path(video).suffix.lower() in self.extensions else ""
         raise UserError(
-            f"video {video!r} is not in {self.root} as {names} with any of {tried}, nor as a folder of frames: "
+            f"video {video!r} is not in {self.root} as {names} with any of {tried}, nor as a folder of frames{ended}: "
             "add it or set data.root"
         )
 

@@ -30,13 +30,18 @@ def test_a_transport_stream_does_not_say(encode: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize("name", ["v.mkv", "v.webm"])
-@pytest.mark.parametrize("tail", [b"<html>a downloader's text</html>\n", b"\xec\x9f text", b"\x18\x53\x80\x67\x8f"])
+@pytest.mark.parametrize(
+    "tail", [b"<html>a downloader's text</html>\n", b"\xec\x9f text", b"\x18\x53\x80\x67\x8f", b"\xff"]
+)
 def test_what_stands_behind_the_end_of_matroska_is_no_part_of_it(
     encode: Callable[..., Path], name: str, tail: bytes
 ) -> None:
     path = encode(name, 10, codec="libvpx-vp9")
-    path.write_bytes(path.read_bytes() + tail)
+    data = path.read_bytes()
+    path.write_bytes(data + tail)
     assert missing_bytes(path) == 0
+    path.write_bytes(data + data[:-100])  # a second file is one
+    assert missing_bytes(path) == 100
 
 
 def test_an_unfinished_box_that_no_frame_needs(encode: Callable[..., Path]) -> None:
