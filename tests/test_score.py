@@ -390,7 +390,7 @@ def test_a_span_needs_an_answer(put: Put, grounded: Any, refusal: Any) -> None:
 
 def test_windows_that_run_backwards_are_counted(put: Put, run: Any) -> None:
     truth = [{"qid": 5, "query": "q", "vid": "v", "duration": 20, "relevant_windows": [[4, 8]]}]
-    row = {"qid": 5, "pred_relevant_windows": [[8, 4, 0.9], [9, 3, 0.8], [4, 8, 0.7]]}
+    row = {"qid": 5, "pred_relevant_windows": [[9, 4, 0.9], [9, 3, 0.8], [4, 8, 0.7]]}
     table, _ = run(
         "benchmark=qvhighlights", f"annotations={put('gt.jsonl', truth)}", f"predictions={put('p.jsonl', [row])}"
     )

@@ -67,7 +67,7 @@ def _riff_ends(file: BinaryIO, size: int) -> Iterator[int]:
 
 
 def _matroska_ends(file: BinaryIO, size: int) -> Iterator[int]:
-    """Where each outermost element ends, in bytes from the start, up to the segment, in each of the files joined there."""
+    """Where each outermost element ends, in bytes from the start, up to the segment; of joined files, of each."""
     start, element = 0, b""
     while start < size:
         file.seek(start)

@@ -30,7 +30,7 @@ class MomentPrediction:
     """What was predicted for one query; None for what was not.
 
     windows    in the order they are listed: the first one is the answer that R1 judges. One that ends before it starts
-               overlaps nothing: a miss, as in the script
+               overlaps nothing: a miss, as in the script (also where that divides 0 by 0)
     saliency   a score for every clip of two seconds, in time order
     """
 

@@ -170,9 +170,9 @@ def test_what_cannot_be_scored_is_refused(truth, predicted, message: str) -> Non
 def test_a_window_that_runs_backwards_is_a_miss() -> None:
     """As in the script: it overlaps nothing, and takes its place in the ranking."""
     truth = [Moment("7", "v", "q", 20.0, ((2.0, 8.0),))]
-    alone = qvhighlights(truth, [MomentPrediction("7", ((8.0, 2.0, 1.0),))])["brief"]
+    alone = qvhighlights(truth, [MomentPrediction("7", ((9.0, 2.0, 1.0),))])["brief"]
     assert (alone["MR-full-R1@0.5"], alone["MR-full-mAP"]) == (0.0, 0.0)
-    before = MomentPrediction("7", ((8.0, 2.0, 1.0), (2.0, 8.0, 0.5)))
+    before = MomentPrediction("7", ((9.0, 2.0, 1.0), (2.0, 8.0, 0.5)))
     brief = qvhighlights(truth, [before])["brief"]
     assert (brief["MR-full-R1@0.5"], brief["MR-full-mAP"], before.backwards) == (0.0, 50.0, 1)
 
