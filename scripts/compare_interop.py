@@ -5,7 +5,7 @@
 
 The folder holds small models of several sizes: random weights under LAVIS's names, pictures, texts, and what LAVIS's
 own `Blip2T5` and timm's EVA tower made of them (scripts/interop). This library reads the same weights by its importer
-and does the same through its own public path, on the CPU, in float32, with attention in LAVIS's order of operations.
+and does the same through its own public path, on the CPU, in float64: what differs is no rounding.
 
 Prints a table of the largest absolute differences, relative ones for gradients. Exit code 1 above a tolerance, 2 for
 a folder that cannot be read.

@@ -1,11 +1,11 @@
 """Compare this library with stored outputs of the official SeViLA code.
 
-    python scripts/compare_official.py --golden ../shared/golden/model
+    python scripts/compare_official.py --golden ../shared/golden/model64 [--dtype float64|float32] [--fused]
 
-A golden folder holds small random weights under the official names, inputs and every output in float32. All
-scenarios run through the library's own public path, on the CPU, without dropout. Attention is computed in the
-official order of operations; `--fused` takes the library's default attention instead and shows how much
-float32 rounding that makes (above 5e-6 where states are as large as ten; the exit code is then 1, rightly).
+A golden folder holds small random weights under the official names, inputs, and every output of the official code in
+float64. All scenarios run through the library's own public path, on the CPU, without dropout. In float64 (the default)
+every difference must be below 1e-9, with plain attention and with the library's own (`--fused`): that decides, and does
+not depend on the processor. In float32 processors differ by rounding; the tolerances are wide, and tell gross mistakes.
 
 Prints a table of the largest differences, and as its last line one JSON object (a size that is no number is
 null there). Exit code 1 above a tolerance, 2 for a folder that cannot be read.
@@ -21,6 +21,7 @@ import sys
 from math import isfinite
 from pathlib import Path
 
+import torch
 from official.difference import Difference
 from official.golden import Golden
 from official.scenarios import run, scenarios
@@ -28,6 +29,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sevila.errors import UserError
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
 def compare(golden: Golden) -> list[Difference]:
@@ -69,11 +72,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--golden", type=Path, required=True, help="folder with golden.json and its tensors")
     parser.add_argument("--tokenizer", type=Path, help="folder with T5's tokenizer.json (default: found beside it)")
-    parser.add_argument("--fused", action="store_true", help="the default attention, not the official order")
+    parser.add_argument("--dtype", choices=DTYPES, default="float64", help="default: float64, which decides")
+    parser.add_argument(
+        "--fused", action="store_true", help="the library's default attention (SDPA), not the plain one"
+    )
     args = parser.parse_args()
     logging.disable(logging.INFO)
     try:
-        golden = Golden(args.golden, args.tokenizer or tokenizer_beside(args.golden), args.fused)
+        tokenizer = args.tokenizer or tokenizer_beside(args.golden)
+        golden = Golden(args.golden, tokenizer, DTYPES[args.dtype], args.fused)
         differences = compare(golden)
     except UserError as error:
         print(f"sevila: error: {error}", file=sys.stderr)

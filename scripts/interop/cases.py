@@ -62,8 +62,6 @@ def _t5(d_model: int, d_kv: int, heads: int, d_ff: int, layers: int, decoder_lay
     }
 
 
-# Attention heads of the Q-Former have 4, 16 or 64 channels (BERT's have 64): dividing by their root is then exact, and
-# LAVIS's order of dividing and this library's of multiplying round alike.
 CASES = (
     Case("small", 1, _vision(28, 7, 88, 2, 2), 28, _bert(64, 2, 4, 96), 4, 2, _t5(48, 8, 4, 64, 2, 2), 2, 3),
     Case("deep", 2, _vision(32, 8, 64, 6, 4), 32, _bert(48, 7, 3, 80), 5, 2, _t5(40, 10, 4, 72, 4, 3), 2, 2),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 
 import torch
-from official.difference import EXACT, GRADIENTS, LOGITS, NOISE, STATES, Difference, compared, equal, largest
+from official.difference import EXACT, NOISE, Difference, Tolerances, compared, equal, largest
 from official.inference import watched
 from official.records import repeated
 from torch import Tensor
@@ -18,6 +18,7 @@ from sevila.model.localizer import Localizer
 from sevila.model.scoring import Official
 from sevila.weights.lavis import head_name
 
+TOLERANCES = Tolerances.of(torch.float64)
 PART = {"ln_vision": "ln_vision", "Qformer": "Qformer.last_hidden_state", "t5_proj": "t5_proj"}  # here, there
 
 
@@ -28,35 +29,35 @@ def compare(reference: Reference) -> list[Difference]:
 
 def tower(reference: Reference) -> Iterator[Difference]:
     """timm's EVA tower."""
-    yield compared("timm: vision", reference.patches.flatten(0, 1), reference.timm["vision"], LOGITS)
+    yield compared("timm: vision", reference.patches.flatten(0, 1), reference.timm["vision"], TOLERANCES.logits)
 
 
 def caption(reference: Reference) -> Iterator[Difference]:
     """LAVIS's `Blip2T5.forward`: one picture, then the text, no "Frame: " between them."""
     theirs, backbone, head = reference.flow("caption"), reference.backbone, reference.head
     pictures = backbone.encode(reference.pixels[:, 0])
-    yield compared("Blip2T5: vision", pictures, theirs["vision"], LOGITS)
+    yield compared("Blip2T5: vision", pictures, theirs["vision"], TOLERANCES.logits)
     with watched(head) as seen:
         soft = head(pictures)
     for here, there in PART.items():
-        yield compared(f"Blip2T5: {here}", seen[here].detach(), theirs[there], STATES)
+        yield compared(f"Blip2T5: {here}", seen[here].detach(), theirs[there], TOLERANCES.states)
 
     ids, mask = backbone.text(reference.notes["texts"])
     embeds = torch.cat([soft, backbone.language.shared(ids)], dim=1)
     mask = torch.cat([mask.new_ones(soft.shape[:2]), mask], dim=1)
-    yield compared("Blip2T5: inputs_embeds", embeds.detach(), theirs["encoder.inputs_embeds"], STATES)
+    yield compared("Blip2T5: inputs_embeds", embeds.detach(), theirs["encoder.inputs_embeds"], TOLERANCES.states)
     yield compared("Blip2T5: attention_mask", mask, theirs["encoder.attention_mask"], EXACT)
     with torch.no_grad():
         hidden = backbone.read(embeds, mask)
         labels = theirs["t5.labels"]
         said = torch.cat([torch.full_like(labels[:, :1], backbone.start), labels[:, :-1].clamp(min=0)], dim=1)
         logits = backbone.logits(backbone.decode(hidden, mask, said))
-    yield compared("Blip2T5: encoder", hidden, theirs["encoder.last_hidden_state"], STATES)
+    yield compared("Blip2T5: encoder", hidden, theirs["encoder.last_hidden_state"], TOLERANCES.states)
     real = labels >= 0  # what stands at padding is nobody's business
-    yield compared("Blip2T5: logits", logits[real], theirs["t5.logits"][real], LOGITS)
+    yield compared("Blip2T5: logits", logits[real], theirs["t5.logits"][real], TOLERANCES.logits)
 
     loss = backbone.answer_loss(embeds, mask, reference.notes["targets"])
-    yield compared("Blip2T5: loss", loss.detach(), theirs["loss"], LOGITS)
+    yield compared("Blip2T5: loss", loss.detach(), theirs["loss"], TOLERANCES.logits)
     loss.backward()
     ours = {head_name(name, "answerer"): p.grad for name, p in head.named_parameters()}
     yield from gradients(ours, {n.removeprefix("grad."): t for n, t in theirs.items() if n.startswith("grad.")})
@@ -72,8 +73,8 @@ def gradients(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> Iterator[Di
             vanishing.append(float(ours[name].norm()) / total)
         else:
             whole.append(float((ours[name] - theirs[name]).abs().max() / theirs[name].abs().max()))
-    yield Difference("Blip2T5: gradients", largest(whole), GRADIENTS, relative=True)
-    yield Difference("Blip2T5: vanishing gradients", largest(vanishing), NOISE, relative=True)
+    yield Difference("Blip2T5: gradients", largest(whole), TOLERANCES.gradients, relative=True)
+    yield Difference("Blip2T5: vanishing gradients", largest(vanishing), TOLERANCES.vanishing, relative=True)
 
 
 @torch.no_grad()
@@ -84,9 +85,9 @@ def alone(reference: Reference) -> Iterator[Difference]:
     localizer = Localizer(backbone, reference.head)
     yield from _read("frame", reference, soft[:, None], frames, theirs, numbered=False)
     yes = theirs["step0"][:, backbone.token("yes")]
-    yield compared("frame: yes", localizer.relevance(soft, frames), yes, LOGITS)
+    yield compared("frame: yes", localizer.relevance(soft, frames), yes, TOLERANCES.logits)
     loss = localizer.loss(reference.patches.flatten(0, 1), frames, [True] * len(frames))
-    yield compared("frame: loss", loss, theirs["loss"], LOGITS)
+    yield compared("frame: loss", loss, theirs["loss"], TOLERANCES.logits)
 
 
 @torch.no_grad()
@@ -97,9 +98,9 @@ def together(reference: Reference) -> Iterator[Difference]:
     soft, answerer = reference.head(reference.patches), Answerer(backbone, reference.head, Official())
     yield from _read("keyframes", reference, soft, texts, theirs, numbered=True)
     letters = theirs["step1"][:, [backbone.token(letter) for letter in options]]
-    yield compared("keyframes: letters", answerer.option_logits(soft, texts, len(options)), letters, LOGITS)
+    yield compared("keyframes: letters", answerer.option_logits(soft, texts, len(options)), letters, TOLERANCES.logits)
     loss = answerer.loss(reference.patches, texts, [right] * len(texts))
-    yield compared("keyframes: loss", loss, theirs["loss"], LOGITS)
+    yield compared("keyframes: loss", loss, theirs["loss"], TOLERANCES.logits)
 
 
 def _read(
@@ -108,5 +109,9 @@ def _read(
     """The assembled input and the encoder's states."""
     embeds, mask = reference.backbone.assemble(soft, texts, numbered)
     hidden = reference.backbone.read(embeds, mask)
-    for what, ours, tolerance in (("embeds", embeds, STATES), ("mask", mask, EXACT), ("encoder", hidden, STATES)):
+    for what, ours, tolerance in (
+        ("embeds", embeds, TOLERANCES.states),
+        ("mask", mask, EXACT),
+        ("encoder", hidden, TOLERANCES.states),
+    ):
         yield replace(compared(what, ours, theirs[what], tolerance), what=f"{name}: {what}")

@@ -4,7 +4,8 @@
 
 This runs in an environment of its own (`make test-interop` sets it up), where this library cannot be imported.
 OUT/CASE/ gets: case.json (what the tensors do not tell), tokenizer.json, weights.safetensors under LAVIS's names,
-lavis.safetensors with inputs and outputs, float32, dropout off.
+lavis.safetensors with inputs and outputs, dropout off. All in float64, in which rounding hides nothing; where LAVIS
+casts to float32, the cast is left out.
 
 Two flows: `caption.*` is LAVIS's own `Blip2T5.forward`, looked into by hooks, and its gradients; `video.*` is
 SeViLA's order of frames and text, put together from the same model's parts.
@@ -34,9 +35,15 @@ warnings.filterwarnings("ignore", category=FutureWarning)  # fairscale's use of 
 
 from lavis.models.blip2_models.blip2 import LayerNorm  # noqa: E402
 from lavis.models.blip2_models.blip2_t5 import Blip2T5  # noqa: E402
-from lavis.models.blip2_models.modeling_t5 import T5ForConditionalGeneration  # noqa: E402
+from lavis.models.blip2_models.modeling_t5 import T5ForConditionalGeneration, T5LayerNorm  # noqa: E402
 from lavis.models.blip2_models.Qformer import BertConfig, BertLMHeadModel  # noqa: E402
 from lavis.models.eva_vit import VisionTransformer, interpolate_pos_embed  # noqa: E402
+
+LayerNorm.forward = nn.LayerNorm.forward
+T5LayerNorm.forward = lambda norm, states: nn.functional.rms_norm(
+    states, norm.weight.shape, norm.weight, norm.variance_epsilon
+)
+Tensor.float = Tensor.double  # T5's attention casts its scores
 
 QUESTIONS = ("Question: what?", "Question: what did the red one do with the other?", "Question: who fell?")
 OPTIONS = "ABC"
@@ -75,7 +82,7 @@ def build(case: Case, folder: Path) -> Blip2T5:
         max_txt_len=case.text_tokens,
     )
     (folder / "pytorch_model.bin").unlink()
-    return model.float().eval()
+    return model.double().eval()
 
 
 @torch.no_grad()
@@ -87,7 +94,7 @@ def randomize(model: nn.Module, random: torch.Generator) -> None:
     """
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            noise = torch.randn(parameter.shape, generator=random)
+            noise = torch.randn(parameter.shape, generator=random, dtype=torch.float64)
             if isinstance(module, nn.Linear | nn.Conv2d) and name == "weight":
                 parameter.copy_(noise / 2 / parameter[0].numel() ** 0.5)
             elif "Norm" in type(module).__name__ and name == "weight":
@@ -100,7 +107,7 @@ def weights_of(model: Blip2T5, case: Case, random: torch.Generator) -> dict[str,
     """The state dict, with position embeddings for `stored_image`; the model itself gets them interpolated."""
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     grid = case.stored_image // case.vision["patch_size"]
-    stored = torch.randn(1, 1 + grid**2, case.vision["embed_dim"], generator=random) / 2
+    stored = torch.randn(1, 1 + grid**2, case.vision["embed_dim"], generator=random, dtype=torch.float64) / 2
     weights["visual_encoder.pos_embed"] = stored
     interpolated = {"pos_embed": stored}
     interpolate_pos_embed(model.visual_encoder, interpolated)
@@ -203,7 +210,7 @@ def make(case: Case, folder: Path) -> None:
     randomize(model, random)
     weights = weights_of(model, case, random)
     side = case.vision["img_size"]
-    pixels = torch.randn(case.videos, case.frames, 3, side, side, generator=random)
+    pixels = torch.randn(case.videos, case.frames, 3, side, side, generator=random, dtype=torch.float64)
     texts = [QUESTIONS[i % len(QUESTIONS)] for i in range(case.videos)]
     targets = [("yes", "Option B", "no")[i % 3] for i in range(case.videos)]
     tensors = {f"caption.{k}": v for k, v in caption(model, pixels[:, 0], texts, targets).items()}

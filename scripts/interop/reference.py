@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from official.arithmetic import as_published
+import torch
 from official.golden import read_tokenizer
 from safetensors.torch import load_file
 from torch import Tensor
@@ -35,23 +35,21 @@ class Reference:
 
     @cached_property
     def backbone(self) -> Backbone:
-        return as_published(
-            backbone_from(
-                self.weights,
-                read_tokenizer(self.folder),
-                str(self.folder),
-                self.notes["qformer_heads"],
-                self.notes["vision_heads"],
-                attention="eager",
-                text_tokens=self.notes["text_tokens"],
-            )
+        return backbone_from(
+            self.weights,
+            read_tokenizer(self.folder),
+            str(self.folder),
+            self.notes["qformer_heads"],
+            self.notes["vision_heads"],
+            dtype=torch.float64,
+            text_tokens=self.notes["text_tokens"],
         )
 
     @cached_property
     def head(self) -> Head:
         """BLIP-2's head as one of the library's trainable ones, dropout off."""
         sizes = self.backbone.zeroshot.config
-        return heads_from(self.weights, str(self.folder), sizes, attention="eager")["answerer"]
+        return heads_from(self.weights, str(self.folder), sizes, dtype=torch.float64)["answerer"]
 
     @cached_property
     def patches(self) -> Tensor:

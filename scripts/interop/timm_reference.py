@@ -2,7 +2,7 @@
 
     PYTHONPATH=.venv-interop/timm .venv-interop/bin/python scripts/interop/timm_reference.py OUT
 
-Each OUT/CASE/ gets timm.safetensors: `vision`, the tower's states before its final norm, float32. LAVIS's names must
+Each OUT/CASE/ gets timm.safetensors: `vision`, the tower's states before its final norm, float64. LAVIS's names must
 load into it as they are, with `ln_vision` as its final norm; position embeddings come as LAVIS interpolated them
 (timm's own resampling smooths, LAVIS's and this library's do not).
 """
@@ -10,7 +10,6 @@ load into it as they are, with `ln_vision` as its final norm; position embedding
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from foreign import declare_torchvision_ops
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-os.environ["TIMM_FUSED_ATTN"] = "0"  # the order of operations that LAVIS has
 declare_torchvision_ops()
 
 import timm  # noqa: E402
@@ -30,7 +28,8 @@ MODEL = "eva_giant_patch14_clip_224"
 @torch.no_grad()
 def make(folder: Path) -> None:
     """One case's states."""
-    model = timm.create_model(MODEL, num_classes=0, **json.loads((folder / "case.json").read_text())["vision"]).eval()
+    sizes = json.loads((folder / "case.json").read_text())["vision"]
+    model = timm.create_model(MODEL, num_classes=0, **sizes).double().eval()
     given = load_file(folder / "lavis.safetensors")
     weights: dict[str, Tensor] = {}
     for name, tensor in load_file(folder / "weights.safetensors").items():

@@ -9,8 +9,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-EXACT, STATES, LOGITS, GRADIENTS = 0.0, 5e-6, 1e-5, 1e-4
+EXACT = 0.0
 NOISE = 1e-6  # share of the whole gradient's norm below which a gradient is zero but for rounding
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """The largest differences that are rounding. Of gradients and optimiser steps relative ones.
+
+    In float64 any mistake in the model is above them, on every processor: the smallest known moves states by 1e-7.
+    In float32 they are as wide as processors differ, and tell only gross mistakes.
+    """
+
+    states: float
+    logits: float
+    losses: float
+    gradients: float
+    vanishing: float  # of gradients that are zero but for rounding
+    steps: float
+    losses_of_steps: float
+
+    @classmethod
+    def of(cls, dtype: torch.dtype) -> Tolerances:
+        if dtype == torch.float64:
+            return cls(*[1e-9] * 7)
+        return cls(1e-4, 1e-4, 2e-5, 2e-4, NOISE, 3e-4, 5e-4)
 
 
 @dataclass(frozen=True)

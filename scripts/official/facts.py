@@ -125,6 +125,7 @@ def positions(golden: Golden) -> Iterator[Difference]:
         str(golden.folder),
         config["bert"]["num_attention_heads"],
         config["vit"]["num_heads"],
+        dtype=golden.dtype,
     )
     seen: dict[str, Tensor] = {}
     hook = backbone.vision.encoder.register_forward_pre_hook(
@@ -135,7 +136,7 @@ def positions(golden: Golden) -> Iterator[Difference]:
     hook.remove()
     black = backbone.vision.embeddings.patch_embedding.bias.expand(theirs.shape[1] - 1, -1)
     start = torch.cat([backbone.vision.embeddings.class_embedding[0], black])
-    yield compared("interpolated", seen["inputs_embeds"] - start, theirs, 5e-6)
+    yield compared("interpolated", seen["inputs_embeds"] - start, theirs, golden.tolerances.states)
 
 
 FACTS = {

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from official.arithmetic import as_published
+from official.difference import Tolerances
 from sevila.errors import UserError
 from sevila.files import read_json
 from sevila.model.backbone import Backbone
@@ -41,12 +41,14 @@ class Spoken:
 class Golden:
     """The folder's weights, tensors and notes (`aux` is None where the folder has none).
 
-    fused   with the fused attention that the library uses by default, not in the official order of operations
+    dtype   float64, in which the comparison decides, or float32, a smoke test
+    fused   with the fused attention that the library uses by default, not the plain one of the official code
     """
 
-    def __init__(self, folder: Path, tokenizer: Path, fused: bool = False) -> None:
+    def __init__(self, folder: Path, tokenizer: Path, dtype: torch.dtype = torch.float64, fused: bool = False) -> None:
         if not (folder / "golden.json").is_file():
             raise UserError(f"{folder}: holds no golden.json; name the folder with --golden DIR")
+        self.dtype, self.tolerances = dtype, Tolerances.of(dtype)
         self.attention = "sdpa" if fused else "eager"
         self.folder, self.meta = folder, read_json(folder / "golden.json")
         self.weights = load_file(folder / "state_dict.safetensors")
@@ -70,15 +72,15 @@ class Golden:
     @cached_property
     def backbone(self) -> Backbone:
         config = self.meta["config"]
-        backbone = backbone_from(
+        return backbone_from(
             self.weights,
             self.tokenizer,
             str(self.folder),
             config["bert"]["num_attention_heads"],
             config["vit"]["num_heads"],
+            dtype=self.dtype,
             attention=self.attention,
         )
-        return backbone if self.attention == "sdpa" else as_published(backbone)
 
     @cached_property
     def prompts(self) -> Spoken:
@@ -96,7 +98,7 @@ class Golden:
 
     def model(self, scoring: Scoring | None = None) -> SeViLA:
         """The library's model with heads of its own to train. The official scoring rule by default."""
-        heads = heads_from(self.weights, str(self.folder), self.sizes, self.attention)
+        heads = heads_from(self.weights, str(self.folder), self.sizes, self.attention, dtype=self.dtype)
         return SeViLA(self.backbone, **heads, scoring=scoring or Official(), prompts=self.prompts)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from official.difference import GRADIENTS, LOGITS, NOISE, Difference, compared, equal, largest
+from official.difference import NOISE, Difference, compared, equal, largest
 from official.golden import Golden
 from official.records import GoldenFrames, batch, chain, moments, questions, repeated
 from sevila.data.loading import Batch
@@ -17,7 +17,7 @@ from sevila.model.scoring import Direct
 from sevila.selection import LocalizerTopK
 from sevila.tasks.answer import AnswerTask, SelectEachStep
 from sevila.tasks.pretrain import PretrainTask
-from sevila.tasks.refine import RefineTask, make_pseudo_labels
+from sevila.tasks.refine import LabelEachStep, RefineTask
 from sevila.training.optim import adamw
 from sevila.weights.lavis import head_name
 
@@ -30,8 +30,7 @@ def answer_task(golden: Golden, k: int) -> tuple[AnswerTask, Batch]:
 
 def refine_task(golden: Golden) -> tuple[RefineTask, Batch]:
     model, asked = golden.model(Direct()), questions(golden)
-    labels = make_pseudo_labels(model, GoldenFrames(golden), asked)
-    return RefineTask(chain(golden, model, 1), asked, labels), batch(golden, asked)
+    return RefineTask(chain(golden, model, 1), asked, LabelEachStep(model)), batch(golden, asked)
 
 
 def pretrain_task(golden: Golden) -> tuple[PretrainTask, Batch]:
@@ -92,9 +91,9 @@ def gradients(golden: Golden, name: str, head: Head, role: str) -> Iterator[Diff
         norm.append(abs(float(gradient.norm()) / norms[key] - 1))
         if theirs is not None:
             whole.append(float((gradient - theirs).abs().max() / theirs.abs().max()))
-    yield Difference("gradients", largest(whole), GRADIENTS, relative=True)
-    yield Difference("gradient norms", largest(norm), GRADIENTS, relative=True)
-    yield Difference("vanishing gradients", largest(vanishing), NOISE, relative=True)
+    yield Difference("gradients", largest(whole), golden.tolerances.gradients, relative=True)
+    yield Difference("gradient norms", largest(norm), golden.tolerances.gradients, relative=True)
+    yield Difference("vanishing gradients", largest(vanishing), golden.tolerances.vanishing, relative=True)
 
 
 def training(golden: Golden, name: str) -> Iterator[Difference]:
@@ -103,7 +102,7 @@ def training(golden: Golden, name: str) -> Iterator[Difference]:
     task, data = made.task(golden)
     loss, _ = task.loss(data)
     loss.backward()
-    yield compared("loss", loss.detach(), golden.tensors[made.loss_name], LOGITS)
+    yield compared("loss", loss.detach(), golden.tensors[made.loss_name], golden.tolerances.losses)
     trained = {id(p) for p in task.head.parameters()}
     others = sum(p.grad is not None for p in task.model.parameters() if id(p) not in trained)
     yield equal("gradients elsewhere", others, 0)
@@ -126,7 +125,8 @@ def steps(golden: Golden, name: str) -> Iterator[Difference]:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    yield compared("losses", torch.tensor(losses), torch.tensor(theirs["losses"]), LOGITS)
+    found, expected = (torch.tensor(values, dtype=torch.float64) for values in (losses, theirs["losses"]))
+    yield compared("losses", found, expected, golden.tolerances.losses_of_steps)
     decay = {id(p) for p in optimizer.param_groups[0]["params"]}
     groups = golden.meta["opt_groups"][made.steps_name]
     ours = {head_name(n, made.role): id(p) in decay for n, p in task.head.named_parameters()}
@@ -138,7 +138,7 @@ def steps(golden: Golden, name: str) -> Iterator[Difference]:
         key = head_name(n, made.role)
         if first[key] >= NOISE * total:  # elsewhere Adam makes full steps of rounding errors
             moved.append(abs(float((p.detach() - before[n]).norm()) / norms[key] - 1))
-    yield Difference("parameter steps", largest(moved), GRADIENTS, relative=True)
+    yield Difference("parameter steps", largest(moved), golden.tolerances.steps, relative=True)
 
 
 def uniform(golden: Golden, name: str) -> Iterator[Difference]:
@@ -152,5 +152,5 @@ def uniform(golden: Golden, name: str) -> Iterator[Difference]:
         said = repeated(golden.meta["inputs"]["qa_output"], golden.frames)
         loss = golden.backbone.answer_loss(embeds, mask, said)
     loss.backward()
-    yield compared("loss", loss.detach(), golden.tensors[f"{name}.loss"], LOGITS)
+    yield compared("loss", loss.detach(), golden.tensors[f"{name}.loss"], golden.tolerances.losses)
     yield from gradients(golden, name, head.head, "answerer")

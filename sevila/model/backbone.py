@@ -23,6 +23,7 @@ from sevila.model.checkpointing import checkpoint_blocks
 from sevila.model.head import Head, HeadConfig
 from sevila.model.origin import TINY, TINY_FOLDER, Pretrained, Weights, read_tokenizer
 from sevila.model.passes import TOKENS
+from sevila.model.precision import at_least_float32, wide
 from sevila.model.vision import Blip2Tower, OwnTower, Tower, Vision
 
 if TYPE_CHECKING:
@@ -154,16 +155,16 @@ class Backbone(nn.Module):
         return t5.decode(self.language.decoder, hidden, mask, said)
 
     def logits(self, states: Tensor, ids: Sequence[int] | None = None) -> Tensor:
-        """States [..., Dl] -> float32 logits of the given tokens (of all if None), [..., len(ids)]."""
+        """States [..., Dl] -> logits of the given tokens (of all if None), [..., len(ids)], in float32 at least."""
         table = self.language.lm_head.weight
-        return (states @ (table if ids is None else table[list(ids)]).T).float()
+        return at_least_float32(states @ (table if ids is None else table[list(ids)]).T)
 
     @property
     def start(self) -> int:
         return self.language.config.decoder_start_token_id
 
     def answer_loss(self, embeds: Tensor, mask: Tensor, targets: Sequence[str]) -> Tensor:
-        """Mean cross-entropy over all tokens of the targets, </s> included. Scalar, float32."""
+        """Mean cross-entropy over all tokens of the targets, </s> included. Scalar, in float32 at least."""
         batch = self.tokenizer(list(targets), padding="longest", return_tensors="pt")
         labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100).to(self.device)
         said = torch.cat([labels.new_full((len(labels), 1), self.start), labels[:, :-1].clamp(min=0)], dim=1)
@@ -228,7 +229,7 @@ def assemble_backbone(
     tower: Tower | None = None,
     tokens: int = TOKENS,
 ) -> Backbone:
-    """Take transformers' model apart: the frozen parts, and its own Q-Former as the zero-shot head (float32).
+    """Take transformers' model apart: the frozen parts, and its own Q-Former as the zero-shot head.
 
     tower   in the place of the model's own
     """
@@ -238,7 +239,7 @@ def assemble_backbone(
 
 
 def zeroshot_head(blip2: Blip2ForConditionalGeneration, attention: str = "sdpa") -> Head:
-    """BLIP-2's own layer norm, Q-Former, queries and projection, copied to float32, on the model's device."""
+    """BLIP-2's own layer norm, Q-Former, queries and projection, copied to float32 at least, on the model's device."""
     sizes = HeadConfig.of(blip2.config.qformer_config, blip2.config.num_query_tokens, blip2.config.text_config.d_model)
     with torch.device("meta"):
         head = Head(sizes, attention)
@@ -249,7 +250,7 @@ def zeroshot_head(blip2: Blip2ForConditionalGeneration, attention: str = "sdpa")
     }
     tensors = {f"{part}.{name}": t for part, module in parts.items() for name, t in module.state_dict().items()}
     tensors["queries"] = blip2.query_tokens.detach()
-    head.load_state_dict({name: t.to(torch.float32, copy=True) for name, t in tensors.items()}, assign=True)
+    head.load_state_dict({name: t.to(wide(t.dtype), copy=True) for name, t in tensors.items()}, assign=True)
     return head
 
 

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from transformers import Blip2QFormerConfig
 from transformers.models.blip_2.modeling_blip_2 import Blip2QFormerModel
 
+from sevila.model.precision import at_least_float32
+
 NORM_EPS = 1e-5  # LAVIS's `ln_vision`; transformers builds its `post_layernorm` with 1e-6
 
 
@@ -65,7 +67,7 @@ class HeadConfig:
 
 
 class Head(nn.Module):
-    """Frame patches -> soft tokens of the language model. Its parameters are float32, whatever the backbone's.
+    """Frame patches -> soft tokens of the language model. Its parameters are float32; float64 over such a backbone.
 
     To answer faster they may be cast (`head.bfloat16()`); trained and stored they are in float32 only.
     """
@@ -83,17 +85,15 @@ class Head(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """[..., P, Dv] -> [..., Q, Dl], every frame by itself.
 
-        The layer norm is computed in float32 (as LAVIS does); the rest in the parameters' dtype or under autocast.
+        The layer norm is computed in float32 (as LAVIS does), in float64 where the patches are; the rest in the
+        parameters' dtype or under autocast.
         """
         frames = patches.flatten(0, -3)
         with torch.autocast(frames.device.type, enabled=False):
-            normed = F.layer_norm(
-                frames.float(),
-                self.norm.normalized_shape,
-                self.norm.weight.float(),
-                self.norm.bias.float(),
-                self.norm.eps,
-            ).to(self.queries.dtype)
+            frames = at_least_float32(frames)
+            weight, bias = self.norm.weight.to(frames.dtype), self.norm.bias.to(frames.dtype)
+            normed = F.layer_norm(frames, self.norm.normalized_shape, weight, bias, self.norm.eps)
+            normed = normed.to(self.queries.dtype)
         queries = self.queries.expand(len(frames), -1, -1)
         read = self.qformer(query_embeds=queries, encoder_hidden_states=normed).last_hidden_state
         return self.projection(read).unflatten(0, patches.shape[:-2])

@@ -1,7 +1,7 @@
 """T5 as this library runs it: transformers' modules and weights, without the work that no output needs.
 
 In half precision the sum that runs through the layers is kept in float32, and each layer's work is done in half: the
-results are then closer to those in float32.
+results are then closer to those in float32. In float64 everything is float64.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.t5.modeling_t5 import T5LayerCrossAttention, T5LayerNorm, T5Stack
+
+from sevila.model.precision import at_least_float32
 
 
 def read(encoder: T5Stack, embeds: Tensor, mask: Tensor) -> Tensor:
@@ -22,7 +24,7 @@ def read(encoder: T5Stack, embeds: Tensor, mask: Tensor) -> Tensor:
     if not mask.all():
         bias = torch.where(mask[:, None, None, :].bool(), bias, torch.finfo(bias.dtype).min)
     bias = bias.contiguous()
-    states = embeds.float()
+    states = at_least_float32(embeds)
     for block in encoder.block:
         states = block(states, None, bias)[0]
     return encoder.final_layer_norm(states)
@@ -37,7 +39,7 @@ def decode(decoder: T5Stack, hidden: Tensor, mask: Tensor, said: Tensor) -> Tens
     later = torch.ones_like(bias, dtype=torch.bool).triu(1)
     bias = bias.masked_fill(later, torch.finfo(bias.dtype).min)
     seen = None if mask.all() else mask[:, None, None, :].bool()
-    states = decoder.embed_tokens(said).float()
+    states = at_least_float32(decoder.embed_tokens(said))
     for block in decoder.block:
         states = block.layer[0](states, position_bias=bias)[0]
         states = states + look(block.layer[1], states, hidden, seen)
@@ -63,10 +65,13 @@ def look(layer: T5LayerCrossAttention, states: Tensor, hidden: Tensor, seen: Ten
 
 
 class FusedNorm(T5LayerNorm):
-    """T5's root mean square norm, in one kernel on a GPU. The result has the weight's dtype."""
+    """T5's root mean square norm, in one kernel on a GPU. The result has the weight's dtype.
+
+    The mean square is taken in float32 at least; transformers' own norm takes it in float32 even where all is float64.
+    """
 
     def forward(self, states: Tensor) -> Tensor:
-        if states.device.type == "cpu":
+        if states.device.type == "cpu" and states.dtype != torch.float64:
             return super().forward(states)
         return F.rms_norm(states, self.weight.shape, self.weight.to(states.dtype), self.variance_epsilon).to(
             self.weight.dtype

@@ -158,8 +158,9 @@ def heads_from(
     sizes: HeadConfig | None = None,
     attention: str = "sdpa",
     attention_heads: int | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Head]:
-    """The heads in a LAVIS state dict by role, float32, with copies of its tensors.
+    """The heads in a LAVIS state dict by role, with copies of its tensors, in float32 or float64.
 
     The released SeViLA checkpoint holds both; BLIP-2's hold one under the Answerer's names, which is also the
     start of a Localizer. `sizes` are those of the backbone's own head; without them the tensors tell them, but for
@@ -176,17 +177,17 @@ def heads_from(
             config = sizes or head_sizes(state, role, attention_heads)
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
-        heads[role] = _head(taking, role, config, attention)
+        heads[role] = _head(taking, role, config, attention, dtype)
     remains = "".join(f"|{remains_of(role)}" for role in ROLES if role not in roles)
     taking.finish(re.compile(rf"visual_encoder\.|t5_model\.{remains}"))
     return heads
 
 
-def _head(taking: Taking, role: str, config: HeadConfig, attention: str) -> Head:
+def _head(taking: Taking, role: str, config: HeadConfig, attention: str, dtype: torch.dtype) -> Head:
     with torch.device("meta"):
         head = Head(config, attention)
     tensors = {
-        name: taking.take(head_name(name, role), tuple(t.shape)).to(torch.float32, copy=True)
+        name: taking.take(head_name(name, role), tuple(t.shape)).to(dtype, copy=True)
         for name, t in head.state_dict().items()
     }
     head.load_state_dict(tensors, assign=True)
