@@ -39,7 +39,7 @@ def main() -> int:
         if LEVELS.index(variables.get("ATEN_CPU_CAPABILITY", LEVELS[0])) > LEVELS.index(best):
             print(f"{name:24} not tried: this processor has no such instructions", flush=True)
             continue
-        command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=short", *tests]
+        command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=no", "-rfE", *tests]
         done = subprocess.run(command, cwd=REPOSITORY, env=os.environ | variables, capture_output=True, text=True)
         lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines()
         print(f"{name:24} {lines[-1]}", flush=True)
