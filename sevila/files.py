@@ -79,8 +79,17 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]])
             file.write(json_line(row))
 
 
+def check_plain(path: str | os.PathLike[str]) -> None:
+    """UserError for a pipe, socket or device, and for a folder that holds one: reading it might never end."""
+    path = Path(path)
+    for file in (path, *path.iterdir()) if path.is_dir() else (path,):
+        if file.exists() and not file.is_file() and not file.is_dir():
+            raise UserError(f"{file}: is a pipe or device, not a file")
+
+
 def read_text(path: str | os.PathLike[str]) -> str:
     """The text of a UTF-8 file, without a byte order mark. UserError if it is missing or something else."""
+    check_plain(path)
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -91,10 +100,22 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
+def loads(text: str, **options: Any) -> Any:
+    """`json.loads`, whose only error is JSONDecodeError: for too many levels and too many digits too."""
+    try:
+        return json.loads(text, **options)
+    except RecursionError:
+        raise json.JSONDecodeError("too many levels of brackets", text, 0) from None
+    except ValueError as error:  # a whole number of more digits than Python takes (sys.int_info)
+        if isinstance(error, json.JSONDecodeError) or "digits" not in str(error):
+            raise
+        raise json.JSONDecodeError("a whole number of too many digits", text, 0) from None
+
+
 def read_json(path: str | os.PathLike[str]) -> Any:
     """The object in a JSON file. UserError names the file and the line where it is malformed."""
     try:
-        return json.loads(read_text(path))
+        return loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from None
 
@@ -123,7 +144,7 @@ def _numbered(text: str, path: str | os.PathLike[str]) -> Iterator[tuple[int, di
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line {number}: not valid JSON: {error.msg}") from None
         if not isinstance(row, dict):
