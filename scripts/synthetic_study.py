@@ -15,7 +15,6 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from study.claims import findings
 from study.labels import refinements
@@ -30,6 +29,7 @@ from sevila.cli import guarded
 from sevila.config import load
 from sevila.data.records import Question
 from sevila.errors import UserError
+from sevila.files import home_path
 
 EXP = "synthetic_eval"
 NUMBERS = ("frames.n=", "selector.k=")  # every row says its own: --set changes the default that they go around
@@ -41,8 +41,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--worlds", required=True, metavar="SEED,SEED", help="of the worlds; never those of development"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--runs", type=Path, help="folder of the run folders; default: OUT/runs")
+    parser.add_argument("--out", type=home_path, required=True, help="folder of the results")
+    parser.add_argument("--runs", type=home_path, help="folder of the run folders; default: OUT/runs")
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help=f"{', '.join(GROUPS)}, or rows by name")
     parser.add_argument("--test-videos", type=int, default=120, metavar="N", help="of a world: 8 or 9 questions each")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes, of one thread each")

@@ -107,12 +107,14 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     if comparison is not None:
         metrics["scoring_agreement"] = comparison.agreement
     build.warn_of_truncation(model)
-    metrics = _finish(config, folder, data, metrics, examples(questions, rows, data.videos()))
+    written = []
     if config.submission:
-        _say(write_submission(data.name, Path(config.submission), questions, rows))
+        written += write_submission(data.name, Path(config.submission), questions, rows)
     if config.export:
         write_keyframes(config.export, rows)
-        _say([Path(config.export)])
+        written.append(Path(config.export))
+    metrics = _finish(config, folder, data, metrics, examples(questions, rows, data.videos()))
+    _say(written)
     shutil.rmtree(folder.unfinished, ignore_errors=True)
     return metrics
 

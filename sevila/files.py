@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 from sevila.errors import UserError
 
 TEMPORARY_MARK = ".tmp-"  # in the name of everything that is not finished
+MOST_BYTES = 255 - len(f".{TEMPORARY_MARK}") - 12  # of a file's name: file systems take 255, with the temporary mark
 
 
 @contextmanager
@@ -42,6 +44,9 @@ def check_place(key: str, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{key}={path}: is a folder; name a file")
+    check_plain(path)
+    if len(os.fsencode(path.name)) > MOST_BYTES:
+        raise UserError(f"{key}={path}: its name has {len(os.fsencode(path.name))} bytes, {MOST_BYTES} are possible")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise UserError(f"{key}={path}: {above} cannot be written to")
@@ -67,9 +72,12 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
     write_text(path, text + "\n")
 
 
-def json_line(row: Mapping[str, Any]) -> str:
-    """A row as a line of JSON with its line end, keys in their own order. ValueError for NaN and infinity."""
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+def json_line(row: Mapping[str, Any], ascii: bool = False) -> str:
+    """A row as a line of JSON with its line end, keys in their own order. ValueError for NaN and infinity.
+
+    ascii   other letters as JSON's own escapes
+    """
+    return json.dumps(row, ensure_ascii=ascii, allow_nan=False) + "\n"
 
 
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -77,6 +85,22 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]])
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             file.write(json_line(row))
+
+
+def home(path: str) -> str:
+    """A path whose first part is `~`, or `~NAME`, with the home folder in its place; any other as it is."""
+    return os.path.expanduser(path)
+
+
+def home_path(path: str) -> Path:
+    """The same as a Path, for command lines."""
+    return Path(home(path))
+
+
+def half_character(text: str) -> str | None:
+    """The first half of a character (a surrogate) in a text, escaped; None where there is none, as there should be."""
+    found = re.search(r"[\ud800-\udfff]", text)
+    return found and found[0].encode("unicode_escape").decode()
 
 
 def check_plain(path: str | os.PathLike[str]) -> None:

@@ -11,11 +11,15 @@ from sevila import schema
 from sevila.cli import main
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.files import check_place, numbered_jsonl
+from sevila.files import check_place, check_plain, half_character, home_path, numbered_jsonl
 from sevila.model.prompts import letters
+from sevila.report.terminal import knows_unicode, printable, stdout_console
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from sevila.model.sevila import SeViLA
+    from sevila.report.timeline import Timeline
     from sevila.tasks.chain import ForwardChain
 
 PICTURES = (".png", ".html")
@@ -56,18 +60,15 @@ def _questions(config: schema.Predict) -> Iterator[Question]:
     if config.video or config.question or config.options:
         raise UserError("questions=FILE holds videos, questions and options: leave the keys of those names out")
     base = Path(config.questions).parent
+    check_plain(config.questions)
     rows = numbered_jsonl(config.questions)
     if not rows:
         raise UserError(f"{config.questions}: holds no question")
     for line, row in rows:
         where = f"{config.questions}, line {line}, "
         question = _question(str(row.get("qid", line)), row, where)
-        video = Path(question.video)
-        yield (
-            question
-            if video.is_absolute()
-            else Question(question.qid, str(base / video), question.question, question.options)
-        )
+        video = home_path(question.video)
+        yield Question(question.qid, str(base / video), question.question, question.options)
 
 
 def _question(qid: str, row: dict[str, Any], where: str) -> Question:
@@ -78,6 +79,10 @@ def _question(qid: str, row: dict[str, Any], where: str) -> Question:
     options = tuple(row["options"])
     if len(options) < 2 or not all(isinstance(option, str) and option for option in options):
         raise UserError(f"{where}options: a question needs at least 2 options, each a text; found {list(options)}")
+    for field, text in (("qid", qid), ("video", row["video"]), ("question", row["question"]), *enumerate(options)):
+        if half_character(text):
+            place = f"field {field}" if isinstance(field, str) else f"option {field + 1}"
+            raise UserError(f"{where}{place}: is no text in UTF-8 ({half_character(text)} is half a character)")
     try:
         letters(len(options))
     except UserError as error:
@@ -125,7 +130,6 @@ def _chain(config: schema.Predict, model: SeViLA) -> ForwardChain:
 
 
 def _answer_one(chain: ForwardChain, question: Question, out: Path | None) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -133,18 +137,24 @@ def _answer_one(chain: ForwardChain, question: Question, out: Path | None) -> No
 
     (prediction,) = chain.predict([question])
     timeline, images = example(question, prediction.to_json(), chain.source.folder)
-    table = Table(title=Text(question.question))  # Text: brackets in it are no markup
+    if out is not None:
+        _draw(question, timeline, images, out)
+    terminal = stdout_console()
+    arrow = ">" if terminal.options.ascii_only else "→"
+    table = Table(title=Text(printable(question.question)))  # Text: brackets in it are no markup
     for title in ("", "option", "probability"):
         table.add_column(title)
     for i, (option, chance) in enumerate(zip(question.options, timeline.probabilities, strict=True)):
-        table.add_row("→" if i == prediction.prediction else "", Text(option), f"{chance:.3f}")
-    console = Console()
-    console.print(table)
+        table.add_row(arrow if i == prediction.prediction else "", Text(printable(option)), f"{chance:.3f}")
+    terminal.print(table)
     for i in prediction.keyframes:
         frame = prediction.frames[i]
-        console.print(f"keyframe {frame.index} at {frame.time:.2f} s, score {frame.score:.3f}")
-    if out is None:
-        return
+        terminal.print(f"keyframe {frame.index} at {frame.time:.2f} s, score {frame.score:.3f}")
+    if out is not None:
+        print(printable(f"written: {out}"))
+
+
+def _draw(question: Question, timeline: Timeline, images: Sequence[np.ndarray], out: Path) -> None:
     from sevila.report.page import write_page
     from sevila.report.timeline import draw_timeline, save_png, timeline_picture
 
@@ -152,7 +162,6 @@ def _answer_one(chain: ForwardChain, question: Question, out: Path | None) -> No
         save_png(draw_timeline(timeline, images), out)
     else:
         write_page(out, question.question, [timeline_picture(timeline, images)])
-    print(f"written: {out}")
 
 
 def _answer_many(chain: ForwardChain, questions: Sequence[Question], out: Path | None) -> None:
@@ -166,10 +175,10 @@ def _answer_many(chain: ForwardChain, questions: Sequence[Question], out: Path |
         rows.append(row)
     if out is None:
         for row in rows:
-            print(json_line(row), end="")
+            print(json_line(row, ascii=not knows_unicode(sys.stdout)), end="")
         return
     write_jsonl(out, rows)
-    print(f"written: {out}, {len(rows)} answers")
+    print(printable(f"written: {out}, {len(rows)} answers"))
 
 
 def cli(argv: Sequence[str] | None = None) -> int:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from sevila.errors import UserError
+from sevila.files import home
 from sevila.model import backbone as backbones
 from sevila.model.answerer import Answerer
 from sevila.model.backbone import Backbone
@@ -85,8 +87,10 @@ class SeViLA(nn.Module):
         """A backbone by Hub id, folder or `tiny`, and its heads by run folder, head file, Hub id or `zeroshot`."""
         from sevila.weights.heads import load_head
 
-        backbone = backbones.load(source, device, dtype)
-        return cls(backbone, load_head(localizer, "localizer", backbone), load_head(answerer, "answerer", backbone))
+        backbone = backbones.load(home(source), device, dtype)
+        heads = (load_head(home(place), role, backbone) for place, role in
+                 ((localizer, "localizer"), (answerer, "answerer")))  # fmt: skip
+        return cls(backbone, *heads)
 
     @torch.no_grad()
     def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
@@ -101,6 +105,8 @@ class SeViLA(nn.Module):
         for part in passes([lengths[m] for m, _ in pairs], self.backbone.tokens):
             rows, asked = soft[[pairs[i][1] for i in part]], [texts[pairs[i][0]] for i in part]
             out[part] = self.localizer.relevance(rows, asked)
+        for text, row in zip(texts, out.view(len(texts), len(soft)), strict=True):
+            _refuse_no_numbers("a frame's score", row, text)
         return out.view(len(texts), len(soft))
 
     @torch.no_grad()
@@ -126,6 +132,7 @@ class SeViLA(nn.Module):
                 rows = torch.stack([soft[[place[position] for position in positions[m]]] for m in part])
                 logits = self.answerer.option_logits(rows, [texts[m] for m in part], number)
                 for m, row in zip(part, logits, strict=True):
+                    _refuse_no_numbers("an option's logit", row, texts[m])
                     out[m] = row
         return out
 
@@ -145,6 +152,7 @@ class SeViLA(nn.Module):
                 for part in soft.split(self.rows)
             ]
             out.append(torch.cat(parts))
+            _refuse_no_numbers("an option's logit", out[-1], text)
         return out
 
     @torch.no_grad()
@@ -165,7 +173,7 @@ class SeViLA(nn.Module):
         from sevila.data.video import VideoReader
 
         letters(len(options))
-        reader = VideoReader(video)
+        reader = VideoReader(Path(video).expanduser())
         indices = uniform_indices(reader.length, reader.fps, n_frames)
         if not 1 <= k <= len(indices):
             raise UserError(f"k={k}: {len(indices)} frames were sampled from {video}; choose k from 1 to that")
@@ -181,3 +189,12 @@ class SeViLA(nn.Module):
         option = int(logits.argmax())
         chances = tuple(logits.softmax(-1).tolist())
         return Answer(option, options[option], chances, tuple(seen[i] for i in best), seen)
+
+
+def _refuse_no_numbers(what: str, values: Tensor, text: str) -> None:
+    """UserError where a prompt's results, of any shape, hold NaN or infinity."""
+    if not values.isfinite().all():
+        raise UserError(
+            f"{what} is NaN or infinite for the prompt {text!r}; "
+            "run the model in float32 or bfloat16 (float16 overflows in T5)"
+        )
