@@ -183,6 +183,8 @@ def read_yaml(file: Path) -> Any:
         return content
     except RecursionError:
         raise UserError(f"{file}: not valid yaml: too many levels") from None
+    except ValueError as error:  # a number of thousands of digits, a date that is none
+        raise UserError(f"{file}: not valid yaml: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

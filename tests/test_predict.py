@@ -138,3 +138,50 @@ def test_faults_of_a_file_of_questions(video: Path, write: Write, capsys: pytest
     assert told(f"questions={path}", f"video={video}").startswith("questions=FILE holds videos, questions and options")
     assert told(f"questions={path}", "out=a.png") == "out=a.png: expected a name that ends in .jsonl"
     assert told(f"video={video}", "options=[a, b]").startswith("question has no value: give video=FILE question=")
+
+
+def test_what_steers_a_terminal_is_shown_escaped(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["question=what\x1b[2J is\nit?", 'options=["cup\\e[31m", "key\\r"]', "k=1", "n_frames=4"]
+    assert predict.cli([f"video={video}", *words]) == 0
+    out = capsys.readouterr().out
+    assert "what\\x1b[2J is\\nit?" in out and "cup\\x1b[31m" in out and "key\\r" in out
+    assert "\x1b" not in out and "\r" not in out
+
+
+def test_the_page_is_written_before_anything_is_told(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a pipe that closes early costs no page."""
+
+    def closed() -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(predict, "stdout_console", closed)
+    monkeypatch.setattr("sevila.cli._closed_pipe", lambda: True)
+    assert predict.cli([f"video={video}", *ASKED, "n_frames=4", f"out={tmp_path / 'a.html'}"]) == 141
+    assert QUESTION in (tmp_path / "a.html").read_text() and capsys.readouterr().out == ""
+
+
+def test_answers_in_letters_of_the_terminal(
+    video: Path, write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A line stays JSON where the terminal knows ASCII alone."""
+    file = write({"video": str(video), "question": "café?", "options": ["rouge é", "vert ✓"]})
+    with (tmp_path / "out").open("w", encoding="ascii") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        assert predict.cli([f"questions={file}", "k=1", "n_frames=4"]) == 0
+    (line,) = (tmp_path / "out").read_text(encoding="ascii").splitlines()
+    assert json.loads(line)["answer"] in ("rouge é", "vert ✓")
+
+
+@pytest.mark.parametrize("place", ["question", "qid", "option 2"])
+def test_half_a_character_in_a_file_is_named(
+    video: Path, write: Write, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"video": str(video), "question": "what?", "options": ["a", "b"], "qid": "1"}
+    key = place.split()[0]
+    file = write({**row, **({"options": ["a", "\ud83d"]} if key == "option" else {key: "x \ud83d"})})
+    assert predict.cli([f"questions={file}"]) == 2
+    said = "is no text in UTF-8 (\\ud83d is half a character)"
+    where = place if key == "option" else f"field {place}"
+    assert capsys.readouterr().err == f"sevila: error: {file}, line 1, {where}: {said}\n"

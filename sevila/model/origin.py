@@ -129,7 +129,9 @@ def read_architecture(source: str, said: str | None = None) -> Blip2Config:
     try:
         config = AutoConfig.from_pretrained(_place(source), trust_remote_code=False)
     except Exception as error:  # a config.json may hold anything, and transformers checks little of it
-        raise UserError(f"{said}: neither a folder nor a reachable Hub id of a BLIP-2 ({reason(error)})") from error
+        folder = Path(_place(source)).is_dir()
+        what = "no configuration of a BLIP-2" if folder else "neither a folder nor a reachable Hub id of a BLIP-2"
+        raise UserError(f"{said}: {what} ({reason(error)})") from error
     if config.model_type != "blip-2" or config.text_config.model_type != "t5":
         raise UserError(f"{said}: is a {config.model_type}, not a BLIP-2 with a T5 language model")
     for name, size in _sizes(config):
@@ -192,4 +194,4 @@ def _place(source: str) -> str:
 
 def reason(error: Exception) -> str:
     """What an error of another library says, in a line."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -81,9 +81,18 @@ def _read_torch(path: Path) -> Any:
                 raise
             return torch.load(path, map_location="cpu", weights_only=True)  # the format before PyTorch 1.6
     except Exception as error:  # torch.load meets text, or a damaged file, with errors of any kind
+        why = reason(error) if "WeightsUnpickler error: " not in str(error) else str(error).partition("error: ")[2]
         raise UserError(
-            f"{path}: not a PyTorch checkpoint that is readable with weights_only=True ({reason(error)})"
+            f"{path}: not a PyTorch checkpoint that is readable with weights_only=True "
+            f"({_as_text(path) or why.strip().splitlines()[0]})"
         ) from None
+
+
+def _as_text(path: Path) -> str:
+    """What a text says that was saved under a checkpoint's name, as a failed download is; nothing for another file."""
+    with path.open("rb") as file:
+        start = file.read(80)
+    return f"it is a text: {start[:40].decode()!r}" if start and start.isascii() and b"\0" not in start else ""
 
 
 def join(paths: Iterable[Path], vision_layers: int | None = None) -> dict[str, Tensor]:

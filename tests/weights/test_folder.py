@@ -214,7 +214,7 @@ def test_a_model_that_is_nothing_without_its_code_is_refused(copy: Path, nobody_
     mark = asks_for_code(copy, "config.json", {"AutoConfig": "own.Config", "AutoModel": "own.Model"})
     content = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**content, "model_type": "own"}))
-    assert "neither a folder nor a reachable Hub id" in refusal(copy) and not mark.exists()
+    assert "no configuration of a BLIP-2 (" in refusal(copy) and not mark.exists()
     with pytest.raises(UserError, match=r"^model\.source="):
         backbones.load(str(copy))
     assert not mark.exists()
@@ -275,7 +275,7 @@ def test_what_is_no_blip2(copy: Path, tmp_path: Path) -> None:
     assert "neither a folder nor a reachable Hub id" in refusal("blip2_flan_t5_xl")
     assert refusal("Salesforce/blip2@v2").endswith("(a backbone is named without a revision)")
     (tmp_path / "empty").mkdir()
-    assert "neither a folder nor a reachable Hub id of a BLIP-2 (" in refusal(tmp_path / "empty")
+    assert "no configuration of a BLIP-2" in refusal(tmp_path / "empty")
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config["text_config"]))
     assert refusal(copy) == f"{copy}: is a t5, not a BLIP-2 with a T5 language model"
