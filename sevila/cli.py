@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
-import os
-import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
@@ -17,7 +14,7 @@ from omegaconf import OmegaConf
 from sevila.config import Library, Words, experiments, in_utf8, library, load, split, typed
 from sevila.errors import UserError
 from sevila.files import read_text
-from sevila.report.terminal import printable
+from sevila.report.terminal import printable, steady
 from sevila.schema import ENTRIES, nested, to_yaml, types
 
 USAGE = {
@@ -52,53 +49,26 @@ def main(entry: str, run: Callable[[Any], None], argv: Sequence[str] | None = No
     return guarded(go)
 
 
+@steady
 def guarded(run: Callable[[], None]) -> int:
-    """Run something; the exit code: 0, 2 after bad input with one line on stderr, 130 after an interrupt.
-
-    141, as of a program that SIGPIPE ends, where nobody reads the output any more (`| head -1`).
-    """
-    _escape_unknown_letters()
+    """Run something; the exit code: 0, 2 after bad input with one line on stderr, 130 after an interrupt."""
     try:
         run()
-        sys.stdout.flush()
     except UserError as error:
         return _refused(str(error))
     except KeyboardInterrupt:
         print("sevila: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        if not _closed_pipe():
-            raise
-        return 141
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        return _refused(f"{error.filename}: the name is too long for this file system; give a shorter one")
+        return _refused(f"{error.filename}: {error.strerror}")
     return 0
 
 
 def _refused(message: str) -> int:
     print(f"sevila: error: {printable(message)}", file=sys.stderr)
     return 2
-
-
-def _escape_unknown_letters() -> None:
-    """A letter that stdout or stderr cannot encode is printed as its escape: no result is lost to it."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _closed_pipe() -> bool:
-    """Whether nobody reads stdout or stderr any more. What they still hold goes nowhere then, silently."""
-    closed = False
-    for stream in (sys.stdout, sys.stderr):
-        poll = select.poll()
-        poll.register(stream.fileno(), select.POLLOUT)
-        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            closed = True
-    return closed
 
 
 def help_text(entry: str, words: Words) -> str:

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from sevila.errors import UserError
-from sevila.files import half_character, home, read_text
+from sevila.files import HALF_CHARACTER, home, read_text
 from sevila.schema import ENTRIES, IN_WORDS, check, expand_homes, nested, suggest, types
 
 MOST_VALUES = 100_000  # in a yaml file
@@ -72,7 +72,7 @@ def own_folder() -> Path:
 def in_utf8(word: str) -> str:
     """A word of a command line as its bytes say in UTF-8, which Python does not try in a locale without letters."""
     try:
-        return os.fsencode(word).decode("utf-8") if half_character(word) else word
+        return os.fsencode(word).decode("utf-8") if HALF_CHARACTER.search(word) else word
     except UnicodeError:
         return word
 

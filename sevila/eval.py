@@ -107,14 +107,12 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     if comparison is not None:
         metrics["scoring_agreement"] = comparison.agreement
     build.warn_of_truncation(model)
-    written = []
+    metrics = _finish(config, folder, data, metrics, examples(questions, rows, data.videos()))
     if config.submission:
-        written += write_submission(data.name, Path(config.submission), questions, rows)
+        _say(write_submission(data.name, Path(config.submission), questions, rows))
     if config.export:
         write_keyframes(config.export, rows)
-        written.append(Path(config.export))
-    metrics = _finish(config, folder, data, metrics, examples(questions, rows, data.videos()))
-    _say(written)
+        _say([Path(config.export)])
     shutil.rmtree(folder.unfinished, ignore_errors=True)
     return metrics
 

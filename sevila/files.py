@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import shutil
+import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +16,9 @@ from typing import Any
 
 from sevila.errors import UserError
 
+# A lone surrogate: JSON can write one ("\\ud83d"), and a command line that is not UTF-8 leaves them; UTF-8 has none.
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+HALF_CHARACTER_FAULT = "holds half a character, as of an emoji that was cut, or is no UTF-8: mend it"
 TEMPORARY_MARK = ".tmp-"  # in the name of everything that is not finished
 MOST_BYTES = 255 - len(f".{TEMPORARY_MARK}") - 12  # of a file's name: file systems take 255, with the temporary mark
 
@@ -44,7 +49,8 @@ def check_place(key: str, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{key}={path}: is a folder; name a file")
-    check_plain(path)
+    if path.exists() and not path.is_file():  # as root it would be replaced
+        raise UserError(f"{key}={path}: is a device or a pipe; name a file")
     if len(os.fsencode(path.name)) > MOST_BYTES:
         raise UserError(f"{key}={path}: its name has {len(os.fsencode(path.name))} bytes, {MOST_BYTES} are possible")
     above = next(folder for folder in path.absolute().parents if folder.exists())
@@ -97,24 +103,19 @@ def home_path(path: str) -> Path:
     return Path(home(path))
 
 
-def half_character(text: str) -> str | None:
-    """The first half of a character (a surrogate) in a text, escaped; None where there is none, as there should be."""
-    found = re.search(r"[\ud800-\udfff]", text)
-    return found and found[0].encode("unicode_escape").decode()
-
-
 def check_plain(path: str | os.PathLike[str]) -> None:
     """UserError for a pipe, socket or device, and for a folder that holds one: reading it might never end."""
     path = Path(path)
     for file in (path, *path.iterdir()) if path.is_dir() else (path,):
         if file.exists() and not file.is_file() and not file.is_dir():
-            raise UserError(f"{file}: is a pipe or device, not a file")
+            raise UserError(f"{file}: is a pipe or device: name a file")
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
     """The text of a UTF-8 file, without a byte order mark. UserError if it is missing or something else."""
-    check_plain(path)
     try:
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            raise UserError(f"{path}: is a pipe or device: name a file")  # reading it might never end
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
@@ -124,24 +125,57 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def loads(text: str, **options: Any) -> Any:
-    """`json.loads`, whose only error is JSONDecodeError: for too many levels and too many digits too."""
+class BadJson(Exception):
+    """Why a text is no JSON that is read here, and its line where that is known."""
+
+    def __init__(self, problem: str, line: int | None = None) -> None:
+        super().__init__(problem)
+        self.line = line
+
+
+def parse_json(text: str) -> Any:
+    """The object in a text. BadJson where it is malformed, has a key twice, or cannot be held."""
+    objects = 0
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal objects
+        objects += 1
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+            raise BadJson(f"key {twice!r} stands there twice", _end_of_object(text, objects))
+        return content
+
     try:
-        return json.loads(text, **options)
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise BadJson(f"not valid JSON: {error.msg}", error.lineno) from None
     except RecursionError:
-        raise json.JSONDecodeError("too many levels of brackets", text, 0) from None
-    except ValueError as error:  # a whole number of more digits than Python takes (sys.int_info)
-        if isinstance(error, json.JSONDecodeError) or "digits" not in str(error):
-            raise
-        raise json.JSONDecodeError("a whole number of too many digits", text, 0) from None
+        raise BadJson("not valid JSON: nested too deeply") from None
+    except ValueError:  # Python's own limit
+        raise BadJson(f"holds a number of more than {sys.get_int_max_str_digits()} digits") from None
+
+
+def _end_of_object(text: str, number: int) -> int:
+    """The line in which the object of this number ends; objects are counted by their ends, from 1."""
+    tokens = re.finditer(r'"(?:[^"\\]|\\.)*"|}', text, re.DOTALL)
+    ends = (token.start() for token in tokens if token[0] == "}")
+    return 1 + text.count("\n", 0, next(itertools.islice(ends, number - 1, None)))
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """The object in a JSON file. UserError names the file and the line where it is malformed."""
+    """The object in a JSON file. UserError names the file and the line where it is malformed or has a key twice."""
     try:
-        return loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from None
+        return parse_json(read_text(path))
+    except BadJson as error:
+        place = path if error.line is None else f"{path}, line {error.line}"
+        raise UserError(f"{place}: {error}") from None
+
+
+def json_lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines of a jsonl text that are not empty, with their numbers from 1."""
+    # split("\n"), not splitlines(): a JSON string may hold U+2028 and its like unescaped
+    yield from ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -163,14 +197,11 @@ def parse_jsonl(text: str, path: str | os.PathLike[str]) -> list[dict[str, Any]]
 
 
 def _numbered(text: str, path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    # split("\n"), not splitlines(): a JSON string may hold U+2028 and its like unescaped
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in json_lines(text):
         try:
-            row = loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: not valid JSON: {error.msg}") from None
+            row = parse_json(line)
+        except BadJson as error:
+            raise UserError(f"{path}, line {number}: {error}") from None
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: not a JSON object but {type(row).__name__}")
         yield number, row

@@ -11,15 +11,12 @@ from sevila import schema
 from sevila.cli import main
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.files import check_place, check_plain, half_character, home_path, numbered_jsonl
+from sevila.files import HALF_CHARACTER, HALF_CHARACTER_FAULT, check_place, home_path, numbered_jsonl
 from sevila.model.prompts import letters
-from sevila.report.terminal import knows_unicode, printable, stdout_console
+from sevila.report.terminal import knows_unicode, printable
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from sevila.model.sevila import SeViLA
-    from sevila.report.timeline import Timeline
     from sevila.tasks.chain import ForwardChain
 
 PICTURES = (".png", ".html")
@@ -60,7 +57,6 @@ def _questions(config: schema.Predict) -> Iterator[Question]:
     if config.video or config.question or config.options:
         raise UserError("questions=FILE holds videos, questions and options: leave the keys of those names out")
     base = Path(config.questions).parent
-    check_plain(config.questions)
     rows = numbered_jsonl(config.questions)
     if not rows:
         raise UserError(f"{config.questions}: holds no question")
@@ -77,12 +73,13 @@ def _question(qid: str, row: dict[str, Any], where: str) -> Question:
             wanted = "a list" if kind is list else "text"
             raise UserError(f"{where}field {key}: expected {wanted}, found {row.get(key)!r}")
     options = tuple(row["options"])
+    texts = {"qid": [qid], "video": [row["video"]], "question": [row["question"]], "options": options}
+    for key, values in texts.items():
+        for value in values:
+            if isinstance(value, str) and HALF_CHARACTER.search(value):
+                raise UserError(f"{where}field {key}: {value!r} {HALF_CHARACTER_FAULT}")
     if len(options) < 2 or not all(isinstance(option, str) and option for option in options):
         raise UserError(f"{where}options: a question needs at least 2 options, each a text; found {list(options)}")
-    for field, text in (("qid", qid), ("video", row["video"]), ("question", row["question"]), *enumerate(options)):
-        if half_character(text):
-            place = f"field {field}" if isinstance(field, str) else f"option {field + 1}"
-            raise UserError(f"{where}{place}: is no text in UTF-8 ({half_character(text)} is half a character)")
     try:
         letters(len(options))
     except UserError as error:
@@ -130,6 +127,7 @@ def _chain(config: schema.Predict, model: SeViLA) -> ForwardChain:
 
 
 def _answer_one(chain: ForwardChain, question: Question, out: Path | None) -> None:
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -137,24 +135,19 @@ def _answer_one(chain: ForwardChain, question: Question, out: Path | None) -> No
 
     (prediction,) = chain.predict([question])
     timeline, images = example(question, prediction.to_json(), chain.source.folder)
-    if out is not None:
-        _draw(question, timeline, images, out)
-    terminal = stdout_console()
-    arrow = ">" if terminal.options.ascii_only else "→"
+    console = Console()
+    arrow = ">" if console.options.ascii_only else "→"
     table = Table(title=Text(printable(question.question)))  # Text: brackets in it are no markup
     for title in ("", "option", "probability"):
         table.add_column(title)
     for i, (option, chance) in enumerate(zip(question.options, timeline.probabilities, strict=True)):
         table.add_row(arrow if i == prediction.prediction else "", Text(printable(option)), f"{chance:.3f}")
-    terminal.print(table)
+    console.print(table)
     for i in prediction.keyframes:
         frame = prediction.frames[i]
-        terminal.print(f"keyframe {frame.index} at {frame.time:.2f} s, score {frame.score:.3f}")
-    if out is not None:
-        print(printable(f"written: {out}"))
-
-
-def _draw(question: Question, timeline: Timeline, images: Sequence[np.ndarray], out: Path) -> None:
+        console.print(f"keyframe {frame.index} at {frame.time:.2f} s, score {frame.score:.3f}")
+    if out is None:
+        return
     from sevila.report.page import write_page
     from sevila.report.timeline import draw_timeline, save_png, timeline_picture
 
@@ -162,6 +155,7 @@ def _draw(question: Question, timeline: Timeline, images: Sequence[np.ndarray], 
         save_png(draw_timeline(timeline, images), out)
     else:
         write_page(out, question.question, [timeline_picture(timeline, images)])
+    print(f"written: {out}")
 
 
 def _answer_many(chain: ForwardChain, questions: Sequence[Question], out: Path | None) -> None:
@@ -173,12 +167,15 @@ def _answer_many(chain: ForwardChain, questions: Sequence[Question], out: Path |
         del row["answer"], row["qtype"]
         row["answer"] = prediction.question.options[prediction.prediction]
         rows.append(row)
-    if out is None:
-        for row in rows:
-            print(json_line(row, ascii=not knows_unicode(sys.stdout)), end="")
-        return
-    write_jsonl(out, rows)
-    print(printable(f"written: {out}, {len(rows)} answers"))
+    try:
+        if out is not None:
+            write_jsonl(out, rows)
+            print(f"written: {out}, {len(rows)} answers")
+            return
+    finally:  # also where there is no room for the file: the answers are not lost
+        if out is None or sys.exception() is not None:
+            ascii = not knows_unicode(sys.stdout)
+            print("".join(json_line(row, ascii) for row in rows), end="")
 
 
 def cli(argv: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ import yaml
 from omegaconf import MISSING
 
 from sevila.errors import UserError
-from sevila.files import half_character, home
+from sevila.files import HALF_CHARACTER, HALF_CHARACTER_FAULT, home
 
 T = TypeVar("T")
 IN_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
@@ -258,8 +258,8 @@ def _check_values(key: str, value: Any) -> None:
         raise UserError(f"{key}={value}: must be a finite number")
     elif isinstance(value, int) and abs(value) >= 2**63:
         raise UserError(f"{key}={str(value)[:20]}...: must be a number below 2^63")
-    elif isinstance(value, str) and half_character(value):
-        raise UserError(f"{key}={value}: is no text in UTF-8 ({half_character(value)} is half a character)")
+    elif isinstance(value, str) and HALF_CHARACTER.search(value):
+        raise UserError(f"{key}={value}: {HALF_CHARACTER_FAULT}")
 
 
 def expand_homes(config: Any) -> None:

@@ -18,7 +18,7 @@ from sevila.metrics.moments import MomentPrediction, qvhighlights
 from sevila.metrics.multiple_choice import Choice, accuracy
 from sevila.metrics.nextqa import GROUPS, nextqa
 from sevila.metrics.star import star
-from sevila.report.terminal import printable, stdout_console
+from sevila.report.terminal import printable
 from sevila.submissions.annotations import read_questions
 from sevila.submissions.matching import Matched, match, option
 from sevila.submissions.names import official_name
@@ -47,11 +47,10 @@ def run(config: schema.Score) -> Score:
     if config.out is not None:
         check_place("out", config.out)
     score = SCORERS[config.benchmark](config)
-    if config.out is not None:
-        write_json(config.out, score.official)
     _print(config.benchmark, score)
     if config.out is not None:
-        print(printable(f"written: {config.out}"))
+        write_json(config.out, score.official)
+        print(f"written: {config.out}")
     return score
 
 
@@ -284,6 +283,7 @@ def _two_decimals(rows: Sequence[tuple[str, float]], total: int) -> tuple[tuple[
 
 
 def _print(benchmark: str, score: Score) -> None:
+    from rich.console import Console
     from rich.text import Text
 
     from sevila.report.terminal import plain_table
@@ -293,7 +293,7 @@ def _print(benchmark: str, score: Score) -> None:
     table.add_column("value", justify="right", no_wrap=True)
     for name, value in score.table:
         table.add_row(Text(printable(name)), Text(value))
-    stdout_console().print(table)
+    Console().print(table)
     for note in score.notes:
         print(printable(f"note: {note}"))
 

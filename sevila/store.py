@@ -9,11 +9,12 @@ from pathlib import Path
 from sevila.cli import guarded
 from sevila.data.store_folder import Contents, clear, contents
 from sevila.files import home_path
-from sevila.report.terminal import printable
+from sevila.report.terminal import printable, steady
 
 FOLDER = "data/store"
 
 
+@steady
 def cli(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sevila.store", description=__doc__.partition(": ")[2])
     parser.add_argument("command", choices=("stats", "clear"))

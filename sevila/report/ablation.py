@@ -15,7 +15,7 @@ import numpy as np
 
 from sevila.report.figures import BLUE, GREY, INK, ORANGE, WIDTH, axes_at, halo, new_figure
 from sevila.report.page import Block, Facts, Heading, Picture, Table, write_page
-from sevila.report.terminal import plain_table, stdout_console
+from sevila.report.terminal import plain_table
 from sevila.report.timeline import Timeline, timeline_picture
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def ablation_figure(rows: Sequence[Row], chance: float | None = None) -> Figure:
 
 def print_ablation(rows: Sequence[Row], console: Console | None = None) -> None:
     """Print the rows as a table, on stdout by default; a k or n that all rows share stands on top."""
+    from rich.console import Console
     from rich.text import Text
 
     common = {key: str(rows[0][key]) for key in ("k", "n") if len({row[key] for row in rows}) == 1}
@@ -90,7 +91,7 @@ def print_ablation(rows: Sequence[Row], console: Console | None = None) -> None:
         table.add_row(*(Text(text) for text in [*texts, *(_plain(row[key]) for key in numbers)]))
         if i + 1 < len(rows) and groups[i] != groups[i + 1]:
             table.add_section()
-    (console or stdout_console()).print(table)
+    (console or Console()).print(table)
 
 
 def ablation_page(

@@ -11,7 +11,7 @@ import numpy as np
 
 from sevila.report.figures import BLUE, GREY, INK, WIDTH, axes_at, new_figure
 from sevila.report.page import Block, Cell, Heading, Picture, Table, cell_text, write_page
-from sevila.report.terminal import plain_table, printable, stdout_console
+from sevila.report.terminal import plain_table, printable
 from sevila.report.timeline import Timeline, timeline_picture
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, Cell]]:
 
 def print_metrics(metrics: Mapping[str, Any], console: Console | None = None) -> None:
     """Print what metrics.json holds, on stdout where no console is given. Percent, but for n."""
+    from rich.console import Console
     from rich.text import Text
 
     table = plain_table()
@@ -50,7 +51,7 @@ def print_metrics(metrics: Mapping[str, Any], console: Console | None = None) ->
     table.add_column("value", justify="right", no_wrap=True)
     for name, value in metric_rows(metrics):
         table.add_row(Text(printable(name)), Text("-" if value is None else cell_text(value)))
-    (console or stdout_console()).print(table)
+    (console or Console()).print(table)
 
 
 def run_page(

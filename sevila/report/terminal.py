@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
-from typing import TYPE_CHECKING, TextIO
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TextIO
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
+P = ParamSpec("P")
 # rich's notation: top, header, line below it, rows, line between rows, line between sections, footer, bottom
 LINES = "    \n    \n -- \n    \n -- \n -- \n    \n    \n"
 
@@ -21,15 +26,51 @@ def printable(text: str) -> str:
     return _STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def stdout_console() -> Console:
-    """rich's console on stdout; a pipe that nobody reads any more is BrokenPipeError, as for print."""
-    from rich.console import Console
+class Steady:
+    """A stream to print to that costs no work: a pipe that nobody reads any more takes the rest, silently."""
 
-    class Plain(Console):
-        def on_broken_pipe(self) -> None:  # rich would leave with code 1
-            raise
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.abandoned = stream, False
+        if isinstance(stream, io.TextIOWrapper):  # a letter that it cannot encode is printed as its escape
+            stream.reconfigure(errors="backslashreplace")
 
-    return Plain()
+    def write(self, text: str) -> int:
+        self._try(lambda: self.stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self.stream.flush)
+
+    def _try(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except BrokenPipeError:
+            self.abandoned = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def steady(program: Callable[P, int]) -> Callable[P, int]:
+    """A program, which returns its exit code, with stdout and stderr that are steady while it runs.
+
+    Its code is 141, as of a program that SIGPIPE ends, where it went well but nobody read all of it (`| head -1`).
+    """
+
+    @wraps(program)
+    def run(*args: P.args, **options: P.kwargs) -> int:
+        before, (out, err) = (sys.stdout, sys.stderr), (Steady(sys.stdout), Steady(sys.stderr))
+        sys.stdout, sys.stderr = out, err
+        try:
+            code = program(*args, **options)
+            out.flush()
+            return code or (141 if out.abandoned or err.abandoned else 0)
+        finally:
+            out.flush()
+            sys.stdout, sys.stderr = before
+
+    return run
 
 
 def knows_unicode(stream: TextIO) -> bool:

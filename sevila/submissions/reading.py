@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sevila.errors import UserError
-from sevila.files import loads, numbered_jsonl, read_text
+from sevila.files import numbered_jsonl, read_text
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _unique_json(path: Path) -> Any:
         return content
 
     try:
-        return loads(read_text(path), object_pairs_hook=unique)
+        return json.loads(read_text(path), object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from None
 

@@ -261,8 +261,8 @@ def test_a_pipe_in_the_place_of_a_file(copy: Path, name: str) -> None:
     os.mkfifo(copy / name)
     with pytest.raises(UserError) as caught:
         backbones.load(str(copy))
-    assert str(caught.value) == f"{copy / name}: is a pipe or device, not a file"
-    with pytest.raises(UserError, match="is a pipe or device, not a file"):
+    assert str(caught.value) == f"{copy / name}: is a pipe or device: name a file"
+    with pytest.raises(UserError, match="is a pipe or device: name a file"):
         Blip2Folder.open(str(copy / name))
 
 

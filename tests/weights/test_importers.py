@@ -57,7 +57,7 @@ def test_a_text_under_a_checkpoints_name(tmp_path: Path, text: str) -> None:
 
 def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.pth")
-    with pytest.raises(UserError, match=r"a\.pth: is a pipe or device, not a file"):
+    with pytest.raises(UserError, match=r"a\.pth: is a pipe or device: name a file"):
         read_checkpoint(tmp_path / "a.pth")
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from sevila.data.records import Moment, Question, Window
 from sevila.errors import UserError
-from sevila.files import loads, read_json, read_text
+from sevila.files import read_json, read_text
 
 R = TypeVar("R", Question, Moment)
 
@@ -211,7 +211,7 @@ def jsonl_rows(path: Path) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            values = loads(line)
+            values = json.loads(line)
         except json.JSONDecodeError as error:
             yield Row(path, number, {}, fault=f"not valid JSON: {error.msg}")
             continue
