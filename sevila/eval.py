@@ -1,7 +1,7 @@
 """python -m sevila.eval +exp=NAME: answer every question of a split, measure accuracy and keyframes.
 
 `task.name=answer` reads the keyframes together, `vote` lets every keyframe vote, `moments` finds the moments of a
-query from the Localizer's frame scores.
+query from what the Localizer says of each frame.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ def vote(config: schema.Eval) -> dict[str, Any]:
 
 
 def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Moment retrieval: windows from the Localizer's frame scores (the paper's table 4).
+    """Moment retrieval: windows from what the Localizer says of each frame (the paper's table 4).
 
-    spans   the rule that joins frames to windows: `joined` and the parameters of `JoinedSpans`
+    spans   the rule that joins frames to windows: `binary`, the paper's, or `minmax`, and its parameters
     """
     from sevila import build
-    from sevila.submissions.spans import JoinedSpans
+    from sevila.submissions.spans import SPANS
     from sevila.submissions.writing import check_complete, write_moments
     from sevila.tasks.moments import moment_metrics, retrieve
     from sevila.tasks.share import Share
 
     _check_outputs(config, export=False)
-    rule = schema.named("task.spans", spans or {"name": "joined"}, {"joined": JoinedSpans})
+    rule = schema.named("task.spans", spans or {"name": "binary"}, SPANS)
     accelerator = build.accelerator(config)
     folder = build.run_folder(config, accelerator)
     model = build.model(config, accelerator.device)
@@ -119,8 +119,11 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
 
 def _start(config: schema.Eval, folder: RunFolder, data: Benchmark, accelerator: Accelerator) -> None:
     """Make the run folder, once for all processes."""
+    from sevila import build
+
     if accelerator.is_main_process:
-        folder.start(config, str(accelerator.device))
+        folder.start(build.resolved(config), str(accelerator.device))
+        build.tell_precision(config)
         folder.write_dropped(data.dropped)
     accelerator.wait_for_everyone()
 

@@ -73,6 +73,18 @@ class Workshop:
         if frames < 1:
             raise UserError(f"task.frames={frames}: must be at least 1")
 
+    def metric(self, known: Sequence[str]) -> str:
+        """What the best head is chosen by: `trainer.best`, by default the first of what the validation gives.
+
+        UserError for what it does not give.
+        """
+        best = self.config.trainer.best
+        if best is not None and best not in known:
+            raise UserError(
+                f"trainer.best={best}: unknown{schema.suggest(best, known)}; this validation gives: {', '.join(known)}"
+            )
+        return best or known[0]
+
     def dataset(
         self,
         records: Sequence[Record],
@@ -87,7 +99,8 @@ class Workshop:
 
     def start(self) -> None:
         if self.accelerator.is_main_process:
-            self.folder.start(self.config, str(self.accelerator.device))
+            self.folder.start(build.resolved(self.config), str(self.accelerator.device))
+            build.tell_precision(self.config)
             self.folder.write_dropped(self.data.dropped)
         self.accelerator.wait_for_everyone()
 

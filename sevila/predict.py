@@ -33,6 +33,7 @@ def run(config: schema.Predict) -> None:
 
     accelerator = build.accelerator(config)
     chain = _chain(config, build.model(config, accelerator.device))
+    build.tell_precision(config)
     if config.questions:
         _answer_many(chain, questions, out)
     else:

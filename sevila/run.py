@@ -87,7 +87,7 @@ class RunFolder:
             _refuse_changes(self.path / "config.yaml", asdict(config))
         else:
             write_text(self.path / "config.yaml", to_yaml(config))
-        write_json(self.path / "environment.json", environment(device))
+        write_json(self.path / "environment.json", environment(device, config.precision))
 
     @property
     def checkpoints(self) -> Path:
@@ -133,8 +133,8 @@ def _of_validation(row: Mapping[str, Any]) -> bool:
     return any(key.startswith("val/") for key in row)
 
 
-def environment(device: str) -> dict[str, Any]:
-    """Where a run runs: versions (null for what is not installed), machine, device, commit, time."""
+def environment(device: str, precision: str) -> dict[str, Any]:
+    """Where a run runs: versions (null for what is not installed), machine, device, precision, commit, time."""
     packages = ("torch", "transformers", "accelerate", "numpy", "av")
     return {
         "sevila": __version__,
@@ -143,6 +143,7 @@ def environment(device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "device": device,
+        "precision": precision,
         "commit": _commit(),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
     }

@@ -23,7 +23,7 @@ from sevila.submissions.annotations import read_questions
 from sevila.submissions.matching import Matched, match, option
 from sevila.submissions.names import official_name
 from sevila.submissions.reading import ANSWER_FORMS, Entry, open_document, read_entries
-from sevila.submissions.spans import JoinedSpans, keyframe_span, moment_prediction
+from sevila.submissions.spans import MinMaxSpans, SpanRule, keyframe_span, moment_prediction
 
 SPLITS = {"how2qa": "val", "tvqa": "val", "vlep": "dev"}  # the key of the number in VALUE's own files
 
@@ -194,7 +194,7 @@ def _durations(path: Path) -> dict[str, float]:
 
 
 def score_qvhighlights(config: schema.Score) -> Score:
-    """As moment_detr's standalone_eval. Where rows have nothing but frame scores, `JoinedSpans` makes the windows."""
+    """As moment_detr's standalone_eval. Where rows have nothing but frame scores, `MinMaxSpans` makes windows."""
     _refuse(config, "segments", "spans", "answers", "normalised", "split")
     moments = read_moments(_file(config, "annotations"))
     path = _file(config, "predictions")
@@ -202,7 +202,7 @@ def score_qvhighlights(config: schema.Score) -> Score:
     if rows is None:
         raise UserError(f'{path}: expected lines {{"qid", "pred_relevant_windows", "pred_saliency_scores"}}')
     by_qid = {moment.qid: moment for moment in moments}
-    rule = JoinedSpans()
+    rule = MinMaxSpans()
     found: dict[str, MomentPrediction] = {}
     for place, row in rows:
         qid = str(row.get("qid"))
@@ -224,11 +224,11 @@ def _only_frames(row: Mapping[str, Any]) -> bool:
     return "frames" in row and not row.keys() & {"pred_relevant_windows", "pred_saliency_scores"}
 
 
-def _moment_prediction(place: str, row: Mapping[str, Any], moment: Moment, rule: JoinedSpans) -> MomentPrediction:
+def _moment_prediction(place: str, row: Mapping[str, Any], moment: Moment, rule: SpanRule) -> MomentPrediction:
     try:
         if _only_frames(row):
             scores = [frame["score"] for frame in row["frames"]]
-            return moment_prediction(moment, scores, [frame["time"] for frame in row["frames"]], rule)
+            return moment_prediction(moment, scores, None, [frame["time"] for frame in row["frames"]], rule)
         windows, saliency = row.get("pred_relevant_windows"), row.get("pred_saliency_scores")
         return MomentPrediction(
             moment.qid,

@@ -16,7 +16,7 @@ from sevila import predict
 from sevila.model.sevila import SeViLA
 
 QUESTION, OPTIONS = "what does the red star hold", ["cup", "key", "the [b]ell"]
-ASKED = [f"question={QUESTION}", f"options={json.dumps(OPTIONS)}"]
+ASKED = [f"question={QUESTION}", f"options={json.dumps(OPTIONS)}", "precision=fp32"]
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def write(tmp_path: Path) -> Write:
 def test_one_question(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict.cli([f"video={video}", *ASKED, "k=2", "n_frames=16"]) == 0
     printed = capsys.readouterr()
-    answer = SeViLA.load().answer(video, QUESTION, OPTIONS, k=2, n_frames=16)
+    answer = SeViLA.load(dtype=torch.float32).answer(video, QUESTION, OPTIONS, k=2, n_frames=16)
     rows = {option: line for line in printed.out.splitlines() for option in OPTIONS if f" {option} " in line}
     assert list(rows) == OPTIONS
     for number, option in enumerate(OPTIONS):
@@ -78,13 +78,13 @@ def test_a_file_of_questions(video: Path, write: Write, capsys: pytest.CaptureFi
         "",
         {"video": str(video), "question": "where is the star", "options": ["sea", "sand"], "qid": 7, "more": 1},
     )
-    words = [f"questions={path}", "k=2", "n_frames=8"]
+    words = [f"questions={path}", "k=2", "n_frames=8", "precision=fp32"]
     assert predict.cli([*words, "out=answers.jsonl"]) == 0
     assert capsys.readouterr().out == "written: answers.jsonl, 2 answers\n"
     first, second = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
     assert list(first) == ["qid", "video", "prediction", "option_logits", "keyframes", "frames", "answer"]
     assert (first["qid"], first["video"], second["qid"]) == ("1", str(video), "7")
-    model = SeViLA.load()
+    model = SeViLA.load(dtype=torch.float32)
     for row, question, options in ((first, QUESTION, OPTIONS), (second, "where is the star", ["sea", "sand"])):
         answer = model.answer(video, question, options, k=2, n_frames=8)
         assert (row["answer"], row["prediction"]) == (answer.text, answer.option)

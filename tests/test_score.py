@@ -261,7 +261,7 @@ def test_moments_from_frame_scores(put: Put, run: Any) -> None:
         f"predictions={put('predictions.jsonl', [{'qid': '5', 'video': 'v', 'frames': frames}])}",
     )
     assert table["MR-full-R1@0.7"] == "100.00" and written["brief"]["HL-min-VeryGood-Hit1"] == 100.0
-    assert table["notes"].startswith("windows made from frame scores by JoinedSpans(threshold=0.7, span_threshold=6")
+    assert table["notes"].startswith("windows made from frame scores by MinMaxSpans(span_threshold=6")
 
 
 def test_windows_of_a_run_stand_before_its_frame_scores(put: Put, run: Any) -> None:

@@ -32,6 +32,13 @@ SELECTIONS = {
     "true_windows": "Localizer, trained on true windows",
     "oracle": "frames inside the true windows",
 }
+REFINEMENTS = {  # selection: the one it was refined from, and what this is called
+    "sr": ("zero_shot", "SR"),
+    "pt_sr": ("pt", "PT + SR"),
+    "pt_sr_x2": ("pt_sr", "second round"),
+    "pt_sr_published": ("pt", "PT + SR, published labels"),
+    "true_windows": ("zero_shot", "true windows"),
+}
 GROUPS = {
     "main": "Which frames, and which Answerer",
     "k": "Numbers of keyframes",

@@ -37,6 +37,8 @@ CONTAINERS = "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,gif,h2
 SEEKABLE = {"mov", "matroska"}
 # Codecs with packets that are decoded but never shown.
 HIDDEN_FRAMES = {"vp8"}
+# Titles and tags may be in any encoding. PyAV 19 replaces what is no UTF-8 by itself, and knows no such argument.
+ANY_METADATA = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +121,7 @@ def open_video(path: Path, threads: int = 1) -> Iterator[tuple[InputContainer, V
     try:
         # "file:" keeps a name such as "concat:x" from being read as one of FFmpeg's protocols.
         options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
+        container = av.open(f"file:{path}", options=options, **ANY_METADATA)
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{path} is not a video that can be read: use a whole mp4, mkv, webm or avi file") from error
     with container:

@@ -31,7 +31,7 @@ def test_uniform_equals_the_official_indices(shared: Path) -> None:
 
 
 def test_both_rules_equal_the_official_indices(shared: Path) -> None:
-    cases = json.loads((shared / "golden/model/aux.json").read_text())["sampling"]
+    cases = json.loads((shared / "golden/model64/aux.json").read_text())["sampling"]
     assert len(cases) == 9
     for case in cases:
         clip = tuple(case["clip"]) if case["clip"] else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import av
@@ -13,6 +14,7 @@ import pytest
 import torch
 from av.video.reformatter import VideoReformatter
 
+from sevila.data import streams
 from sevila.data.decoders import pyav as pyav_module
 from sevila.data.pixels import to_tensor
 from sevila.data.streams import frame_table, frames_from
@@ -252,6 +254,17 @@ def test_a_name_is_no_protocol(encode: Encode, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(path.parent)
     path.rename("concat:v.mp4")
     assert VideoReader("concat:v.mp4").length == 3
+
+
+@pytest.mark.parametrize("name", ["title.mp4", "title.mkv", "title.avi"])
+def test_metadata_that_is_no_utf8(encode: Encode, numbers: Numbers, name: str) -> None:
+    path = encode(name, 6)
+    content = path.read_bytes()
+    assert b"Lavf" in content  # FFmpeg names itself in the file's metadata
+    path.write_bytes(content.replace(b"Lavf", b"L\xe4\xfff").replace(b"Lavc", b"L\xe4\xffc"))
+    with pytest.raises(UnicodeDecodeError) if streams.ANY_METADATA else nullcontext(), av.open(str(path)) as container:
+        _ = container.metadata, container.streams.video[0].metadata
+    assert numbers(VideoReader(path).read([1, 4], 32).pixels) == [1, 4]
 
 
 def test_sound_alone(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ def build(
     drop_bad_rows: bool = False,
     drop_unreadable: bool = False,
 ) -> FromFiles:
-    """QVHighlights below `root`. The older highlight_test_release.jsonl, which hides its windows, loads too."""
+    """QVHighlights below `root`. The older highlight_test_release.jsonl, which hides its windows, loads too, and so do
+    the ASR captions of subs_train.jsonl, for weakly supervised pre-training."""
     return FromFiles(
         "qvhighlights",
         partial(VideoFolder, Path(root) / videos),
@@ -35,7 +36,10 @@ def build(
 
 
 def read_moments(path: Path, dropped: list[Dropped] | None = None) -> list[Moment]:
-    """The rows, or those of the unified json, as records; windows and saliency are None where the file hides them."""
+    """The rows, or those of the unified json, as records; windows and saliency are None where the file has none.
+
+    In subs_train.jsonl a query is what somebody says in the video, and its one window is when.
+    """
     return records(read_rows(path), _moment, dropped)
 
 
