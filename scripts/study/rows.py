@@ -111,7 +111,7 @@ class Runs:
             return self.refined("refine")
         if selection == "pt_sr":
             return self.refined("refine_pretrained", self.pretrained())
-        if selection == "pt_sr_x2":  # the fine-tuned Answerer labels anew: the paper does not describe its rounds
+        if selection == "pt_sr_x2":  # the fine-tuned Answerer labels anew: the paper does not say who labels
             return self.refined("refine_again", self.localizer("pt_sr"), self.forward("pt_sr", self.default))
         if selection == "pt_sr_published":
             return self.refined("refine_published", self.pretrained(), orders=1)

@@ -27,7 +27,7 @@ def test_binary_predictions_are_the_official_ones(shared: Path) -> None:
     model, texts = golden.model(), golden.meta["inputs_fmr"]["loc_input"]
     logits = torch.cat([model.yes_no(p, [text])[0] for p, text in zip(golden.patches, texts, strict=True)])
     theirs = golden.tensors["f_fmr.logits_ids"][:, 0].to(logits.dtype)  # at the first word, of "yes" and "no"
-    torch.testing.assert_close(logits, theirs, atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits, theirs, atol=1e-9, rtol=0)
     said = [int(yes > no) for yes, no in logits.tolist()]
     assert said == golden.tensors["f_fmr.gen.pred"].tolist() and set(said) == {0, 1}
 
