@@ -183,6 +183,8 @@ def read_tokenizer(given: str | None, source: str, words: int) -> PreTrainedToke
     for role, token in (("pad_token", "<pad>"), ("eos_token", "</s>"), ("unk_token", "<unk>")):
         if getattr(tokenizer, role) is None:  # a bare tokenizer.json does not say which they are
             setattr(tokenizer, role, token)
+    if not tokenizer("yes", add_special_tokens=False).input_ids:  # what transformers makes of a folder without one
+        raise UserError(f"{key}: no tokenizer there (it knows no words); name one by model.tokenizer=FOLDER")
     if given is not None and len(tokenizer) > words:
         raise UserError(f"{key}: has {len(tokenizer)} tokens, model.source={source} knows {words}; name its own")
     return tokenizer

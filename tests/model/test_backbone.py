@@ -154,6 +154,13 @@ def test_without_a_network_a_missing_tokenizer_is_one_line() -> None:
     assert refusal(backbones.load, tokenizer="/no/such").startswith("model.tokenizer=/no/such: no tokenizer there (")
 
 
+def test_a_folder_without_a_tokenizer_is_one_line(sizes_only: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (sizes_only / name).unlink()
+    said = "no tokenizer there (it knows no words); name one by model.tokenizer=FOLDER"
+    assert refusal(backbones.load, str(sizes_only)) == f"model.source={sizes_only}: {said}"
+
+
 def test_a_part_without_weights_is_refused_unless_they_are_random() -> None:
     part = torch.nn.Linear(2, 2)
     assert refusal(Pretrained().fill, part, "vision.model=x", "give vision.file=FILE") == (
