@@ -34,8 +34,12 @@ if TYPE_CHECKING:
     from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 TEXT_TOKENS = 77  # the official limit; longer texts lose their end
-_FROZEN = re.compile(r"(vision_model|language_model)\.")
-_NOT_COVERED = re.compile(r"vision_model\.post_layernorm\.|language_model\.(encoder|decoder)\.embed_tokens\.")
+_ALIASES = re.compile(r"language_model\.(encoder|decoder)\.embed_tokens\.")  # of the word vectors
+_HEAD_NAMES = (
+    ("queries", "query_tokens"),
+    ("norm.", "vision_model.post_layernorm."),
+    ("projection.", "language_projection."),
+)
 
 
 class Backbone(nn.Module):
@@ -103,9 +107,12 @@ class Backbone(nn.Module):
         return digest.hexdigest()[:12]
 
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Tensors of the tower and the language model, under transformers' names."""
+        """All tensors, under the names that they have in transformers' BLIP-2."""
         for name, tensor in self.tower.weights():
-            yield f"vision_model.{name}", tensor
+            if not name.startswith("post_layernorm."):  # that is the head's
+                yield f"vision_model.{name}", tensor
+        for name, tensor in self.zeroshot.state_dict().items():
+            yield name_in_blip2(name), tensor
         for name, tensor in self.language.state_dict().items():
             yield f"language_model.{name}", tensor
 
@@ -196,18 +203,23 @@ class Backbone(nn.Module):
 def fingerprint_of(weights: Iterable[tuple[str, Tensor]]) -> str:
     """`Backbone.fingerprint` from the names and tensors of transformers' BLIP-2, in any order.
 
-    It covers what every head works over: all of the vision tower and of the language model, each tensor's name, shape
-    and, as bfloat16, every value (CRC-32, at the speed of memory). Left out are BLIP-2's own head, which is a head like
-    others, and the bias of the keys in the tower's attention, which changes nothing and which LAVIS's files lack.
+    It covers all of the vision tower, the language model and BLIP-2's own head: each tensor's name, shape and, as
+    bfloat16, every value (CRC-32, at the speed of memory). Left out is the bias of the keys in the tower's attention,
+    which changes nothing and which LAVIS's files lack.
     """
     lines = []
     for name, tensor in weights:
-        if _FROZEN.match(name) and not _NOT_COVERED.match(name):
+        if not _ALIASES.match(name):
             if name.endswith("self_attn.qkv.bias"):
                 query, _, value = tensor.chunk(3)
                 tensor = torch.cat([query, value])
             lines.append(f"{name} {list(tensor.shape)} {zlib.crc32(_bits(tensor))}\n")
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()[:12]
+
+
+def name_in_blip2(name: str) -> str:
+    """The name in transformers' BLIP-2 of a tensor of its own head."""
+    return next((new + name[len(old) :] for old, new in _HEAD_NAMES if name.startswith(old)), name)
 
 
 def _bits(tensor: Tensor) -> np.ndarray:

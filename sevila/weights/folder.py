@@ -19,7 +19,7 @@ from transformers import Blip2Config, Blip2ForConditionalGeneration
 
 from sevila.errors import UserError
 from sevila.files import check_plain, read_json
-from sevila.model.backbone import TINY, TINY_FOLDER, fingerprint_of
+from sevila.model.backbone import TINY, TINY_FOLDER, fingerprint_of, name_in_blip2
 from sevila.model.head import Head, HeadConfig
 from sevila.model.origin import outline, read_architecture, share_word_vectors
 from sevila.model.precision import finite
@@ -39,11 +39,6 @@ _SHARED = "language_model.shared.weight"
 _ALIASES = re.compile(next(iter(SPARE.values())))
 _TOWER_BLOCKS = re.compile(r"vision_model\.encoder\.layers\..+")
 _LISTED = 20  # tensors of a kind that a message names
-_HEAD_NAMES = (
-    ("queries", "query_tokens"),
-    ("norm.", "vision_model.post_layernorm."),
-    ("projection.", "language_projection."),
-)
 
 
 class Blip2Folder:
@@ -97,7 +92,7 @@ class Blip2Folder:
         """BLIP-2's own head, float32: what `Backbone.zeroshot` of the loaded model is. UserError as for `load`."""
         with torch.device("meta"):
             head = Head(self.sizes)
-        names = {_name(name): name for name in head.state_dict()}
+        names = {name_in_blip2(name): name for name in head.state_dict()}
         found = self._read([name for name in self._names(self.config) if name in names])
         head.load_state_dict({names[name]: t.to(torch.float32, copy=True) for name, t in found}, assign=True)
         return head.eval()
@@ -221,8 +216,3 @@ def _of_checkpoint(file: Path) -> Iterator[tuple[str, tuple[tuple[int, ...], Cal
 def _listed(names: Sequence[str]) -> str:
     more = f", ... ({len(names)} tensors)" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
-
-
-def _name(name: str) -> str:
-    """The name in transformers' BLIP-2 of a head's tensor."""
-    return next((new + name[len(old) :] for old, new in _HEAD_NAMES if name.startswith(old)), name)

@@ -66,6 +66,10 @@ COVERED = (
     "language_model.shared.weight",
     "language_model.lm_head.weight",
     "language_model.decoder.block.1.layer.1.EncDecAttention.v.weight",
+    "vision_model.post_layernorm.bias",
+    "query_tokens",
+    "qformer.encoder.layer.0.crossattention.attention.key.weight",
+    "language_projection.bias",
 )
 
 
@@ -76,14 +80,6 @@ def test_any_other_value_gives_another_fingerprint(copy: Path, name: str) -> Non
     save_file(tensors, copy / "model.safetensors")
     changed = Blip2Folder.open(str(copy)).fingerprint
     assert changed != Blip2Folder.open("tiny").fingerprint and changed == backbones.load(str(copy)).fingerprint
-
-
-@pytest.mark.parametrize("name", ["query_tokens", "vision_model.post_layernorm.bias", "language_projection.weight"])
-def test_the_own_head_is_not_in_the_fingerprint(copy: Path, name: str) -> None:
-    tensors = load_file(copy / "model.safetensors")
-    tensors[name].view(-1)[0] += 1
-    save_file(tensors, copy / "model.safetensors")
-    assert Blip2Folder.open(str(copy)).fingerprint == Blip2Folder.open("tiny").fingerprint
 
 
 # -- whole, or not at all ---
