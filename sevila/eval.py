@@ -112,7 +112,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
         _say(write_submission(data.name, Path(config.submission), questions, rows))
     if config.export:
         write_keyframes(config.export, rows)
-        _say([Path(config.export)])
+        print(f"written: {config.export} (frame_time: seconds since a video's first frame)")
     shutil.rmtree(folder.unfinished, ignore_errors=True)
     return metrics
 

@@ -101,14 +101,13 @@ def _out(config: schema.Predict) -> Path | None:
 
 def _check_videos(config: schema.Predict, questions: Sequence[Question]) -> None:
     """UserError for a video that cannot be read or has fewer than k frames, before the model is loaded."""
+    from sevila.data.folders import AnyFile
     from sevila.data.video import probe
 
     if config.k > config.n_frames:
         raise UserError(f"k={config.k}: only n_frames={config.n_frames} frames are sampled; choose k at most that")
     for video in dict.fromkeys(question.video for question in questions):
-        if not Path(video).is_file():
-            raise UserError(f"{video}: no such video file")
-        frames = probe(video).length
+        frames = probe(AnyFile().path(video)).length
         if frames < config.k:
             raise UserError(f"k={config.k}: {video} has only {frames} frames; choose k at most that")
 

@@ -10,6 +10,7 @@ from typing import Any
 from sevila import schema
 from sevila.cli import main
 from sevila.data.benchmarks.qvhighlights import read_moments
+from sevila.data.benchmarks.rows import windows_of
 from sevila.data.records import Moment, Question, Window
 from sevila.errors import UserError
 from sevila.files import check_place, read_json, write_json
@@ -152,7 +153,7 @@ def _own_span(entry: Entry) -> Window:
     frames = entry.values.get(field)
     try:
         return keyframe_span([{"time": time} for time in frames] if field == "location" else frames)
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         raise entry.fail(field, f"expected the keyframes with their times, found {frames!r}") from None
 
 
@@ -177,16 +178,17 @@ def _spans(config: schema.Score, questions: Sequence[Question]) -> dict[str, Win
 
 
 def _window(entry: Entry, span: Any) -> Window:
-    numbers = isinstance(span, list) and len(span) == 2 and all(type(number) in (int, float) for number in span)
+    windows = windows_of([span])
+    numbers = windows is not None and isinstance(span, list) and all(type(number) in (int, float) for number in span)
     if not numbers or not span[0] <= span[1]:
         raise UserError(f"{entry.place}: expected [start, end] in seconds, found {span!r}")
-    return float(span[0]), float(span[1])
+    return windows[0]
 
 
 def _durations(path: Path) -> dict[str, float]:
     try:
         return {video: float(values["duration"]) for video, values in read_json(path).items()}
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         raise UserError(f"{path}: expected {{video: {{duration: seconds}}}}") from None
 
 
@@ -215,6 +217,9 @@ def score_qvhighlights(config: schema.Score) -> Score:
     notes = _left_out(config, missing, len(moments), "predictions")
     if any(_only_frames(row) for _, row in rows):
         notes += (f"windows made from frame scores by {rule}",)
+    backwards = sum(prediction.backwards for prediction in found.values())
+    if backwards:
+        notes += (f"{backwards} predicted windows end before they start: they count as misses, as in the script",)
     result = qvhighlights(moments, list(found.values()))
     table = tuple((name, f"{value:.2f}") for name, value in result["brief"].items())
     return Score((*table, ("n", str(len(found)))), result, notes)
@@ -237,7 +242,7 @@ def _moment_prediction(place: str, row: Mapping[str, Any], moment: Moment, rule:
         )
     except UserError as error:
         raise UserError(f"{place}: {error}") from None
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         field = "frames" if _only_frames(row) else "pred_relevant_windows or pred_saliency_scores"
         raise UserError(f"{place}, field {field}: expected [[start, end, score], ...] and numbers") from None
 

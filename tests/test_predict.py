@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from sevila import predict
+from sevila.data.video import VideoReader
 from sevila.model.sevila import SeViLA
 
 QUESTION, OPTIONS = "what does the red star hold", ["cup", "key", "the [b]ell"]
@@ -104,6 +107,14 @@ def test_a_file_of_questions(video: Path, write: Write, capsys: pytest.CaptureFi
         ("[1]", ", line 3: not a JSON object but list"),
         ({"question": "x", "options": ["a", "b"]}, ", line 3, field video: expected text, found None"),
         ({"video": "v.mp4", "question": 3, "options": ["a", "b"]}, ", line 3, field question: expected text, found 3"),
+        (
+            {"video": "v.mp4", "question": "\ud83d", "options": ["a", "b"]},
+            r", line 3, field question: '\ud83d' holds half",
+        ),
+        ({"video": "v.mp4", "question": "x", "options": ["a", "\ud83d"]}, r", line 3, field options: '\ud83d' holds"),
+        ({"video": "v.mp4", "question": "x", "options": ["a", "b"], "qid": "\ud83d"}, r", line 3, field qid: '\ud83d'"),
+        ({"video": "\ud83d", "question": "x", "options": ["a", "b"]}, r", line 3, field video: '\ud83d' holds half"),
+        ('{"video": "v.mp4", "question": "x", "question": "y"}', ", line 3: key 'question' stands there twice"),
         ({"video": "v.mp4", "question": "x", "options": "a"}, ", line 3, field options: expected a list, found 'a'"),
         ({"video": "v.mp4", "question": "x", "options": ["a"]}, ", line 3, options: a question needs at least 2"),
         ({"video": "v.mp4", "question": "x", "options": ["a", 1]}, ", line 3, options: a question needs at least 2"),
@@ -124,6 +135,22 @@ def test_a_malformed_line_is_named(
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_a_folder_of_frames(video: Path, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = video.parent / "frames"
+    folder.mkdir()
+    pixels = VideoReader(video).read(range(0, 64, 4), 64).pixels.permute(0, 2, 3, 1).numpy()
+    for number, picture in enumerate(pixels, start=1):
+        Image.fromarray(picture).save(folder / f"{number:05d}.png")
+    assert predict.cli([f"video={folder}", *ASKED, "k=2", "n_frames=8", "out=answer.html"]) == 0
+    answer = SeViLA.load().answer(folder, QUESTION, OPTIONS, k=2, n_frames=8)
+    told = re.findall(r"keyframe (\d+) at (\S+) s", capsys.readouterr().out)
+    assert told == [(str(frame.index), f"{frame.index / 3:.2f}") for frame in answer.keyframes]
+    path = write({"video": "frames", "question": QUESTION, "options": OPTIONS})
+    assert predict.cli([f"questions={path}", "k=2", "n_frames=8", "out=answers.jsonl"]) == 0
+    (row,) = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+    assert row["prediction"] == answer.option
+
+
 def test_faults_of_a_file_of_questions(video: Path, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     def told(*words: str) -> str:
         assert predict.cli(list(words)) == 2
@@ -135,6 +162,10 @@ def test_faults_of_a_file_of_questions(video: Path, write: Write, capsys: pytest
     assert told("questions=none.jsonl") == "none.jsonl: no such file"
     path = write({"video": "other.mp4", "question": "x", "options": ["a", "b"]})
     assert told(f"questions={path}") == f"{video.parent}/other.mp4: no such video file"
+    os.mkfifo(video.parent / "other.mp4")
+    assert told(f"questions={path}").startswith(f"{video.parent}/other.mp4 is a pipe or device: name a video file")
+    assert told(f"video={'a' * 300}", *ASKED) == f"{'a' * 300}: no such video file"
+    assert told(f"video={video}", "question=a\udce9b", "options=[a, b]").startswith("question=a\\udce9b: holds half")
     assert told(f"questions={path}", f"video={video}").startswith("questions=FILE holds videos, questions and options")
     assert told(f"questions={path}", "out=a.png") == "out=a.png: expected a name that ends in .jsonl"
     assert told(f"video={video}", "options=[a, b]").startswith("question has no value: give video=FILE question=")

@@ -10,7 +10,8 @@ from sevila.model import precision
 def machine() -> str:
     """A line: the processor's name, its bfloat16 units, and what `precision=auto` takes on it."""
     units = ", ".join(precision.bf16_units()) or "none"
-    return f"{_name()}: bfloat16 units: {units}; precision=auto takes {precision.fast_dtype('cpu')}"
+    taken = str(precision.fast_dtype("cpu")).removeprefix("torch.")
+    return f"{_name()}: bfloat16 units: {units}; precision=auto takes {taken}"
 
 
 def _name() -> str:

@@ -56,12 +56,16 @@ class SpanRule(ABC):
     def windows(
         self, yes: Sequence[float], no: Sequence[float] | None, times: Sequence[float], duration: float
     ) -> list[ScoredWindow]:
-        """The windows of a video of `duration` seconds, best first; at least one.
+        """The windows of a video of `duration` seconds, best first; at least one where a frame lies in it.
 
         yes, no, times   of its n >= 1 frames: the Localizer's logits of the two words (`no` None where it was not
-                         read), and rising times in seconds
+                         read), and rising times in seconds. Frames past `duration` make no window
         """
-        values, relevant = self.judge(np.asarray(yes, dtype=float), None if no is None else np.asarray(no, dtype=float))
+        times = [time for time in times if time < duration]
+        if not times:
+            return []
+        logits = (None if words is None else np.asarray(words[: len(times)], dtype=float) for words in (yes, no))
+        values, relevant = self.judge(*logits)
         edges = _cells(times, duration)
         windows = []
         for span in self._spans(np.flatnonzero(relevant)):

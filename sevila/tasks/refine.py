@@ -28,6 +28,7 @@ from sevila.data.keys import FrameKey
 from sevila.data.loading import Batch
 from sevila.data.records import Question, Window
 from sevila.data.sampling import random_indices
+from sevila.data.video import VideoInfo
 from sevila.metrics.keyframes import true_positions
 from sevila.metrics.multiple_choice import percent
 from sevila.model.head import Head
@@ -156,7 +157,7 @@ class LabelledFrames(TrainingFrames):
 
     labels: Sequence[PseudoLabels] = field(kw_only=True)
 
-    def indices(self, length: int, fps: float, clip: Window | None, key: FrameKey) -> list[int]:
+    def indices(self, video: VideoInfo, clip: Window | None, key: FrameKey) -> list[int]:
         known = self.labels[key[1]].indices
         rng = random.Random(f"labelled:{self.seed}:{key[0]}:{key[1]}")
         return [known[place] for place in random_indices(len(known), 1.0, self.n, rng=rng)]

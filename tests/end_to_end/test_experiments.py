@@ -349,8 +349,8 @@ def check_training(folder: Path, config: dict[str, Any], metrics: dict[str, Any]
     losses = [row["train/loss"] for row in log if "train/loss" in row]
     assert len(losses) == 2 and all(0 < loss < 50 for loss in losses)
     assert log[-1]["step"] == 2 and metrics["step"] in (1, 2)  # the better of them
-    official = {"synthetic_pretrain": "frame_mAP", "qvhighlights_pretrain": "frame_accuracy"}
-    name = official.get(config["exp"], "mean_over_types" if config["data"]["name"] == "star" else "accuracy")
+    official = {"star": "mean_over_types", "qvhighlights": "frame_accuracy"}
+    name = config["trainer"]["best"] or official.get(config["data"]["name"], "accuracy")
     best = max(row[f"val/{name}"] for row in log if f"val/{name}" in row)
     assert 0 <= metrics[name] == best <= 100
     if config["task"]["name"] == "refine":

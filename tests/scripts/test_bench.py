@@ -72,11 +72,11 @@ def test_the_rows_have_what_the_table_prints(small: Subject, plain: Plain, dtype
     [
         (
             "model name\t: Some Xeon\nflags\t\t: avx512f avx512_bf16 amx_bf16\n",
-            "Some Xeon: bfloat16 units: amx_bf16, avx512_bf16; precision=auto takes torch.bfloat16",
+            "Some Xeon: bfloat16 units: amx_bf16, avx512_bf16; precision=auto takes bfloat16",
         ),
         (
             "model name\t: Old Xeon\nflags\t\t: avx512f\nmodel name\t: Old Xeon\n",
-            "Old Xeon: bfloat16 units: none; precision=auto takes torch.float32",
+            "Old Xeon: bfloat16 units: none; precision=auto takes float32",
         ),
     ],
 )
@@ -85,7 +85,7 @@ def test_the_processor_is_named(cpuinfo: str, told: str, tmp_path: Path, monkeyp
     monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
     assert machine() == told
     (tmp_path / "cpuinfo").unlink()
-    assert machine().endswith(": bfloat16 units: none; precision=auto takes torch.float32")
+    assert machine().endswith(": bfloat16 units: none; precision=auto takes float32")
 
 
 def test_epochs_with_a_warm_store_lose_nothing(small: Subject, plain: Plain, film: Path, tmp_path: Path) -> None:

@@ -136,6 +136,15 @@ def test_ends_move_to_the_grid_and_stay_in_the_video() -> None:
     assert exact == [(pytest.approx(1.675), pytest.approx(3.35), 1.0)]
 
 
+def test_frames_past_the_annotated_duration_invent_no_window() -> None:
+    times = [*TIMES, 21.0, 25.0]  # the video goes on behind its annotated 20 s
+    rule = MinMaxSpans(span_threshold=0)
+    assert rule.windows([*scores(2, 3), 9.0, 9.0], None, times, 20.0) == [(4.0, 8.0, 1.0)]
+    assert rule.windows([*scores(9), 9.0, -9.0], None, times, 20.0) == [(18.0, 20.0, 1.0)]
+    assert rule.windows([1.0], None, [20.0], 20.0) == []
+    assert BinarySpans().windows([*scores(2), 9.0, 9.0], [0.0] * 12, times, 20.0)[0][:2] == (4.0, 6.0)
+
+
 def test_saliency_of_clips() -> None:
     assert clip_scores(scores(2), TIMES, 20.0) == scores(2)
     assert clip_scores([1.0, 3.0, 8.0], [0.5, 1.5, 3.0], 5.0) == [2.0, 8.0]  # the last second is no whole clip

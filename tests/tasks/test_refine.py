@@ -15,7 +15,7 @@ from sevila.data.benchmarks.synthetic import Synthetic
 from sevila.data.frame_rules import TrainingFrames
 from sevila.data.loading import Batch, FrameDataset, collate
 from sevila.data.records import Question
-from sevila.data.video import CachedVideos
+from sevila.data.video import CachedVideos, VideoInfo
 from sevila.errors import UserError
 from sevila.model.prompts import QuestionPrompts
 from sevila.model.sevila import SeViLA
@@ -111,12 +111,13 @@ def test_label_metrics_by_hand() -> None:
     }
 
 
+VIDEO = VideoInfo(length=1000, fps=25.0, width=96, height=64, duration=40.0)
 KNOWN = tuple(range(5, 165, 5))  # 32 frame numbers
 
 
 def drawn(seed: int, epoch: int, item: int, n: int = 4, known: tuple[int, ...] = KNOWN) -> list[int]:
     labels = [PseudoLabels(str(i), known, (0.0,) * len(known), (True,) * len(known)) for i in range(3)]
-    return LabelledFrames(n, seed, labels=labels).indices(1000, 25.0, None, (epoch, item))
+    return LabelledFrames(n, seed, labels=labels).indices(VIDEO, None, (epoch, item))
 
 
 @given(st.integers(0, 10**9), st.integers(0, 99), st.integers(0, 2), st.integers(1, 40))

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from sevila.data.benchmarks.from_files import FromFiles, files
-from sevila.data.benchmarks.rows import Dropped, Row, read_rows, records
+from sevila.data.benchmarks.rows import Dropped, Row, read_rows, records, shown
 from sevila.data.folders import VideoFolder
 from sevila.data.records import Moment
 
@@ -59,4 +59,4 @@ def _saliency(row: Row) -> tuple[tuple[int, ...], ...]:
     try:
         return tuple(tuple(int(score) for score in clip) for clip in clips)
     except (TypeError, ValueError, OverflowError):
-        raise row.fail("saliency_scores", f"expected a list of scores for each clip, found {clips!r}") from None
+        raise row.fail("saliency_scores", f"expected a list of scores for each clip, found {shown(clips)}") from None
