@@ -44,7 +44,7 @@ def test_an_automatic_device_has_its_own_precision(
 
 @pytest.mark.parametrize("name", ["fp32", "bf16", "fp64"])
 def test_a_precision_that_is_named_stays(fast: str, name: str) -> None:
-    config = load("eval", ["+exp=nextqa_zeroshot", "data.root=x", f"precision={name}"])
+    config = load("eval", ["+exp=nextqa_zeroshot", "data.root=x", "localizer=zeroshot", f"precision={name}"])
     assert build.resolved(config) is config
 
 

@@ -64,8 +64,9 @@ class SpanRule(ABC):
         times = [time for time in times if time < duration]
         if not times:
             return []
-        logits = (None if words is None else np.asarray(words[: len(times)], dtype=float) for words in (yes, no))
-        values, relevant = self.judge(*logits)
+        known = slice(len(times))
+        negative = None if no is None else np.asarray(no[known], dtype=float)
+        values, relevant = self.judge(np.asarray(yes[known], dtype=float), negative)
         edges = _cells(times, duration)
         windows = []
         for span in self._spans(np.flatnonzero(relevant)):
