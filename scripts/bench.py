@@ -26,13 +26,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sevila.files import home_path
+
 SUITES = ("answers", "training", "evaluation", "decoding")
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", nargs="+", default=["all"], choices=["all", "gpu", *SUITES], metavar="NAME")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=home_path)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int)
     given = parser.parse_args(argv)

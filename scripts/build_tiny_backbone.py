@@ -28,7 +28,7 @@ from tiny_backbone.export import export
 from tiny_backbone.practice import practise
 from tiny_backbone.report import measure
 
-from sevila.files import write_json
+from sevila.files import home_path, write_json
 from sevila.model import backbone as backbones
 from sevila.synthetic import draw
 
@@ -108,8 +108,8 @@ def saved(folder: Path, name: str, model: torch.nn.Module) -> torch.nn.Module:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", choices=("all", "language", "vision", "export"), default="all")
-    parser.add_argument("--folder", type=Path, default=Path("build/tiny_backbone"), help="where stages are kept")
-    parser.add_argument("--out", type=Path, default=SHIPPED, help="the BLIP-2 folder to write")
+    parser.add_argument("--folder", type=home_path, default=Path("build/tiny_backbone"), help="where stages are kept")
+    parser.add_argument("--out", type=home_path, default=SHIPPED, help="the BLIP-2 folder to write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--language-steps", type=int, default=1500)
     parser.add_argument("--vision-steps", type=int, nargs=3, default=(3000, 1200, 700), metavar="N")

@@ -98,6 +98,7 @@ def run(config: CheckData) -> list[Report]:
     from sevila.data.benchmarks.registry import BENCHMARKS
     from sevila.data.check import look
     from sevila.files import check_place, write_json
+    from sevila.report.terminal import printable
 
     if config.out is not None:
         check_place("out", config.out)
@@ -118,7 +119,7 @@ def run(config: CheckData) -> list[Report]:
     looked = look(ids, folder, config.frames.n if config.decode else 0, config.threads)
     for report, records in sets:
         _judge(report, records, looked, config.frames.n)
-        print("\n".join(report.lines()))
+        print("\n".join(map(printable, report.lines())))
     reports = [report for report, _ in sets]
     if config.out is not None:
         write_json(config.out, {"data": config.data, "splits": [report.to_json() for report in reports]})

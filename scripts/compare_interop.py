@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from pathlib import Path
 
 from interop.comparison import compare
 from interop.reference import Reference
@@ -25,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sevila.errors import UserError
+from sevila.files import home_path
 
 
 def show(cases: dict[str, list[Difference]]) -> None:
@@ -49,7 +49,7 @@ def _cell(difference: Difference) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="what lavis_reference.py and timm_reference.py wrote")
+    parser.add_argument("folder", type=home_path, help="what lavis_reference.py and timm_reference.py wrote")
     args = parser.parse_args()
     logging.disable(logging.INFO)
     try:

@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sevila.errors import UserError
+from sevila.files import home_path
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
@@ -70,8 +71,9 @@ def tokenizer_beside(golden: Path) -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--golden", type=Path, required=True, help="folder with golden.json and its tensors")
-    parser.add_argument("--tokenizer", type=Path, help="folder with T5's tokenizer.json (default: found beside it)")
+    parser.add_argument("--golden", type=home_path, required=True, help="folder with golden.json and its tensors")
+    tokenizer = "folder with T5's tokenizer.json (default: found beside it)"
+    parser.add_argument("--tokenizer", type=home_path, help=tokenizer)
     parser.add_argument("--dtype", choices=DTYPES, default="float64", help="default: float64, which decides")
     parser.add_argument(
         "--fused", action="store_true", help="the library's default attention (SDPA), not the plain one"

@@ -25,7 +25,7 @@ from sevila.data.benchmarks.registry import BENCHMARKS
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.examples import Folder, example, spread
-from sevila.files import check_place, read_jsonl
+from sevila.files import check_place, home_path, read_jsonl
 from sevila.report.page import Beside, Block, Heading, Table, Text, write_page
 from sevila.report.timeline import timeline_picture
 
@@ -112,9 +112,9 @@ def _examples(
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("first", type=Path, metavar="RUN", help="an evaluation, such as with selector=uniform")
-    parser.add_argument("second", type=Path, metavar="RUN", help="another one of the same questions")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page, FILE.html")
+    parser.add_argument("first", type=home_path, metavar="RUN", help="an evaluation, such as with selector=uniform")
+    parser.add_argument("second", type=home_path, metavar="RUN", help="another one of the same questions")
+    parser.add_argument("--out", type=home_path, required=True, metavar="FILE", help="the page, FILE.html")
     parser.add_argument("--number", type=int, default=12, metavar="N", help="of examples")
     given = parser.parse_args(argv)
 

@@ -24,7 +24,7 @@ from study.rows import GROUPS, Numbers, all_rows
 
 from sevila.cli import guarded
 from sevila.errors import UserError
-from sevila.files import read_json
+from sevila.files import home_path, read_json
 from sevila.metrics.bootstrap import Estimate
 from sevila.metrics.few_seeds import Lead, Mean, Part, of_seeds
 
@@ -119,8 +119,8 @@ def correct(old: Path, new: Path) -> list[dict[str, Any]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("old", type=Path, help="folder of the results as they were written")
-    parser.add_argument("new", type=Path, help="folder for the corrected ones")
+    parser.add_argument("old", type=home_path, help="folder of the results as they were written")
+    parser.add_argument("new", type=home_path, help="folder for the corrected ones")
     given = parser.parse_args(argv)
 
     def work() -> None:

@@ -15,13 +15,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from sevila.files import write_json
+from sevila.files import home_path, write_json
 from sevila.metrics.bootstrap import Draws, Estimate, interval
 from sevila.metrics.few_seeds import Lead, Mean
 
@@ -123,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=2000, metavar="N", help="of every line")
     parser.add_argument("--seed", type=int, default=0, help="of the simulation")
-    parser.add_argument("--out", type=Path, help="a json file of the table")
+    parser.add_argument("--out", type=home_path, help="a json file of the table")
     args = parser.parse_args()
     print(f"{'comparison':22} {'spread':>6} {'seeds':>5}  {'rule':20} {'holds %':>8} {'above %':>8} {'width':>6}")
     table: list[dict[str, Any]] = []

@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from model_size.parts import parts, summary
@@ -28,7 +27,7 @@ from rich.console import Console
 from sevila import build, schema
 from sevila.config import load
 from sevila.errors import UserError
-from sevila.files import write_json
+from sevila.files import check_place, home_path, write_json
 from sevila.model.origin import WEIGHTS, read_tokenizer
 from sevila.report.terminal import plain_table
 
@@ -43,9 +42,11 @@ def main(argv: list[str]) -> int:
         print(json.dumps(measure(config, own["only"])))
         return 0
     chosen = selected(own.get("measure", "false"))
-    out = Path(own["out"]) if "out" in own else None
-    if out is not None and (out.suffix != ".json" or out.is_dir()):
-        raise UserError(f"out={out}: expected a name that ends in .json")
+    out = home_path(own["out"]) if "out" in own else None
+    if out is not None:
+        if out.suffix != ".json":
+            raise UserError(f"out={out}: expected a name that ends in .json")
+        check_place("out", out)
     if chosen:
         check(config)
     report = {"model": config.model.source, "precision": build.resolved(config).precision, **summary(parts(config))}

@@ -33,7 +33,7 @@ from rich.console import Console
 
 from sevila.cli import guarded
 from sevila.errors import UserError
-from sevila.files import write_json, write_text
+from sevila.files import home_path, write_json, write_text
 from sevila.report.terminal import plain_table
 
 
@@ -128,8 +128,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="some rows only, by their labels")
     parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME", choices=TITLES, help=", ".join(TITLES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="several give mean and standard deviation")
-    parser.add_argument("--runs", type=Path, default=Path("runs/reproduction"), help="folder of the run folders")
-    parser.add_argument("--data", type=Path, help="folder of the data sets, NAME each; default: data/")
+    parser.add_argument("--runs", type=home_path, default=Path("runs/reproduction"), help="folder of the run folders")
+    parser.add_argument("--data", type=home_path, help="folder of the data sets, NAME each; default: data/")
     parser.add_argument("--dry-run", action="store_true", help="run nothing, write nothing")
     parser.add_argument(
         "--set",

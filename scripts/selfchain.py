@@ -23,7 +23,7 @@ from sevila import eval as evaluation
 from sevila.config import load
 from sevila.errors import UserError
 from sevila.examples import examples
-from sevila.files import read_json, read_jsonl, write_json
+from sevila.files import home_path, read_json, read_jsonl, write_json
 from sevila.report.ablation import ablation_page, print_ablation
 
 ENTRIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
@@ -126,7 +126,7 @@ def replace(new: Path, old: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of the world and of all trainings; any integer")
-    parser.add_argument("--out", type=Path, default=Path("runs/selfchain"))
+    parser.add_argument("--out", type=home_path, default=Path("runs/selfchain"))
     parser.add_argument("overrides", nargs="*", help="further key=value for every stage, such as device=cuda")
     args = parser.parse_args()
     started = time.monotonic()

@@ -16,7 +16,6 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from study.origin import environment
 from study.outcomes import Outcomes, collect, read_outcomes
@@ -29,6 +28,7 @@ from sevila.cli import guarded
 from sevila.config import load
 from sevila.data.records import Question
 from sevila.errors import UserError
+from sevila.files import home_path
 
 EXP = "synthetic_eval"
 NUMBERS = ("frames.n=", "selector.k=")  # every row says its own: --set changes the default that they go around
@@ -38,8 +38,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="trainings of every row: seeds 0 to N-1")
     parser.add_argument("--worlds", default="", metavar="SEED,SEED", help="of the worlds; never those of development")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--runs", type=Path, help="folder of the run folders; default: OUT/runs")
+    parser.add_argument("--out", type=home_path, required=True, help="folder of the results")
+    parser.add_argument("--runs", type=home_path, help="folder of the run folders; default: OUT/runs")
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help=f"{', '.join(GROUPS)}, or rows by name")
     parser.add_argument("--test-videos", type=int, default=120, metavar="N", help="of a world: 8 or 9 questions each")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes, of one thread each")
@@ -52,7 +52,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="further words of every command, or of one experiment's; trainer.* in trainings only",
     )
     parser.add_argument("--report-only", action="store_true", help="make no runs")
-    parser.add_argument("--from-outcomes", type=Path, metavar="FILE", help=f"write the results from an {OUTCOMES}")
+    parser.add_argument("--from-outcomes", type=home_path, metavar="FILE", help=f"write the results from an {OUTCOMES}")
     return parser.parse_args(argv)
 
 

@@ -102,6 +102,11 @@ def model(config: schema.Base, device: torch.device) -> SeViLA:
         checkpointing=config.model.checkpointing,
         tokens=config.model.tokens,
     )
+    size = config.model.image_size
+    if size is not None and size < backbone.tower.patch:
+        raise UserError(
+            f"model.image_size={size}: smaller than a patch, which has {backbone.tower.patch} pixels a side"
+        )
     if config.model.compiled:
         backbone.tower = CompiledTower(backbone.tower)
     return SeViLA(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
@@ -10,8 +11,10 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from sevila.config import Library, Words, experiments, library, load, split, typed
+from sevila.config import Library, Words, experiments, in_utf8, library, load, split, typed
 from sevila.errors import UserError
+from sevila.files import read_text
+from sevila.report.terminal import printable, steady
 from sevila.schema import ENTRIES, nested, to_yaml, types
 
 USAGE = {
@@ -32,7 +35,7 @@ def main(entry: str, run: Callable[[Any], None], argv: Sequence[str] | None = No
 
     `--help` prints what there is to choose, `--cfg` the configuration; neither runs anything.
     """
-    words = sys.argv[1:] if argv is None else argv
+    words = [in_utf8(word) for word in (sys.argv[1:] if argv is None else argv)]
 
     def go() -> None:
         show = split(words).show
@@ -46,17 +49,26 @@ def main(entry: str, run: Callable[[Any], None], argv: Sequence[str] | None = No
     return guarded(go)
 
 
+@steady
 def guarded(run: Callable[[], None]) -> int:
     """Run something; the exit code: 0, 2 after bad input with one line on stderr, 130 after an interrupt."""
     try:
         run()
     except UserError as error:
-        print(f"sevila: error: {error}", file=sys.stderr)
-        return 2
+        return _refused(str(error))
     except KeyboardInterrupt:
         print("sevila: interrupted", file=sys.stderr)
         return 130
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return _refused(f"{error.filename}: {error.strerror}")
     return 0
+
+
+def _refused(message: str) -> int:
+    print(f"sevila: error: {printable(message)}", file=sys.stderr)
+    return 2
 
 
 def help_text(entry: str, words: Words) -> str:
@@ -73,7 +85,7 @@ def help_text(entry: str, words: Words) -> str:
     exps = experiments(entry, books)
     if exps:
         lines += ["Experiments (+exp=NAME):"]
-        lines += [f"  {name:30} {_headline(file.read_text(encoding='utf-8'))}" for name, file in exps.items()]
+        lines += [f"  {name:30} {_headline(read_text(file))}" for name, file in exps.items()]
         lines += [""]
     return "\n".join([*lines, "Keys (key=value) and their values now:", *_keys(schema, values)])
 

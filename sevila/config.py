@@ -8,6 +8,8 @@ is text (a path, a question) is taken as it stands, commas, quotes and all. The 
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -23,8 +25,10 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from sevila.errors import UserError
-from sevila.schema import ENTRIES, IN_WORDS, check, nested, suggest, types
+from sevila.files import HALF_CHARACTER, home, read_text
+from sevila.schema import ENTRIES, IN_WORDS, check, expand_homes, nested, suggest, types
 
+MOST_VALUES = 100_000  # in a yaml file
 _ASSIGNMENT = re.compile(r"(?P<plus>\+{0,2})(?P<key>[A-Za-z_][\w.@/-]*)=(?P<value>.*)", re.DOTALL)
 
 
@@ -65,6 +69,14 @@ def own_folder() -> Path:
     raise UserError(f"no configs/ in {package} or beside it: install sevila again")
 
 
+def in_utf8(word: str) -> str:
+    """A word of a command line as its bytes say in UTF-8, which Python does not try in a locale without letters."""
+    try:
+        return os.fsencode(word).decode("utf-8") if HALF_CHARACTER.search(word) else word
+    except UnicodeError:
+        return word
+
+
 def split(argv: Sequence[str]) -> Words:
     """Take a command line apart. UserError for an option that does not exist."""
     assignments, folders, show = [], [], ""
@@ -75,7 +87,7 @@ def split(argv: Sequence[str]) -> Words:
         elif word == "--cfg":
             show = show or "cfg"
         elif word == "--config-dir" or word.startswith("--config-dir="):
-            name = word.partition("=")[2] or next(rest, "")
+            name = home(word.partition("=")[2] or next(rest, ""))
             if not name or not Path(name).is_dir():
                 raise UserError(f"--config-dir {name}: no such folder")
             folders.append(Path(name).resolve())
@@ -93,6 +105,7 @@ def library(folders: Sequence[Path] = ()) -> Library:
         for file in folder.rglob("*.yaml"):
             if (own / file.relative_to(folder)).exists():
                 raise UserError(f"{file}: sevila has a config of that name; give the file another name")
+            read_yaml(file)  # names the line, which Hydra does not
     return Library((own, *folders))
 
 
@@ -114,6 +127,7 @@ def load(entry: str, argv: Sequence[str]) -> Any:
         raise UserError(_without_value(entry, missing[0]))
     checked = OmegaConf.to_object(config)
     check(checked)
+    expand_homes(checked)
     if checked.entry != entry:
         raise UserError(f"entry={checked.entry}: this is sevila.{entry}; leave that key out")
     return checked
@@ -169,13 +183,30 @@ def experiments(entry: str, books: Library) -> dict[str, Path]:
 
 
 def read_yaml(file: Path) -> Any:
-    """What a yaml file holds. UserError names the file and the line that is malformed."""
+    """What a yaml file holds. UserError names the file and the line that is malformed, or too much that it repeats."""
+    text = read_text(file)
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.safe_load(text)
+        if _written_out(content, {}) > MOST_VALUES:
+            raise UserError(f"{file}: holds more than {MOST_VALUES} values, with every alias (*) written out")
+        return content
+    except RecursionError:
+        raise UserError(f"{file}: not valid yaml: too many levels") from None
+    except ValueError as error:  # a number of thousands of digits, a date that is none
+        raise UserError(f"{file}: not valid yaml: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{file}{line}: not valid yaml: {getattr(error, 'problem', error)}") from None
+
+
+def _written_out(node: Any, known: dict[int, float]) -> float:
+    """How many values a node holds with every alias written out; infinity where it holds itself."""
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    if id(node) not in known:
+        known[id(node)] = math.inf  # until it is counted: an alias of what it stands in
+        known[id(node)] = 1 + sum(_written_out(value, known) for value in inner)
+    return known[id(node)]
 
 
 def _entry_of(file: Path) -> str | None:
@@ -206,9 +237,6 @@ def _compose(entry: str, books: Library, selections: list[str]) -> DictConfig:
     if others:
         places = ",".join(QuotedString(f"file://{folder}", Quote.double).with_quotes() for folder in others)
         selections = [f"hydra.searchpath=[{places}]", *selections]
-    for file in (file for group in books.groups() for file in books.choices(group).values()):
-        if own not in file.parents:
-            read_yaml(file)  # names the line, which Hydra does not
     try:
         with initialize_config_dir(str(own), job_name="sevila", version_base="1.3"):
             config = compose(entry, selections)
@@ -252,6 +280,8 @@ def _value(config: DictConfig, schema: type, key: str, value: str) -> Any:
         if kind is type(None):  # nothing says what it may be: a path with spaces, say
             return value.replace("${", "\\${")
         raise UserError(f"{key}={value}: cannot be read: {' '.join(str(error).split())}") from None
+    except (RecursionError, ValueError):  # brackets in brackets, or a number of thousands of digits
+        raise UserError(f"{key}={value[:40]}...: cannot be read") from None
     if override.is_sweep_override():
         if kind is type(None):
             return value.replace("${", "\\${")
@@ -277,7 +307,7 @@ def _texts(key: str, value: str) -> list[str]:
     """A list of texts in brackets, each as it stands: `1.50`, `yes` and `the dog's` stay themselves."""
     try:
         texts = yaml.load(value, Loader=yaml.BaseLoader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         texts = None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{key}={value}: expected a list such as '[red, green]' or '[\"a, b\", \"c: d\"]'")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sevila.cli import guarded
 from sevila.errors import UserError
+from sevila.files import home, home_path
+from sevila.report.terminal import printable
 
 if TYPE_CHECKING:
     from sevila.weights.conversion import Converted
@@ -53,12 +54,15 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    words.add_argument("sources", nargs="+", metavar="SOURCE", help="checkpoint files, or one BLIP-2 folder or Hub id")
-    words.add_argument("out", metavar="OUT", type=Path, help="folder to write; it must be new or empty")
-    words.add_argument("--backbone", metavar="PLACE", help="folder or Hub id of the BLIP-2 that the heads belong to")
     words.add_argument(
-        "--tokenizer", metavar="PLACE", help="Flan-T5's, for OUT/backbone: folder or Hub id (google/flan-t5-xl)"
+        "sources", nargs="+", metavar="SOURCE", type=home, help="checkpoint files, or one BLIP-2 folder or Hub id"
     )
+    words.add_argument("out", metavar="OUT", type=home_path, help="folder to write; it must be new or empty")
+    words.add_argument(
+        "--backbone", metavar="PLACE", type=home, help="folder or Hub id of the BLIP-2 that the heads belong to"
+    )
+    tokenizer = "Flan-T5's, for OUT/backbone: folder or Hub id (google/flan-t5-xl)"
+    words.add_argument("--tokenizer", metavar="PLACE", type=home, help=tokenizer)
     words.add_argument("--dtype", choices=DTYPES, default="fp32", help="of the weights in OUT/backbone (fp32)")
     unusual = "of a model of unusual sizes"
     words.add_argument("--qformer-heads", type=int, metavar="N", help=f"attention heads of the Q-Former, {unusual}")
@@ -87,7 +91,7 @@ def show(done: Converted) -> None:
     found, out = done.found, done.out
     print(f"found: {found.what}")
     for line in found.left_out:
-        print(f"left out: {line}")
+        print(printable(f"left out: {line}"))
     if found.whole is not None:
         count = sum(p.numel() for p in found.whole.parameters())
         print(f"written: {done.source}, {count:,} parameters, fingerprint {done.fingerprint}")

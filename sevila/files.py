@@ -20,6 +20,7 @@ from sevila.errors import UserError
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 HALF_CHARACTER_FAULT = "holds half a character, as of an emoji that was cut, or is no UTF-8: mend it"
 TEMPORARY_MARK = ".tmp-"  # in the name of everything that is not finished
+MOST_BYTES = 255 - len(f".{TEMPORARY_MARK}") - 12  # of a file's name: file systems take 255, with the temporary mark
 
 
 @contextmanager
@@ -48,6 +49,10 @@ def check_place(key: str, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{key}={path}: is a folder; name a file")
+    if path.exists() and not path.is_file():  # as root it would be replaced
+        raise UserError(f"{key}={path}: is a device or a pipe; name a file")
+    if len(os.fsencode(path.name)) > MOST_BYTES:
+        raise UserError(f"{key}={path}: its name has {len(os.fsencode(path.name))} bytes, {MOST_BYTES} are possible")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise UserError(f"{key}={path}: {above} cannot be written to")
@@ -73,9 +78,12 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
     write_text(path, text + "\n")
 
 
-def json_line(row: Mapping[str, Any]) -> str:
-    """A row as a line of JSON with its line end, keys in their own order. ValueError for NaN and infinity."""
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+def json_line(row: Mapping[str, Any], ascii: bool = False) -> str:
+    """A row as a line of JSON with its line end, keys in their own order. ValueError for NaN and infinity.
+
+    ascii   other letters as JSON's own escapes
+    """
+    return json.dumps(row, ensure_ascii=ascii, allow_nan=False) + "\n"
 
 
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -83,6 +91,24 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]])
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             file.write(json_line(row))
+
+
+def home(path: str) -> str:
+    """A path whose first part is `~`, or `~NAME`, with the home folder in its place; any other as it is."""
+    return os.path.expanduser(path)
+
+
+def home_path(path: str) -> Path:
+    """The same as a Path, for command lines."""
+    return Path(home(path))
+
+
+def check_plain(path: str | os.PathLike[str]) -> None:
+    """UserError for a pipe, socket or device, and for a folder that holds one: reading it might never end."""
+    path = Path(path)
+    for file in (path, *path.iterdir()) if path.is_dir() else (path,):
+        if file.exists() and not file.is_file() and not file.is_dir():
+            raise UserError(f"{file}: is a pipe or device: name a file")
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

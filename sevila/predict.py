@@ -11,8 +11,9 @@ from sevila import schema
 from sevila.cli import main
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.files import HALF_CHARACTER, HALF_CHARACTER_FAULT, check_place, numbered_jsonl
+from sevila.files import HALF_CHARACTER, HALF_CHARACTER_FAULT, check_place, home_path, numbered_jsonl
 from sevila.model.prompts import letters
+from sevila.report.terminal import knows_unicode, printable
 
 if TYPE_CHECKING:
     from sevila.model.sevila import SeViLA
@@ -63,12 +64,8 @@ def _questions(config: schema.Predict) -> Iterator[Question]:
     for line, row in rows:
         where = f"{config.questions}, line {line}, "
         question = _question(str(row.get("qid", line)), row, where)
-        video = Path(question.video)
-        yield (
-            question
-            if video.is_absolute()
-            else Question(question.qid, str(base / video), question.question, question.options)
-        )
+        video = home_path(question.video)
+        yield Question(question.qid, str(base / video), question.question, question.options)
 
 
 def _question(qid: str, row: dict[str, Any], where: str) -> Question:
@@ -138,12 +135,13 @@ def _answer_one(chain: ForwardChain, question: Question, out: Path | None) -> No
 
     (prediction,) = chain.predict([question])
     timeline, images = example(question, prediction.to_json(), chain.source.folder)
-    table = Table(title=Text(question.question))  # Text: brackets in it are no markup
+    console = Console()
+    arrow = ">" if console.options.ascii_only else "→"
+    table = Table(title=Text(printable(question.question)))  # Text: brackets in it are no markup
     for title in ("", "option", "probability"):
         table.add_column(title)
     for i, (option, chance) in enumerate(zip(question.options, timeline.probabilities, strict=True)):
-        table.add_row("→" if i == prediction.prediction else "", Text(option), f"{chance:.3f}")
-    console = Console()
+        table.add_row(arrow if i == prediction.prediction else "", Text(printable(option)), f"{chance:.3f}")
     console.print(table)
     for i in prediction.keyframes:
         frame = prediction.frames[i]
@@ -169,12 +167,15 @@ def _answer_many(chain: ForwardChain, questions: Sequence[Question], out: Path |
         del row["answer"], row["qtype"]
         row["answer"] = prediction.question.options[prediction.prediction]
         rows.append(row)
-    if out is None:
-        for row in rows:
-            print(json_line(row), end="")
-        return
-    write_jsonl(out, rows)
-    print(f"written: {out}, {len(rows)} answers")
+    try:
+        if out is not None:
+            write_jsonl(out, rows)
+            print(f"written: {out}, {len(rows)} answers")
+            return
+    finally:  # also where there is no room for the file: the answers are not lost
+        if out is None or sys.exception() is not None:
+            ascii = not knows_unicode(sys.stdout)
+            print("".join(json_line(row, ascii) for row in rows), end="")
 
 
 def cli(argv: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -18,9 +19,14 @@ import yaml
 from omegaconf import MISSING
 
 from sevila.errors import UserError
+from sevila.files import HALF_CHARACTER, HALF_CHARACTER_FAULT, home
 
 T = TypeVar("T")
 IN_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+PATHS = {  # the fields that hold a path, and the dicts whose texts are paths: `~` is the home folder in them
+    "source", "tokenizer", "vision", "folder", "localizer", "answerer", "run_dir", "data", "selector", "scorer",
+    "video", "questions", "out", "submission", "export", "annotations", "predictions", "segments", "spans", "answers",
+}  # fmt: skip
 _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": type(None)}
 
 
@@ -229,9 +235,11 @@ def check(config: Any, prefix: str = "") -> None:
         key, value, rule = prefix + item.name, getattr(config, item.name), item.metadata
         if is_dataclass(value):
             check(value, f"{key}.")
-        elif value is None:
             continue
-        elif value == "":
+        _check_values(key, value)
+        if value is None:
+            continue
+        if value == "":
             raise UserError(f"{key} is empty: give {key}=VALUE or leave it out")
         elif rule["named"] and not isinstance(value.get("name"), str):
             raise UserError(f"{key}.name has no value: say what {key} is to be")
@@ -241,6 +249,35 @@ def check(config: Any, prefix: str = "") -> None:
             raise UserError(f"{key}={value}: must be at least {rule['least']}")
         elif rule["above"] is not None and not value > rule["above"]:
             raise UserError(f"{key}={value}: must be more than {rule['above']}")
+
+
+def _check_values(key: str, value: Any) -> None:
+    """UserError for what no key can mean, in lists and dicts too: NaN, infinity, giant numbers, half characters."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _check_values(f"{key}.{name}", inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_values(key, inner)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key}={value}: must be a finite number")
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise UserError(f"{key}={str(value)[:20]}...: must be a number below 2^63")
+    elif isinstance(value, str) and HALF_CHARACTER.search(value):
+        raise UserError(f"{key}={value}: {HALF_CHARACTER_FAULT}")
+
+
+def expand_homes(config: Any) -> None:
+    """Put the home folder in the place of `~` in all paths of a checked configuration."""
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            expand_homes(value)
+        elif item.name in PATHS and isinstance(value, str):
+            setattr(config, item.name, home(value))
+        elif item.name in PATHS and isinstance(value, dict):
+            paths = {key: home(text) if isinstance(text, str) else text for key, text in value.items()}
+            setattr(config, item.name, paths)
 
 
 def to_yaml(config: Any) -> str:

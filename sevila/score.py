@@ -19,6 +19,7 @@ from sevila.metrics.moments import MomentPrediction, qvhighlights
 from sevila.metrics.multiple_choice import Choice, accuracy
 from sevila.metrics.nextqa import GROUPS, nextqa
 from sevila.metrics.star import star
+from sevila.report.terminal import printable
 from sevila.submissions.annotations import read_questions
 from sevila.submissions.matching import Matched, match, option
 from sevila.submissions.names import official_name
@@ -296,10 +297,10 @@ def _print(benchmark: str, score: Score) -> None:
     table.add_column(benchmark)
     table.add_column("value", justify="right", no_wrap=True)
     for name, value in score.table:
-        table.add_row(Text(name), Text(value))
+        table.add_row(Text(printable(name)), Text(value))
     Console().print(table)
     for note in score.notes:
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))
 
 
 SCORERS: dict[str, Callable[[schema.Score], Score]] = {

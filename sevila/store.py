@@ -8,15 +8,18 @@ from pathlib import Path
 
 from sevila.cli import guarded
 from sevila.data.store_folder import Contents, clear, contents
+from sevila.files import home_path
+from sevila.report.terminal import printable, steady
 
 FOLDER = "data/store"
 
 
+@steady
 def cli(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sevila.store", description=__doc__.partition(": ")[2])
     parser.add_argument("command", choices=("stats", "clear"))
     parser.add_argument("name", nargs="?", help="clear: only the patches or table of this name, as stats prints it")
-    parser.add_argument("--folder", type=Path, default=Path(FOLDER), help=f"the store ({FOLDER})")
+    parser.add_argument("--folder", type=home_path, default=Path(FOLDER), help=f"the store ({FOLDER})")
     try:
         given = parser.parse_intermixed_args(argv)
         if given.command == "stats" and given.name:
@@ -28,7 +31,7 @@ def cli(argv: Sequence[str] | None = None) -> int:
 
 def _stats(folder: Path) -> None:
     found = contents(folder)
-    print("\n".join([f"store {folder}: {_size(found.bytes)}", *_lines(found)]))
+    print("\n".join(printable(line) for line in (f"store {folder}: {_size(found.bytes)}", *_lines(found))))
 
 
 def _lines(found: Contents) -> list[str]:

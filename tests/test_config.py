@@ -215,7 +215,7 @@ def test_the_configuration_survives_its_yaml() -> None:
         ("seed=[", "seed=[: cannot be read: "),
         ("trainer.epochs=0", "trainer.epochs=0: must be at least 1"),
         ("trainer.lr=0", "trainer.lr=0.0: must be more than 0"),
-        ("trainer.lr=nan", "trainer.lr=nan: must be more than 0"),
+        ("trainer.lr=nan", "trainer.lr=nan: must be a finite number"),
         ("device=gpu", "device=gpu: expected auto, cpu, cuda or cuda:N"),
         (
             "precision=fp16",

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from sevila.errors import UserError
 from sevila.files import (
+    MOST_BYTES,
     atomic_path,
+    check_place,
+    check_plain,
     json_line,
     read_json,
     read_jsonl,
@@ -143,3 +146,42 @@ def test_json_is_read_and_its_fault_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[{"a": "}\\\\"},\n{"a": {"b": 1},\n"c": 2, "a": 3},\n{}]')
     with pytest.raises(UserError, match=r"a\.json, line 3: key 'a' stands there twice"):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [("[" * 100_000, "not valid JSON: nested too deeply"), ("9" * 5000, "holds a number of more than 4300 digits")],
+    ids=["levels", "digits"],
+)
+def test_json_that_python_gives_up_on_is_refused_like_any_other(tmp_path: Path, text: str, fault: str) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_json(file)
+    assert str(caught.value) == f"{file}: {fault}"
+    file.write_text('{"a": 1}\n' + text + "\n")
+    with pytest.raises(UserError) as caught:
+        read_jsonl(file)
+    assert str(caught.value) == f"{file}, line 2: {fault}"
+
+
+def test_pipes_and_devices_are_no_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(UserError) as caught:
+            read_json(place)
+        assert str(caught.value) == f"{place}: is a pipe or device: name a file"
+    with pytest.raises(UserError, match="pipe: is a pipe or device: name a file"):
+        check_plain(tmp_path)  # a folder that holds one
+    check_plain(tmp_path / "nothing")
+
+
+def test_a_place_for_a_result_is_checked_before_the_work(tmp_path: Path) -> None:
+    check_place("out", tmp_path / ("o" * MOST_BYTES))
+    write_text(tmp_path / ("o" * (MOST_BYTES - 5) + ".html"), "page")  # the temporary name is possible too
+    with pytest.raises(UserError, match=rf"^out=.*: its name has {MOST_BYTES + 1} bytes, {MOST_BYTES} are possible$"):
+        check_place("out", tmp_path / ("o" * (MOST_BYTES + 1)))
+    with pytest.raises(UserError, match="is a folder; name a file"):
+        check_place("out", tmp_path)
+    with pytest.raises(UserError, match="is a device or a pipe; name a file"):
+        check_place("out", "/dev/null")

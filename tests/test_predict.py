@@ -165,9 +165,38 @@ def test_faults_of_a_file_of_questions(video: Path, write: Write, capsys: pytest
     os.mkfifo(video.parent / "other.mp4")
     assert told(f"questions={path}").startswith(f"{video.parent}/other.mp4 is a pipe or device: name a video file")
     assert told(f"video={'a' * 300}", *ASKED) == f"{'a' * 300}: no such video file"
-    assert told(f"video={video}", "question=a\udce9b", "options=[a, b]").startswith(
-        "field question: 'a\\udce9b' holds half"
-    )
+    assert told(f"video={video}", "question=a\udce9b", "options=[a, b]").startswith("question=a\\udce9b: holds half")
     assert told(f"questions={path}", f"video={video}").startswith("questions=FILE holds videos, questions and options")
     assert told(f"questions={path}", "out=a.png") == "out=a.png: expected a name that ends in .jsonl"
     assert told(f"video={video}", "options=[a, b]").startswith("question has no value: give video=FILE question=")
+
+
+def test_what_steers_a_terminal_is_shown_escaped(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["question=what\x1b[2J is\nit?", 'options=["cup\\e[31m", "key\\r"]', "k=1", "n_frames=4"]
+    assert predict.cli([f"video={video}", *words]) == 0
+    out = capsys.readouterr().out
+    assert "what\\x1b[2J is\\nit?" in out and "cup\\x1b[31m" in out and "key\\r" in out
+    assert "\x1b" not in out and "\r" not in out
+
+
+def test_answers_in_letters_of_the_terminal(
+    video: Path, write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A line stays JSON where the terminal knows ASCII alone."""
+    file = write({"video": str(video), "question": "café?", "options": ["rouge é", "vert ✓"]})
+    with (tmp_path / "out").open("w", encoding="ascii") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        assert predict.cli([f"questions={file}", "k=1", "n_frames=4"]) == 0
+    (line,) = (tmp_path / "out").read_text(encoding="ascii").splitlines()
+    assert json.loads(line)["answer"] in ("rouge é", "vert ✓")
+
+
+@pytest.mark.parametrize("place", ["question", "qid", "options"])
+def test_half_a_character_in_a_file_is_named(
+    video: Path, write: Write, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"video": str(video), "question": "what?", "options": ["a", "b"], "qid": "1"}
+    file = write({**row, place: ["a", "\ud83d"] if place == "options" else "x \ud83d"})
+    assert predict.cli([f"questions={file}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"sevila: error: {file}, line 1, field {place}: ") and "\\ud83d" in line

@@ -96,7 +96,7 @@ def test_a_maker_is_all_that_patches_depend_on(tmp_path: Path, tiny: Backbone) -
     changed = backbones.load()
     with torch.no_grad():
         list(changed.tower.parameters())[-1][-1] += 1e-3
-    assert changed.fingerprint == tiny.fingerprint  # which looks at two tensors alone
+    assert changed.fingerprint == tiny.fingerprint  # a layer norm that is used as the head's copy alone
     others.append(made(changed))
     with torch.no_grad():
         changed.language.lm_head.weight[0] += 1.0

@@ -7,10 +7,13 @@ the synthetic world that ships with the package.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +34,12 @@ if TYPE_CHECKING:
     from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 TEXT_TOKENS = 77  # the official limit; longer texts lose their end
+_ALIASES = re.compile(r"language_model\.(encoder|decoder)\.embed_tokens\.")  # of the word vectors
+_HEAD_NAMES = (
+    ("queries", "query_tokens"),
+    ("norm.", "vision_model.post_layernorm."),
+    ("projection.", "language_projection."),
+)
 
 
 class Backbone(nn.Module):
@@ -86,7 +95,26 @@ class Backbone(nn.Module):
     @cached_property
     def fingerprint(self) -> str:
         """Twelve hex digits that tell one backbone's weights from another's, the same in float32 and bfloat16."""
-        return fingerprint_of(self.tower.positions, self.language.lm_head.weight)
+        return fingerprint_of(self._weights())
+
+    @cached_property
+    def first_fingerprint(self) -> str:
+        """What heads of version 0.1 were given in its place: it looks at the beginning of two tensors alone."""
+        digest = hashlib.sha256()
+        for tensor in (self.tower.positions, self.language.lm_head.weight):
+            digest.update(str(tuple(tensor.shape)).encode())
+            digest.update(_bits(tensor.flatten()[:4096]))
+        return digest.hexdigest()[:12]
+
+    def _weights(self) -> Iterator[tuple[str, Tensor]]:
+        """All tensors, under the names that they have in transformers' BLIP-2."""
+        for name, tensor in self.tower.weights():
+            if not name.startswith("post_layernorm."):  # that is the head's
+                yield f"vision_model.{name}", tensor
+        for name, tensor in self.zeroshot.state_dict().items():
+            yield name_in_blip2(name), tensor
+        for name, tensor in self.language.state_dict().items():
+            yield f"language_model.{name}", tensor
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
@@ -172,14 +200,30 @@ class Backbone(nn.Module):
         return nn.functional.cross_entropy(self.logits(states).flatten(0, 1), labels.flatten(), ignore_index=-100)
 
 
-def fingerprint_of(positions: Tensor, table: Tensor) -> str:
-    """`Backbone.fingerprint` from the position embeddings of the tower and the output table of the language model."""
-    digest = hashlib.sha256()
-    for tensor in (positions, table):
-        digest.update(str(tuple(tensor.shape)).encode())
-        start = tensor.detach().flatten()[:4096].to("cpu", torch.bfloat16)
-        digest.update(start.view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()[:12]
+def fingerprint_of(weights: Iterable[tuple[str, Tensor]]) -> str:
+    """`Backbone.fingerprint` from the names and tensors of transformers' BLIP-2, in any order.
+
+    It covers all of the vision tower, the language model and BLIP-2's own head: each tensor's name, shape and, as
+    bfloat16, every value (CRC-32, at the speed of memory). Left out is the bias of the keys in the tower's attention,
+    which changes nothing and which LAVIS's files lack.
+    """
+    lines = []
+    for name, tensor in weights:
+        if not _ALIASES.match(name):
+            if name.endswith("self_attn.qkv.bias"):
+                query, _, value = tensor.chunk(3)
+                tensor = torch.cat([query, value])
+            lines.append(f"{name} {list(tensor.shape)} {zlib.crc32(_bits(tensor))}\n")
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()[:12]
+
+
+def name_in_blip2(name: str) -> str:
+    """The name in transformers' BLIP-2 of a tensor of its own head."""
+    return next((new + name[len(old) :] for old, new in _HEAD_NAMES if name.startswith(old)), name)
+
+
+def _bits(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy()
 
 
 def load(
@@ -203,7 +247,8 @@ def load(
     vision          `OwnTower()` by default, or `TimmVision(...)` in its place
     checkpointing   training steps keep less, and compute twice
 
-    Raises UserError where there is no such folder or Hub id, or where it is not a BLIP-2 with a T5.
+    Raises UserError where there is no such folder or Hub id, where it is not a BLIP-2 with a T5, and where a tensor is
+    missing, unexpected, of another shape or not finite.
     """
     weights, vision = weights or Pretrained(), vision or OwnTower()
     config = weights.architecture(source)

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from sevila.errors import UserError
+from sevila.files import home
 from sevila.model import backbone as backbones
 from sevila.model.answerer import Answerer
 from sevila.model.backbone import Backbone
@@ -90,8 +92,9 @@ class SeViLA(nn.Module):
 
         dtype = dtype or fast_dtype(device)
         warn_if_slow(dtype, device)
-        backbone = backbones.load(source, device, dtype)
-        return cls(backbone, load_head(localizer, "localizer", backbone), load_head(answerer, "answerer", backbone))
+        backbone = backbones.load(home(source), device, dtype)
+        heads = {"localizer": home(localizer), "answerer": home(answerer)}
+        return cls(backbone, *(load_head(place, role, backbone) for role, place in heads.items()))
 
     @torch.no_grad()
     def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
@@ -118,7 +121,10 @@ class SeViLA(nn.Module):
         for part in passes([lengths[m] for m, _ in pairs], self.backbone.tokens):
             rows, asked = soft[[pairs[i][1] for i in part]], [texts[pairs[i][0]] for i in part]
             out[part] = self.localizer.first_word(rows, asked, words)
-        return out.view(len(texts), len(soft), len(words))
+        out = out.view(len(texts), len(soft), len(words))
+        for text, row in zip(texts, out, strict=True):
+            _refuse_no_numbers("a frame's score", row, text)
+        return out
 
     @torch.no_grad()
     def option_logits(
@@ -143,6 +149,7 @@ class SeViLA(nn.Module):
                 rows = torch.stack([soft[[place[position] for position in positions[m]]] for m in part])
                 logits = self.answerer.option_logits(rows, [texts[m] for m in part], number)
                 for m, row in zip(part, logits, strict=True):
+                    _refuse_no_numbers("an option's logit", row, texts[m])
                     out[m] = row
         return out
 
@@ -162,6 +169,7 @@ class SeViLA(nn.Module):
                 for part in soft.split(self.rows)
             ]
             out.append(torch.cat(parts))
+            _refuse_no_numbers("an option's logit", out[-1], text)
         return out
 
     @torch.no_grad()
@@ -182,7 +190,7 @@ class SeViLA(nn.Module):
         from sevila.data.video import VideoReader
 
         letters(len(options))
-        reader = VideoReader(video)
+        reader = VideoReader(Path(video).expanduser())
         indices = uniform_indices(reader.length, reader.fps, n_frames)
         if not 1 <= k <= len(indices):
             raise UserError(f"k={k}: {len(indices)} frames were sampled from {video}; choose k from 1 to that")
@@ -198,3 +206,12 @@ class SeViLA(nn.Module):
         option = int(logits.argmax())
         chances = tuple(logits.softmax(-1).tolist())
         return Answer(option, options[option], chances, tuple(seen[i] for i in best), seen)
+
+
+def _refuse_no_numbers(what: str, values: Tensor, text: str) -> None:
+    """UserError where a prompt's results, of any shape, hold NaN or infinity."""
+    if not values.isfinite().all():
+        raise UserError(
+            f"{what} is NaN or infinite for the prompt {text!r}; "
+            "run the model in float32 or bfloat16 (float16 overflows in T5)"
+        )

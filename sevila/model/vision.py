@@ -7,7 +7,7 @@ Pictures of another size than the tower's get their position embeddings interpol
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +20,7 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
 
 from sevila.errors import UserError
 from sevila.model.origin import Weights
+from sevila.model.precision import finite
 
 CLASSIFIER = ("norm", "fc_norm", "head")  # what follows the last block; BLIP-2 uses none of it
 
@@ -29,10 +30,14 @@ class Tower(Protocol):
 
     model: nn.Module
     image_size: int
+    patch: int
 
     @property
     def positions(self) -> Tensor:
         """The learned position embeddings [1, P, Dv], CLS first."""
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """All tensors under the names that transformers' tower gives them."""
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Normalised pixels [N, 3, S, S] in the tower's dtype -> patches [N, P, Dv]."""
@@ -44,11 +49,14 @@ class Blip2Tower(nn.Module):
     def __init__(self, model: Blip2VisionModel) -> None:
         super().__init__()
         self.model = model
-        self.image_size = model.config.image_size
+        self.image_size, self.patch = model.config.image_size, model.config.patch_size
 
     @property
     def positions(self) -> Tensor:
         return self.model.embeddings.position_embedding
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self.model.state_dict().items()
 
     def forward(self, pixels: Tensor) -> Tensor:
         hidden = self.model.embeddings(pixels, interpolate_pos_encoding=True)
@@ -67,6 +75,17 @@ class TimmTower(nn.Module):
     @property
     def positions(self) -> Tensor:
         return self.model.pos_embed
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        from sevila.weights.lavis import transformers_name  # it builds on this package
+
+        tensors = self.model.state_dict()
+        for name, tensor in tensors.items():
+            if name.endswith("attn.q_bias"):
+                bias = [tensor, torch.zeros_like(tensor), tensors[name.replace("q_bias", "v_bias")]]
+                yield transformers_name(name.replace("q_bias", "qkv.bias")), torch.cat(bias)
+            elif not name.endswith("attn.v_bias"):
+                yield transformers_name(name), tensor
 
     def forward(self, pixels: Tensor) -> Tensor:
         grid = self.model.patch_embed.proj(pixels)  # [N, Dv, S/patch, S/patch]
@@ -101,8 +120,15 @@ class CompiledTower(nn.Module):
         return self.tower.image_size
 
     @property
+    def patch(self) -> int:
+        return self.tower.patch
+
+    @property
     def positions(self) -> Tensor:
         return self.tower.positions
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        return self.tower.weights()
 
     def forward(self, pixels: Tensor) -> Tensor:
         frames = len(pixels)
@@ -194,7 +220,7 @@ class TimmVision:
 def fitting(
     state: Mapping[str, Tensor], model: nn.Module, depth: int, file: str, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """The tensors of a file that a model needs. UserError lists all that are missing, misshaped or unexpected.
+    """The tensors of a file that a model needs. UserError lists all that are missing, misshaped, unexpected or damaged.
 
     Left out, by name: blocks from `depth` on, and what follows the last block.
     """
@@ -206,6 +232,7 @@ def fitting(
         if name in state and state[name].shape != wanted[name].shape
     ]
     problems += [f"unexpected {name}" for name in state if name not in wanted and not _spare(name, depth)]
+    problems += [f"NaN or infinite values in {name}" for name in wanted if name in state and not finite(state[name])]
     if problems:
         raise UserError(f"vision.file={file}: does not fit, {len(problems)} tensors: {'; '.join(problems)}")
     return {name: state[name].to(dtype) for name in wanted}

@@ -11,7 +11,7 @@ import numpy as np
 
 from sevila.report.figures import BLUE, GREY, INK, WIDTH, axes_at, new_figure
 from sevila.report.page import Block, Cell, Heading, Picture, Table, cell_text, write_page
-from sevila.report.terminal import plain_table
+from sevila.report.terminal import plain_table, printable
 from sevila.report.timeline import Timeline, timeline_picture
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def print_metrics(metrics: Mapping[str, Any], console: Console | None = None) ->
     table.add_column("metric")
     table.add_column("value", justify="right", no_wrap=True)
     for name, value in metric_rows(metrics):
-        table.add_row(Text(name), Text("-" if value is None else cell_text(value)))
+        table.add_row(Text(printable(name)), Text("-" if value is None else cell_text(value)))
     (console or Console()).print(table)
 
 

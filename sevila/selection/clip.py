@@ -13,6 +13,9 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenize
 from sevila.data.records import Question
 from sevila.data.video import Frames
 from sevila.errors import UserError
+from sevila.files import check_plain
+from sevila.model.origin import reason
+from sevila.model.precision import finite
 from sevila.model.sevila import SeViLA
 from sevila.selection.scorers import question_text
 
@@ -35,19 +38,29 @@ class CLIPScorer:
 
     def __init__(self, sevila: SeViLA, model: str = "openai/clip-vit-base-patch32", options: bool = True) -> None:
         self.options, self.device = options, sevila.backbone.device
+        check_plain(model)
         try:
-            config = AutoConfig.from_pretrained(model)
+            config = AutoConfig.from_pretrained(model, trust_remote_code=False)
             if config.model_type not in KINDS:
                 raise UserError(f"scorer.model={model}: is a {config.model_type}; choose a {' or '.join(KINDS)} model")
-            self.network = AutoModel.from_pretrained(model, config=config, dtype=torch.float32).eval().to(self.device)
-            self.tokenizer = AutoTokenizer.from_pretrained(model)
-            self.processor = AutoImageProcessor.from_pretrained(model)
-        except (OSError, ValueError, ImportError) as error:
-            reason = str(error).strip().splitlines()[0]
+            network, info = AutoModel.from_pretrained(
+                model, config=config, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
+            )
+            self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+            self.processor = AutoImageProcessor.from_pretrained(model, trust_remote_code=False)
+        except UserError:
+            raise
+        except Exception as error:  # what a folder holds may fail in any way in transformers
             raise UserError(
-                f"scorer.model={model}: neither a folder nor a reachable Hub id of a CLIP or SigLIP ({reason}); "
+                f"scorer.model={model}: neither a folder nor a reachable Hub id of a CLIP or SigLIP ({reason(error)}); "
                 "offline, name the folder of a downloaded one"
             ) from error
+        missing = sorted(info["missing_keys"])
+        damaged = [name for name, tensor in network.named_parameters() if not finite(tensor)]
+        if missing or damaged:
+            wrong = f"missing {', '.join(missing)}" if missing else f"NaN or infinite values in {', '.join(damaged)}"
+            raise UserError(f"scorer.model={model}: its weights are not whole: {wrong}")
+        self.network = network.eval().to(self.device)
         self.network.requires_grad_(False)
         self.text_tokens = config.text_config.max_position_embeddings
 

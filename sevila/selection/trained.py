@@ -24,7 +24,7 @@ from sevila.selection.atp import ATP
 from sevila.selection.network import Network
 from sevila.selection.perturbed import PerturbedTopK
 from sevila.selection.scorers import needed, question_text
-from sevila.weights.heads import fill, sha256
+from sevila.weights.heads import check_backbone, fill, sha256
 
 ROLE = "selector"
 NETWORKS: dict[str, Callable[..., Network]] = {"atp": ATP, "perturbed": PerturbedTopK}
@@ -96,12 +96,8 @@ def load_network(place: str, name: str, backbone: Backbone) -> Network:
         raise UserError(f"scorer.file={place}: {description} does not describe a trained selector")
     if said["head"].get("name") != name:
         raise UserError(f"scorer.file={place}: holds a trained {said['head'].get('name')}; choose that scorer")
-    made_for = said.get("backbone") or {}
-    if made_for.get("fingerprint") != backbone.fingerprint:
-        raise UserError(
-            f"scorer.file={place}: made for the backbone {made_for.get('source')} ({made_for.get('fingerprint')}), "
-            f"not for {backbone.source} ({backbone.fingerprint}); choose that model"
-        )
+    made_for = said.get("backbone")
+    check_backbone(f"scorer.file={place}", made_for if isinstance(made_for, dict) else {}, backbone)
     network = named(str(description), said["head"], NETWORKS)
     fill(network, path)
     if said.get("sha256") != sha256(path):

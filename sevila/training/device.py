@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -11,6 +14,8 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from sevila.errors import UserError
 
+_SETTINGS = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_")
+_TRUE = ("1", "true", "yes", "y", "t", "on")  # as accelerate reads them
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp64": "no"}  # ours -> accelerate's
 PATIENCE = timedelta(hours=12)  # of processes for each other: shares of labels or of an evaluation differ in length
 
@@ -19,7 +24,9 @@ def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerat
     """The accelerator for `device` ("auto", "cpu", "cuda", "cuda:1", ...) and `precision` ("fp32", "bf16", "fp64").
 
     Under `accelerate launch` or `torchrun` every process gets its own GPU. May be called again with other
-    values. Raises UserError for values it does not know and for a GPU that is not there.
+    values. Of accelerate's own variables only ACCELERATE_USE_CPU counts, for "auto" (`accelerate launch --cpu`): the
+    others, left over from another project, would change numbers. Raises UserError for values it does not know and for
+    a GPU that is not there.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision={precision}: must be one of {', '.join(PRECISIONS)}")
@@ -31,10 +38,26 @@ def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerat
     # accelerate keeps its settings for the whole process; several runs in one process may differ in them
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     patience = InitProcessGroupKwargs(timeout=PATIENCE)
-    accelerator = Accelerator(cpu=kind == "cpu", mixed_precision=PRECISIONS[precision], kwargs_handlers=[patience])
+    cpu = kind == "cpu" or (kind == "auto" and os.environ.get("ACCELERATE_USE_CPU", "").lower() in _TRUE)
+    with _hidden_settings():
+        accelerator = Accelerator(cpu=cpu, mixed_precision=PRECISIONS[precision], kwargs_handlers=[patience])
     if number and accelerator.num_processes > 1:
         raise UserError(f"device={device}: several processes have a GPU each; use device=cuda")
     if number:
         torch.cuda.set_device(int(number))
         accelerator.state.device = torch.device(device)
     return accelerator
+
+
+@contextmanager
+def _hidden_settings() -> Iterator[None]:
+    """Without the variables that accelerate takes settings from: some of them win over its own arguments.
+
+    ACCELERATE_GRADIENT_ACCUMULATION_STEPS divides every loss, ACCELERATE_DYNAMO_BACKEND lets CUDA round to TF32,
+    ACCELERATE_USE_{DEEPSPEED,FSDP,MEGATRON_LM,PARALLELISM_CONFIG} bring plugins, ACCELERATE_TORCH_DEVICE a device.
+    """
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_SETTINGS)}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

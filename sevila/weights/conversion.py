@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, Blip2ForConditionalGeneration, PreTraine
 from transformers.utils import logging
 
 from sevila.errors import UserError
-from sevila.files import atomic_path
+from sevila.files import atomic_path, check_plain
 from sevila.model.head import Head
 from sevila.weights.folder import Blip2Folder
 from sevila.weights.heads import ROLES, save_head
@@ -126,6 +126,7 @@ def _is_file(source: str) -> bool:
 
 
 def _open(path: Path) -> Checkpoint:
+    check_plain(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder; among several sources name its weight files")
     return open_checkpoint(path)
@@ -143,12 +144,13 @@ def read_tokenizer(place: str | None, vocabulary: int) -> PreTrainedTokenizerBas
     """T5's tokenizer from a folder or Hub id, checked against the size of the language model's vocabulary."""
     name = T5_TOKENIZER if place is None else place
     plain = Path(name) / "tokenizer.json"
+    check_plain(name)
     try:
         if plain.is_file() and not (plain.parent / "tokenizer_config.json").is_file():
             tokens = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
             tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(plain), **tokens)
         else:
-            tokenizer = AutoTokenizer.from_pretrained(name)
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # tokenizers raises Exception itself for a damaged file
         raise UserError(
             f"--tokenizer={name}: no tokenizer ({brief(error)}); the backbone needs Flan-T5's: give a folder that "

@@ -21,6 +21,7 @@ from sevila.errors import UserError
 from sevila.files import atomic_path, read_json, write_json
 from sevila.model.backbone import Backbone
 from sevila.model.head import Head
+from sevila.model.precision import finite
 from sevila.weights.hub import HUB_ID, download
 
 ROLES = ("localizer", "answerer")
@@ -110,14 +111,23 @@ def load_head(place: str, role: str, backbone: Backbone) -> Head:
     made_for = description["backbone"]
     if description.get("role") != role:
         raise UserError(f"{role}={place}: is a head of the {description.get('role')}, not of the {role}")
-    if made_for.get("fingerprint") != backbone.fingerprint:
-        raise UserError(
-            f"{role}={place}: made for the backbone {made_for.get('source')} ({made_for.get('fingerprint')}), "
-            f"not for {backbone.source} ({backbone.fingerprint}); choose that model"
-        )
+    check_backbone(f"{role}={place}", made_for, backbone)
     fill(head, path)
     check_pair(path, description)
     return head.to(backbone.device)
+
+
+def check_backbone(said: str, made_for: Mapping[str, Any], backbone: Backbone) -> None:
+    """UserError, which begins with `said`, where weights were made for another backbone than this one.
+
+    made_for   the entry "backbone" of their description; a fingerprint of version 0.1 counts as well
+    """
+    fingerprint = made_for.get("fingerprint")
+    if fingerprint not in (backbone.fingerprint, backbone.first_fingerprint):
+        raise UserError(
+            f"{said}: made for the backbone {made_for.get('source')} ({fingerprint}), "
+            f"not for {backbone.source} ({backbone.fingerprint}); choose that model"
+        )
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -151,6 +161,9 @@ def fill(head: Head, path: Path) -> None:
         f"{name} is {list(tensors[name].shape)}, not {list(wanted[name].shape)}"
         for name in wanted
         if name in tensors and tensors[name].shape != wanted[name].shape
+    ]
+    problems += [
+        f"NaN or infinite values in {name}" for name in wanted if name in tensors and not finite(tensors[name])
     ]
     if problems:
         raise UserError(f"{path}: does not fit the head: {'; '.join(problems)}")

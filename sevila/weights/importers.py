@@ -9,7 +9,6 @@ blip2_from(join(parts, VISION_LAYERS), "LAVIS").save_pretrained("blip2_flan_t5_x
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sevila.errors import UserError
+from sevila.files import check_plain
+from sevila.model.origin import reason
 from sevila.weights.lavis import backbone_from, blip2_from, heads_from, roles_in
 
 VISION_LAYERS = 39  # BLIP-2 reads EVA-CLIP ViT-g before its last block
@@ -42,6 +43,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     A PyTorch file is read with `weights_only=True`, so it cannot run code. Raises UserError for a file that is
     missing, unreadable or without tensors.
     """
+    check_plain(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint file")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
@@ -78,11 +80,19 @@ def _read_torch(path: Path) -> Any:
             if "mmap" not in str(error):
                 raise
             return torch.load(path, map_location="cpu", weights_only=True)  # the format before PyTorch 1.6
-    except (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:  # torch.load meets text, or a damaged file, with errors of any kind
+        why = reason(error) if "WeightsUnpickler error: " not in str(error) else str(error).partition("error: ")[2]
         raise UserError(
-            f"{path}: not a PyTorch checkpoint that is readable with weights_only=True ({reason})"
+            f"{path}: not a PyTorch checkpoint that is readable with weights_only=True "
+            f"({_as_text(path) or why.strip().splitlines()[0]})"
         ) from None
+
+
+def _as_text(path: Path) -> str:
+    """What a text says that was saved under a checkpoint's name, as a failed download is; nothing for another file."""
+    with path.open("rb") as file:
+        start = file.read(80)
+    return f"it is a text: {start[:40].decode()!r}" if start and start.isascii() and b"\0" not in start else ""
 
 
 def join(paths: Iterable[Path], vision_layers: int | None = None) -> dict[str, Tensor]:

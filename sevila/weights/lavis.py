@@ -20,6 +20,7 @@ from transformers import Blip2Config, Blip2ForConditionalGeneration, PreTrainedT
 from sevila.errors import UserError
 from sevila.model.backbone import TEXT_TOKENS, Backbone, assemble_backbone
 from sevila.model.head import Head, HeadConfig
+from sevila.model.precision import finite
 from sevila.weights.heads import ROLES
 
 State = Mapping[str, Tensor]
@@ -74,6 +75,16 @@ def vision_name(name: str) -> str:
     return f"visual_encoder.{official}"
 
 
+def transformers_name(official: str) -> str:
+    """The name in transformers' Blip2VisionModel of a tensor of LAVIS's tower: `vision_name` the other way round."""
+    back = tuple((new, old) for old, new in _VISION_NAMES)
+    name = _renamed(official.removeprefix("visual_encoder."), back)
+    block = re.match(r"encoder\.layers\.\d+\.", name)
+    if block:
+        name = block[0] + _renamed(name[block.end() :], tuple((new, old) for old, new in _BLOCK_NAMES))
+    return name
+
+
 def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
     return next((new + name[len(old) :] for old, new in rules if name.startswith(old)), name)
 
@@ -91,6 +102,8 @@ class Taking:
         self.taken.add(name)
         tensor = self.state.get(name)
         if tensor is not None and tuple(tensor.shape) == tuple(shape):
+            if not finite(tensor):
+                self.problems.append(f"{name} holds NaN or infinite values")
             return tensor
         found = "missing" if tensor is None else f"is {list(tensor.shape)}, not"
         self.problems.append(f"{name} {found} {list(shape)}")

@@ -60,7 +60,7 @@ def test_parts_are_those_of_transformers() -> None:
         digest.update(str(tuple(tensor.shape)).encode())
         first = tensor.detach().flatten()[:4096].to(torch.bfloat16)
         digest.update(first.view(torch.int16).numpy().tobytes())
-    assert backbone.fingerprint == digest.hexdigest()[:12]
+    assert backbone.first_fingerprint == digest.hexdigest()[:12]
     head = backbone.zeroshot.state_dict()
     assert torch.equal(head["queries"], theirs.query_tokens)
     assert torch.equal(head["norm.weight"], theirs.vision_model.post_layernorm.weight)
@@ -79,7 +79,7 @@ def test_bf16_keeps_the_heads_in_float32_and_the_fingerprint() -> None:
 
 def test_a_folder_without_weights_is_one_line(sizes_only: Path) -> None:
     message = refusal(backbones.load, str(sizes_only))
-    assert message.startswith(f"model.source={sizes_only}: its weights cannot be read (")
+    assert message.startswith(f"model.source={sizes_only}: holds no weights (no model.safetensors or pytorch_model.bin")
     assert refusal(backbones.load, "/no/such").startswith("model.source=/no/such: neither a folder nor a reachable")
 
 
@@ -159,6 +159,13 @@ def test_without_a_network_a_missing_tokenizer_is_one_line() -> None:
     assert message.startswith(f"model.source={XL}: no tokenizer there (")
     assert message.endswith("; name one by model.tokenizer=FOLDER")
     assert refusal(backbones.load, tokenizer="/no/such").startswith("model.tokenizer=/no/such: no tokenizer there (")
+
+
+def test_a_folder_without_a_tokenizer_is_one_line(sizes_only: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (sizes_only / name).unlink()
+    said = "no tokenizer there (it knows no words); name one by model.tokenizer=FOLDER"
+    assert refusal(backbones.load, str(sizes_only)) == f"model.source={sizes_only}: {said}"
 
 
 def test_a_part_without_weights_is_refused_unless_they_are_random() -> None:

@@ -190,6 +190,19 @@ def test_everything_wrong_with_a_file_is_listed(lavis: State, saved: Callable[[S
     assert refusal(TimmVision("eva_small", BLOCKS, "/no/such.pth")) == "/no/such.pth: no such checkpoint file"
 
 
+def test_values_that_are_no_numbers_are_named(lavis: State, saved: Callable[[State], str]) -> None:
+    damaged = {**lavis, "cls_token": torch.full_like(lavis["cls_token"], float("nan"))}
+    file = saved(damaged)
+    assert refusal(TimmVision("eva_small", BLOCKS, file)) == (
+        f"vision.file={file}: does not fit, 1 tensors: NaN or infinite values in cls_token"
+    )
+
+
+def test_a_picture_smaller_than_a_patch() -> None:
+    with pytest.raises(UserError, match=r"^model\.image_size=15: smaller than a patch, which has 16 pixels a side$"):
+        build.model(load("predict", ["model.image_size=15"]), torch.device("cpu"))
+
+
 def test_a_wrong_model_is_one_line() -> None:
     assert refusal(TimmVision("eva_big")) == "vision.model=eva_big: timm cannot build it (Unknown model (eva_big))"
     assert refusal(TimmVision("eva02_small")).startswith("vision.model=eva02_small: is no EVA with absolute positions")

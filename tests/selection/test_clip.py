@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -95,6 +98,35 @@ def test_with_and_without_options(folder: Path, sevila: SeViLA, frames: Frames) 
     assert alone[0] == pytest.approx(alone[1], abs=1e-6)
     both = CLIPScorer(sevila, str(folder)).score(frames, None, [first, second])
     assert both[0] != pytest.approx(both[1], abs=1e-4) and both[0] != pytest.approx(alone[0], abs=1e-4)
+
+
+def test_a_folder_that_brings_code_is_read_without_it(
+    folder: Path, sevila: SeViLA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
+    own = Path(shutil.copytree(folder, tmp_path / "own"))
+    config = json.loads((own / "config.json").read_text())
+    auto_map = {"AutoConfig": "own.Config", "AutoModel": "own.Model", "AutoImageProcessor": "own.Pictures"}
+    (own / "config.json").write_text(json.dumps({**config, "auto_map": auto_map}))
+    (own / "own.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w').close()\nclass Config: ...\nclass Model: ...\n")
+    assert CLIPScorer(sevila, str(own)).text_tokens == CLIPScorer(sevila, str(folder)).text_tokens
+    (own / "config.json").write_text(json.dumps({**config, "model_type": "own", "auto_map": auto_map}))
+    with pytest.raises(UserError, match=r"^scorer\.model="):
+        CLIPScorer(sevila, str(own))
+    assert not (tmp_path / "mark").exists()
+
+
+def test_weights_that_are_not_whole(folder: Path, sevila: SeViLA, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(folder, tmp_path / "own"))
+    tensors = load_file(own / "model.safetensors")
+    tensors["vision_model.post_layernorm.weight"][0] = float("nan")
+    save_file(tensors, own / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"not whole: NaN or infinite values in vision_model\.post_layernorm\.weight$"):
+        CLIPScorer(sevila, str(own))
+    del tensors["vision_model.post_layernorm.weight"]
+    save_file(tensors, own / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"not whole: missing vision_model\.post_layernorm\.weight$"):
+        CLIPScorer(sevila, str(own))
 
 
 def test_no_such_model(sevila: SeViLA, tmp_path: Path) -> None:

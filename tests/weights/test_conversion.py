@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -309,6 +310,19 @@ def test_a_malicious_file(out: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     for name in ("bad.pth", "bad.bin"):
         assert "weights_only=True" in refusal(capsys, out, tmp_path / name, out, "--backbone", "tiny")
     assert not target.exists()
+
+
+def test_a_tokenizer_that_brings_code_is_read_without_it(
+    words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
+    own = Path(shutil.copytree(words, tmp_path / "own"))
+    (own / "own.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w').close()\nclass Words: ...\n")
+    asked = {"tokenizer_class": "Words", "auto_map": {"AutoTokenizer": ["own.Words", "own.Words"]}}
+    (own / "tokenizer_config.json").write_text(json.dumps(asked))
+    with pytest.raises(UserError, match=r"^--tokenizer=.*own: no tokenizer \("):
+        conversion.read_tokenizer(str(own), 40)
+    assert not (tmp_path / "mark").exists()
 
 
 def test_a_place_that_is_taken(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -179,6 +179,23 @@ def test_tensors_that_do_not_fit_are_all_named(run: Path, tiny: Backbone) -> Non
     assert "norm.weight" in names
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_no_numbers_are_named(run: Path, trained: Head, tiny: Backbone, value: float) -> None:
+    with torch.no_grad():
+        trained.norm.bias[3] = value
+    save_head(run / "localizer.safetensors", trained, tiny, "localizer")
+    file = run / "localizer.safetensors"
+    assert refusal(file, tiny) == f"{file}: does not fit the head: NaN or infinite values in norm.bias"
+
+
+def test_a_head_of_version_0_1_is_known_by_its_own_fingerprint(run: Path, trained: Head, tiny: Backbone) -> None:
+    description = json.loads((run / "localizer.json").read_text())
+    assert description["backbone"]["fingerprint"] == tiny.fingerprint != "0853b11411dc"
+    description["backbone"]["fingerprint"] = "0853b11411dc"  # written by version 0.1 over the tiny backbone
+    (run / "localizer.json").write_text(json.dumps(description))
+    assert same(load_head(str(run), "localizer", tiny), trained)
+
+
 @pytest.mark.parametrize("size", [0, 100, -100])
 def test_a_damaged_file(run: Path, tiny: Backbone, size: int) -> None:
     file = run / "localizer.safetensors"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,24 @@ def test_a_runs_checkpoint_leaves_its_optimizer_behind(released: State, tmp_path
     torch.save({"model": released, **extras}, tmp_path / "checkpoint_best.pth")
     state = read_checkpoint(tmp_path / "checkpoint_best.pth")
     assert heads_from(state, "checkpoint_best.pth").keys() == {"localizer", "answerer"}
+
+
+@pytest.mark.parametrize("text", ["<html><body>404 Not Found</body></html>\n", "Access denied\n", "12345\n", "l"])
+def test_a_text_under_a_checkpoints_name(tmp_path: Path, text: str) -> None:
+    """A download that failed: torch.load meets these with four kinds of errors."""
+    (tmp_path / "eva_vit_g.pth").write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_checkpoint(tmp_path / "eva_vit_g.pth")
+    assert str(caught.value) == (
+        f"{tmp_path}/eva_vit_g.pth: not a PyTorch checkpoint that is readable with weights_only=True "
+        f"(it is a text: {text[:40]!r})"
+    )
+
+
+def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"a\.pth: is a pipe or device: name a file"):
+        read_checkpoint(tmp_path / "a.pth")
 
 
 class Attack:

@@ -52,6 +52,15 @@ def test_names_by_hand() -> None:
     assert vision_name("post_layernorm.weight") == "ln_vision.weight"
 
 
+def test_values_that_are_no_numbers_are_named(whole: State) -> None:
+    whole["Qformer.bert.embeddings.LayerNorm.weight"][3] = float("nan")
+    whole["t5_model.lm_head.weight"][3, 1] = float("inf")
+    with pytest.raises(UserError, match=r"Qformer\.bert\.embeddings\.LayerNorm\.weight holds NaN or infinite values"):
+        heads_from(whole, "a.pth")
+    with pytest.raises(UserError, match=r"not loaded, 2 tensors: .*t5_model\.lm_head\.weight holds NaN or infinite"):
+        blip2_from(whole, "a.pth", qformer_heads=2, vision_heads=2)
+
+
 def test_the_released_checkpoints_names_and_sizes_at_full_size(shared: Path) -> None:
     """518 tensors and two integer buffers, without their memory."""
     shapes = json.loads((shared / "golden" / "model64" / "real_checkpoint_keys.json").read_text())
