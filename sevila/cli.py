@@ -11,7 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from sevila.config import Library, Words, experiments, library, load, split, typed
-from sevila.errors import UserError
+from sevila.errors import UserError, machine_error
 from sevila.schema import ENTRIES, nested, to_yaml, types
 
 USAGE = {
@@ -47,15 +47,21 @@ def main(entry: str, run: Callable[[Any], None], argv: Sequence[str] | None = No
 
 
 def guarded(run: Callable[[], None]) -> int:
-    """Run something; the exit code: 0, 2 after bad input with one line on stderr, 130 after an interrupt."""
+    """Run something; the exit code: 0, 130 after an interrupt, and with one line on stderr 2 after bad input.
+
+    What the machine refuses (space, memory, a file) is a line too, with the code 2, or 1 where no user can mend it.
+    """
     try:
         run()
-    except UserError as error:
-        print(f"sevila: error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("sevila: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        told = error if isinstance(error, UserError) else machine_error(error)
+        if told is None:
+            raise
+        print(f"sevila: error: {told}", file=sys.stderr)
+        return told.exit_code
     return 0
 
 

@@ -11,7 +11,7 @@ from sevila import schema
 from sevila.cli import main
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.files import check_place, numbered_jsonl
+from sevila.files import check_other, check_place, numbered_jsonl
 from sevila.model.prompts import letters
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ PICTURES = (".png", ".html")
 def run(config: schema.Predict) -> None:
     """Answer one question, or a file of them."""
     questions = list(_questions(config))
-    out = _out(config)
+    out = _out(config, questions)
     _check_videos(config, questions)
 
     from sevila import build
@@ -85,7 +85,7 @@ def _question(qid: str, row: dict[str, Any], where: str) -> Question:
     return Question(qid, row["video"], row["question"], options)
 
 
-def _out(config: schema.Predict) -> Path | None:
+def _out(config: schema.Predict, questions: Sequence[Question]) -> Path | None:
     if config.out is None:
         return None
     out = Path(config.out)
@@ -93,6 +93,9 @@ def _out(config: schema.Predict) -> Path | None:
     if out.suffix not in wanted:
         raise UserError(f"out={out}: expected a name that ends in {' or '.join(wanted)}")
     check_place("out", out)
+    check_other("out", out, {"questions": config.questions})
+    for question in questions:
+        check_other("out", out, {"video": question.video})
     return out
 
 
@@ -164,12 +167,14 @@ def _answer_many(chain: ForwardChain, questions: Sequence[Question], out: Path |
         del row["answer"], row["qtype"]
         row["answer"] = prediction.question.options[prediction.prediction]
         rows.append(row)
-    if out is None:
-        for row in rows:
-            print(json_line(row), end="")
-        return
-    write_jsonl(out, rows)
-    print(f"written: {out}, {len(rows)} answers")
+    try:
+        if out is not None:
+            write_jsonl(out, rows)
+            print(f"written: {out}, {len(rows)} answers")
+            return
+    finally:  # also where there is no room for the file: the answers are not lost
+        if out is None or sys.exception() is not None:
+            print("".join(map(json_line, rows)), end="")
 
 
 def cli(argv: Sequence[str] | None = None) -> int:

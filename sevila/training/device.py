@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from datetime import timedelta
 
 import torch
@@ -18,8 +20,9 @@ PATIENCE = timedelta(hours=12)  # of processes for each other: shares of labels 
 def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerator:
     """The accelerator for `device` ("auto", "cpu", "cuda", "cuda:1", ...) and `precision` ("fp32", "bf16").
 
-    Under `accelerate launch` or `torchrun` every process gets its own GPU. May be called again with other
-    values. Raises UserError for values it does not know and for a GPU that is not there.
+    Under `accelerate launch` or `torchrun` every process gets its own GPU. A process that is alone where several were
+    asked for says so. May be called again with other values. Raises UserError for values it does not know and for a
+    GPU that is not there.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision={precision}: must be one of {', '.join(PRECISIONS)}")
@@ -32,9 +35,31 @@ def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerat
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     patience = InitProcessGroupKwargs(timeout=PATIENCE)
     accelerator = Accelerator(cpu=kind == "cpu", mixed_precision=PRECISIONS[precision], kwargs_handlers=[patience])
+    if accelerator.num_processes == 1:
+        _warn_if_alone()
     if number and accelerator.num_processes > 1:
         raise UserError(f"device={device}: several processes have a GPU each; use device=cuda")
     if number:
         torch.cuda.set_device(int(number))
         accelerator.state.device = torch.device(device)
     return accelerator
+
+
+def _warn_if_alone() -> None:
+    """Say on stderr that this process works alone though its environment speaks of several.
+
+    `accelerate launch --cpu --num_processes N` starts one process. It does not tell it N; but only for N > 1 it sets
+    MASTER_PORT, and then without the WORLD_SIZE that torchrun sets.
+    """
+    asked = ""
+    for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
+        if os.environ.get(name, "").isdecimal() and int(os.environ[name]) > 1:
+            asked = f"{name}={os.environ[name]}"
+    if "ACCELERATE_USE_CPU" in os.environ and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
+        asked = "accelerate launch --num_processes"
+    if asked:
+        print(
+            f"sevila: warning: several processes were asked for ({asked}), but this one is alone; "
+            "torchrun --nproc_per_node N -m sevila.train ... starts N that work together",
+            file=sys.stderr,
+        )
