@@ -88,6 +88,8 @@ def check_place(key: str, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{key}={path}: is a folder; name a file")
+    if path.exists() and not path.is_file():  # as root it would be replaced
+        raise UserError(f"{key}={path}: is a device or a pipe; name a file")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise UserError(f"{key}={path}: {above} cannot be written to")

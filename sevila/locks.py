@@ -7,6 +7,7 @@ a file system refuses them (ENOLCK and the like), that is said in a line and not
 
 from __future__ import annotations
 
+import atexit
 import errno
 import fcntl
 import os
@@ -14,6 +15,7 @@ import socket
 import sys
 import time
 import weakref
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -78,13 +80,16 @@ class FolderLock:
 
     def alone(self) -> bool:
         """Whether nobody else shares the lock; if so, it is this process's own until `share`."""
-        return self._turned(fcntl.LOCK_EX)
+        if self._turn(fcntl.LOCK_EX):
+            return True
+        self.share()  # a refused turn has lost the share too
+        return False
 
     def share(self) -> None:
         """Let others share it again."""
-        self._turned(fcntl.LOCK_SH)
+        self._turn(fcntl.LOCK_SH)
 
-    def _turned(self, kind: int) -> bool:
+    def _turn(self, kind: int) -> bool:
         if self._handle is None:
             return False
         try:
@@ -132,4 +137,11 @@ def _forget() -> None:
         lock._drop()
 
 
+def _release_all() -> None:
+    for lock in list(_HELD):
+        with suppress(OSError):
+            lock.release()
+
+
 os.register_at_fork(after_in_child=_forget)
+atexit.register(_release_all)
