@@ -19,7 +19,7 @@ from sevila.data.keys import EpochSampler, FrameKey
 from sevila.data.loading import Batch, FrameDataset, Record, stream
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.files import read_jsonl, write_jsonl
+from sevila.files import read_jsonl, sealed, unsealed, write_jsonl
 from sevila.model.sevila import SeViLA
 from sevila.report.metrics_table import print_metrics, run_page
 from sevila.run import KEYFRAMES, LABELS, LOG, REPORT, RunFolder
@@ -114,12 +114,12 @@ class Workshop:
     ) -> list[T]:
         """A file's rows, one a question, in their order; each of several processes makes those of its videos.
 
-        UserError for a file that an earlier start made and that is not whole any more.
+        Every row has a checksum. UserError for a file that an earlier start made and that is not as it was.
         """
         if not path.exists():
             rows = Share.of(questions).work(make)
             if self.accelerator.is_main_process:
-                write_jsonl(path, rows)
+                write_jsonl(path, map(sealed, rows))
         self.accelerator.wait_for_everyone()
         again = "remove the file, and resume=true makes it again"
         try:
@@ -131,7 +131,7 @@ class Workshop:
         parsed = []
         for row in rows:
             try:
-                parsed.append(parse(row))
+                parsed.append(parse(unsealed(row)))
             except (KeyError, TypeError, ValueError):
                 raise UserError(f"{path}: the row of question {row['qid']} is damaged; {again}") from None
         return parsed
@@ -162,7 +162,7 @@ class Workshop:
         if best is None:
             raise UserError(f"{folder.checkpoints}: its best checkpoint is gone; start a new run")
         checkpoints.load_head(best, task.head)
-        metrics = {**self._metrics_at(state.best_step), **(extra or {}), "step": state.best_step}
+        metrics = {**state.best_metrics, **(extra or {}), "step": state.best_step}
         if self.accelerator.is_main_process:
             save_head(folder.path / f"{role}.safetensors", task.head, self.model.backbone, role, self._history(metrics))
             folder.write_metrics(metrics)
@@ -184,14 +184,6 @@ class Workshop:
             yield all_of(self.folder.log, remote)
         finally:
             remote.close()
-
-    def _metrics_at(self, step: int | None) -> dict[str, Any]:
-        """The validation metrics that were logged at a step."""
-        found: dict[str, Any] = {}
-        for row in read_jsonl(self.folder.path / LOG):
-            if row["step"] == step:
-                found.update({key.removeprefix("val/"): row[key] for key in row if key.startswith("val/")})
-        return found
 
     def _history(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Where a head comes from, for its json."""

@@ -44,6 +44,7 @@ class TrainState:
     evaluated    step of the latest evaluation (0: none yet)
     best_metric  the best value of the chosen metric, None before the first evaluation
     best_step    the step that reached it first
+    best_metrics all metrics of that evaluation
     averages     name -> [sum, count] of what is to be logged next
     """
 
@@ -53,6 +54,7 @@ class TrainState:
     evaluated: int = 0
     best_metric: float | None = None
     best_step: int | None = None
+    best_metrics: dict[str, float] = field(default_factory=dict)
     averages: dict[str, list[float]] = field(default_factory=dict)
 
 
