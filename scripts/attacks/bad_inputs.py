@@ -12,7 +12,7 @@ EXPS = {"train": "synthetic_forward", "refine": "synthetic_reverse", "eval": "sy
 EVERYWHERE = [
     "frames.n=0", "frames.n=-1", "frames.n=many", "frames.n=1.5", "frames.m=3", "frames=3", "selector=best",
     "selector.k=0", "selector.k=99", "selector.k=x", "seed=-1", "seed=x", "device=tpu", "device=cuda:99",
-    "precision=fp8", "model.source=nowhere", "localizer=nowhere", "answerer=nowhere", "data=none",
+    "precision=fp8", "localizer=nowhere", "answerer=nowhere", "data=none",
     "data.seed=1.5", "data.test_videos=0", "store.dtype=fp8", "resume=true", "+exp=nothing", "+bogus=1",
     "prompts=none", "scoring=none", "scorer=none",
 ]  # fmt: skip
