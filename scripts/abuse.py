@@ -63,6 +63,12 @@ class Table:
             self.failures.append(f"{kind}: {what}")
             print(f"FAILED {self.failures[-1]}", flush=True)
 
+    def show(self) -> None:
+        print(f"\n{'kind':32} tried survived")
+        for kind, (tried, survived) in self.counts.items():
+            print(f"{kind:32} {tried:5} {survived:8}")
+        print("\n".join(["", *self.failures]) if self.failures else "\nno failure", flush=True)
+
 
 @dataclass
 class Process:
@@ -259,8 +265,8 @@ class Attacks:
         """No room: every file limited, and where root can mount one a small file system; then there is room again."""
         for name in STAGES:
             whole = self.undisturbed(name)
-            sizes = sorted({len(content) for content in whole.values()} | {10, 500, 5_000})
-            for size in sizes[:-1]:
+            sizes = sorted({len(content) for content in whole.values()} | {20_000})
+            for size in [size for size in sizes[:-1] if size > 4_000]:  # below, what it prints has no room either
                 run = self.new("limited")
                 process = self.stage(name, run, file_bytes=size)
                 self._after_no_room(f"file limit, {name}", name, run, process, f"{size} bytes")
@@ -329,18 +335,16 @@ def main() -> int:
         "kills": attacks.kills_, "damage": attacks.damage, "store": attacks.store,
         "together": attacks.together, "full": attacks.full, "inputs": attacks.inputs,
     }  # fmt: skip
-    for kind in given.kinds:
-        started = time.monotonic()
-        methods[kind]()
-        print(f"{kind}: {time.monotonic() - started:.0f} s", flush=True)
-    table = attacks.table
-    print(f"\n{'kind':32} tried survived")
-    for kind, (tried, survived) in table.counts.items():
-        print(f"{kind:32} {tried:5} {survived:8}")
-    print("\n".join(["", *table.failures]) if table.failures else "\nno failure")
-    if given.keep is None and not table.failures:
+    try:
+        for kind in given.kinds:
+            started = time.monotonic()
+            methods[kind]()
+            print(f"{kind}: {time.monotonic() - started:.0f} s", flush=True)
+    finally:  # also what an interrupted call has tried
+        attacks.table.show()
+    if given.keep is None and not attacks.table.failures:
         shutil.rmtree(folder)
-    return 1 if table.failures else 0
+    return 1 if attacks.table.failures else 0
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
     videos/CONTENT.json             length, rate and size of every video
     patches/MAKER/                  maker.json says who made them; then CONTENT/VIEW/COUNT-FRAMES.safetensors
     tables/KIND/ID/                 about.json says what of; then rows in jsonl files (keyframes, pseudo-labels)
+    .lock                           while somebody uses it (see `share`)
 
 Files are never changed, only added and removed, each under its name only when it is whole. So any number of processes
 may read and write a store at once, and a reader sees a file or none. Every file has a checksum, verified on reading,
