@@ -60,7 +60,7 @@ class BadInputs:
             *(f"export={self.folder}", f"export={self.folder}/a.txt", f"export={annotations}", f"export={self.pipe}"),
         ):
             yield "eval", [f"+exp={EXPS['eval']}", *self.world, word]
-        stored = ["selector=stored", f"selector.file={self.file('empty.jsonl', '')}"]
+        stored = ["selector=stored", f"selector.file={self.file('cut.jsonl', '{oops')}"]
         yield "eval", [f"+exp={EXPS['eval']}", *self.world, *stored]
 
     def predictions(self) -> Iterator[Case]:
