@@ -68,6 +68,7 @@ class FolderLock:
                     "see to it that one run at a time uses this folder",
                     file=sys.stderr,
                 )
+                path.unlink(missing_ok=True)
                 return
             if _same(handle, path):
                 break

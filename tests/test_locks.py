@@ -107,3 +107,4 @@ def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch, capsys
     )
     assert lock.intact()
     lock.release()
+    assert list(tmp_path.iterdir()) == []
