@@ -4,8 +4,8 @@
     python scripts/abuse.py --kinds kills --kills 5      # less
 
 Every run is a process of its own on a very small drawn world. A run survives where it ends with the bytes of an
-undisturbed one, or with exit code 2 and one line that says why. The table is tried / survived per kind; the exit code
-is 1 where anything failed, and each failure is listed with what was done.
+undisturbed one, or with exit code 2 and one line that says why. Prints tried / survived per kind and each failure; the
+exit code is 1 where there was one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ import torch
 from attacks.bad_inputs import BadInputs
 
 from sevila import eval as evaluation
-from sevila import fit, predict, refine, score, train  # noqa: F401  (fit: imported once for all processes)
+from sevila import fit, predict, refine, score, train  # noqa: F401  (fit: once for all processes)
 from sevila.files import read_json
 from sevila.run import CONFIG, LOG
 from sevila.synthetic.world import Recipe, make
@@ -67,7 +68,7 @@ class Table:
         print(f"\n{'kind':32} tried survived")
         for kind, (tried, survived) in self.counts.items():
             print(f"{kind:32} {tried:5} {survived:8}")
-        print("\n".join(["", *self.failures]) if self.failures else "\nno failure", flush=True)
+        print("", *(self.failures or ["no failure"]), sep="\n", flush=True)
 
 
 @dataclass
@@ -99,7 +100,7 @@ class Process:
 
     def refusal(self) -> str | None:
         """The one line that it ended with; None where there were more, or others."""
-        lines = [line for line in self.output.read_text(errors="replace").splitlines() if line]
+        lines = list(filter(None, self.output.read_text(errors="replace").splitlines()))
         told = [line for line in lines if line.startswith("sevila: error: ")]
         return told[0] if len(told) == 1 and lines[-1] == told[0] and "Traceback" not in "\n".join(lines) else None
 
@@ -129,18 +130,15 @@ class Attacks:
         if pid == 0:
             os.chdir(cwd or self.folder)
             out = os.open(output, os.O_WRONLY | os.O_CREAT)
-            os.dup2(out, 1)
-            os.dup2(out, 2)
+            _ = os.dup2(out, 1), os.dup2(out, 2)
             torch.set_num_threads(1)
             if file_bytes is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
             code = 1
             try:
                 code = ENTRIES[entry](words)
-            except SystemExit as stop:
-                code = int(stop.code or 0)
-            except BaseException as error:  # what the interpreter would make of it
-                sys.excepthook(type(error), error, error.__traceback__)
+            except BaseException:  # no run raises anything, when it is only killed
+                traceback.print_exc()
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -322,14 +320,14 @@ def left_over(run: Path) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kinds = ("kills", "damage", "store", "together", "full", "inputs")
-    parser.add_argument("--kinds", nargs="+", choices=kinds, default=list(kinds))
+    kinds = ["kills", "damage", "store", "together", "full", "inputs"]
+    parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--kills", type=int, default=20, metavar="N", help="a stage (20)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and places (0)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in this new folder and leave it")
     given = parser.parse_args()
     folder = given.keep or Path(tempfile.mkdtemp(prefix="sevila-abuse-"))
-    folder.mkdir(parents=True, exist_ok=given.keep is None)
+    folder.mkdir(exist_ok=given.keep is None)
     attacks = Attacks(folder.resolve(), given.kills, given.seed)
     methods: dict[str, Callable[[], None]] = {
         "kills": attacks.kills_, "damage": attacks.damage, "store": attacks.store,

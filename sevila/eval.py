@@ -116,7 +116,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
 def _check_outputs(config: schema.Eval, export: bool = True) -> None:
     """UserError for a file that could not be written at the end, before anything slow begins."""
     from sevila.files import check_other, check_place
-    from sevila.run import check_not_of_run
+    from sevila.run import check_not_of_data, check_not_of_run
     from sevila.submissions.writing import check_submission
 
     inputs = _inputs(config)
@@ -126,7 +126,7 @@ def _check_outputs(config: schema.Eval, export: bool = True) -> None:
         for file in _written(key, given) if given else ():
             check_other(key, file, inputs)
             check_not_of_run(key, file, config.run_dir)
-            _check_not_of_data(key, file, config)
+            check_not_of_data(key, file, config.data)
     if config.submission and config.export and Path(config.submission).resolve() == Path(config.export).resolve():
         raise UserError(f"export={config.export}: is the submission too; name another file")
     if config.submission:
@@ -153,13 +153,6 @@ def _inputs(config: schema.Eval) -> dict[str, str]:
         node = getattr(config, group)
         inputs |= {f"{group}.{key}": value for key, value in node.items() if isinstance(value, str)}
     return inputs
-
-
-def _check_not_of_data(key: str, path: Path, config: schema.Eval) -> None:
-    """UserError for a file that lies in the data set's folder already: it may be one of its own."""
-    root = config.data.get("root")
-    if isinstance(root, str) and path.exists() and path.resolve().is_relative_to(Path(root).resolve()):
-        raise UserError(f"{key}={path}: is there already, in the data set's folder data.root={root}; name another file")
 
 
 def _finish(

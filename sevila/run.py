@@ -273,6 +273,13 @@ def check_not_of_run(key: str, path: Path, run_dir: str | None) -> None:
             raise UserError(f"{key}={path}: is a file of the run in {folder}; name another one")
 
 
+def check_not_of_data(key: str, path: Path, data: Mapping[str, Any]) -> None:
+    """UserError for an output in the place of a file that lies in the data set's folder: it may be one of its own."""
+    root = data.get("root")
+    if isinstance(root, str) and path.exists() and path.resolve().is_relative_to(Path(root).resolve()):
+        raise UserError(f"{key}={path}: is there already, in the data set's folder data.root={root}; name another file")
+
+
 def _refuse_changes(file: Path, new: Mapping[str, Any]) -> None:
     try:
         old = yaml.safe_load(read_text(file))
