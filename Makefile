@@ -47,7 +47,8 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "make: $(PYTHON) is older than 3.11: name a newer one, as in make test PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "make: $(PYTHON) cannot make environments: apt install python3-venv, then try again" >&2; exit 1; }
-	@echo "Setting up $(VENV): about 1.5 GB to install, a minute or more."
+	@$(PYTHON) -c 'import platform, sys; print("Setting up $(VENV) with Python", platform.python_version(), f"({sys.executable}):")'
+	@echo "about 1.5 GB to install (5 GB where pip finds torch with CUDA only), a minute or more."
 	@$(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)

@@ -9,8 +9,9 @@ words of a painted frame (the two need nothing of each other and may run side by
 writes the folder in transformers' BLIP-2 format. About an hour on two cores. The ViT has seen more styles than the
 Q-Former can read.
 
-What it never sees: the benchmark's and the moments' visual styles, their videos and questions, and the Localizer's
-prompt with the benchmark's question families or with moment queries about what somebody does.
+What it never sees: the benchmark's and the moments' visual styles and videos, and the Localizer's prompt with the
+benchmark's question families or with moment queries about what somebody does. The T5 does read the benchmark's
+questions, as multiple choice and open ones, with words where frames will stand.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ VIT = "vision_model."
 
 
 def examination(seed: int) -> list[lessons.Lesson]:
-    """Lessons that no training step draws (their seeds are negative)."""
-    return [lesson for i in range(REPORT_LESSONS) for lesson in lessons.batch(Random(-1 - seed - i), 64)]
+    """Lessons that no training step draws."""
+    return [lesson for i in range(REPORT_LESSONS) for lesson in lessons.batch(lessons.exam_seed(seed, i), 64)]
 
 
 def teach_language(folder: Path, seed: int, steps: int, batch: int) -> None:

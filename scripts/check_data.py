@@ -143,6 +143,7 @@ def _read(split: str, kind: str, read: Callable[[str], list[Any]], data: Any) ->
 
 def _judge(report: Report, records: Sequence[Any], looked: Any, frames: int) -> None:
     from sevila.data.check import clip_of, fault_of
+    from sevila.data.sampling import clip_frames
 
     report.records, report.videos = len(records), len({record.video for record in records})
     for record in records:
@@ -156,7 +157,8 @@ def _judge(report: Report, records: Sequence[Any], looked: Any, frames: int) -> 
         if info.length < frames:
             report.remarks["short video"] += 1
         if clip is not None:
-            report.remarks["short clip"] += int(clip[1] * info.fps) - int(clip[0] * info.fps) < frames
+            start, end = clip_frames(info.length, info.fps, clip, info.times)
+            report.remarks["short clip"] += end - start < frames
             report.remarks["clip cut"] += clip[1] > info.duration
     report.remarks = +report.remarks  # without zeros
 

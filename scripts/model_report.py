@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"out={out}: expected a name that ends in .json")
     if chosen:
         check(config)
-    report = {"model": config.model.source, "precision": config.precision, **summary(parts(config))}
+    report = {"model": config.model.source, "precision": build.resolved(config).precision, **summary(parts(config))}
     show_parts(report)
     report["measurements"] = {}
     for name in chosen:

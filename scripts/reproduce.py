@@ -10,8 +10,9 @@ anything trained stand in RUNS/NAME. A run is done when its folder holds metrics
 The tables, published numbers beside measured ones, are RUNS/tables/table_N.json and .md: always the whole table, with
 what was measured so far under the call's settings.
 
-The published trainings ran on 4 GPUs: --gpus 4, 2 or 1 keeps their batch, by accumulating more on fewer GPUs. Without
-it runs are single processes, trainings with a quarter of the batch, or whatever --launch starts.
+The published trainings ran on 4 GPUs. Their batch is kept on fewer, by accumulating more: on one (the default), on
+--gpus 2 or 4, and where --launch names 1, 2 or 4 processes. What another --launch starts has another batch, and its
+tables say so.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="RUN=HEAD",
         help="a head to take instead of making a run, as in qvhighlights_pretrain=localizer.safetensors",
     )
-    parser.add_argument("--gpus", type=int, choices=(1, 2, 4), help="processes; trainings keep the published batch")
+    parser.add_argument("--gpus", type=int, choices=(1, 2, 4), help="processes; default: 1")
     parser.add_argument("--launch", help='what starts the runs, such as "accelerate launch --num_processes 4 -m"')
     return parser.parse_args(argv)
 

@@ -4,9 +4,10 @@
 
 Every row is trained with so many seeds on every world; runs that rows share are made once. Each is the very run that a
 command of the library would make, in RUNS/world_W/[seed_S/]NAME, with what it prints in NAME.log beside it. A call that
-stopped, however it stopped, goes on when it is given again. OUT then holds claims.json and claims.md, tables/, plots/,
-report.html and environment.json of this call's rows, which follow from the runs alone: --report-only writes them from
-what there is. Tables and plots of rows that this call has not are removed.
+stopped, however it stopped, goes on when it is given again. OUT then holds outcomes.npz (what every run said of every
+test question), claims.json and claims.md, tables/, plots/, report.html and environment.json of this call's rows, which
+follow from the runs alone: --report-only writes them from what there is, --from-outcomes FILE without any run. Tables
+and plots of rows that this call has not are removed.
 """
 
 from __future__ import annotations
@@ -17,13 +18,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.claims import findings
-from study.labels import refinements
 from study.origin import environment
-from study.outputs import Study, write
+from study.outcomes import Outcomes, collect, read_outcomes
+from study.outputs import OUTCOMES, write_all
 from study.rows import DATA, GROUPS, Numbers, all_rows, chosen
 from study.schedule import Worlds, make
-from study.values import Values
 
 from sevila import build
 from sevila.cli import guarded
@@ -38,9 +37,7 @@ NUMBERS = ("frames.n=", "selector.k=")  # every row says its own: --set changes 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="trainings of every row: seeds 0 to N-1")
-    parser.add_argument(
-        "--worlds", required=True, metavar="SEED,SEED", help="of the worlds; never those of development"
-    )
+    parser.add_argument("--worlds", default="", metavar="SEED,SEED", help="of the worlds; never those of development")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--runs", type=Path, help="folder of the run folders; default: OUT/runs")
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help=f"{', '.join(GROUPS)}, or rows by name")
@@ -55,19 +52,25 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="further words of every command, or of one experiment's; trainer.* in trainings only",
     )
     parser.add_argument("--report-only", action="store_true", help="make no runs")
+    parser.add_argument("--from-outcomes", type=Path, metavar="FILE", help=f"write the results from an {OUTCOMES}")
     return parser.parse_args(argv)
 
 
 def study(given: argparse.Namespace) -> None:
     """Make what is missing, then write the results."""
+    outcomes = read_outcomes(given.from_outcomes) if given.from_outcomes else measured(given)
+    for finding in write_all(outcomes, given.out).found:
+        print(f"{finding.verdict:15} {finding.claim.name}, {finding.claim.measure}: {finding.effect}")
+    print(f"written: {given.out}/report.html, claims.json, {OUTCOMES}, tables/, plots/")
+
+
+def measured(given: argparse.Namespace) -> Outcomes:
+    """The outcomes of the runs that are asked for; what is missing is made."""
     worlds = _worlds(given.worlds)
-    for option, number in (
-        ("--seeds", given.seeds),
-        ("--workers", given.workers),
-        ("--test-videos", given.test_videos),
-    ):
-        if number < 1:
-            raise UserError(f"{option} {number}: must be at least 1")
+    least = (("--seeds", given.seeds, 1), ("--workers", given.workers, 1), ("--test-videos", given.test_videos, 2))
+    for option, number, minimum in least:  # of one video nothing says how much videos differ
+        if number < minimum:
+            raise UserError(f"{option} {number}: must be at least {minimum}")
     seeds, root = list(range(given.seeds)), given.runs or given.out / "runs"
     words = [("", f"data.test_videos={given.test_videos}"), *map(_scoped, given.set)]
     default = _default_numbers(words)
@@ -77,18 +80,16 @@ def study(given: argparse.Namespace) -> None:
     questions = {world: _questions(places, world) for world in worlds}  # draws the worlds
     if not given.report_only:
         make(jobs, root, given.workers)
-    values = Values(rows, questions, seeds, places)
-    if not values.rows:
-        raise UserError(f"{root}: holds no complete row of these worlds and seeds; leave --report-only out")
-    found, unmeasured = findings(values, default)
     about = environment(jobs, root, worlds, seeds, [f"data.test_videos={given.test_videos}", *given.set])
-    write(Study(values, default, found, unmeasured, refinements(values, default), about), given.out)
-    for finding in found:
-        print(f"{finding.verdict:15} {finding.claim.name}, {finding.claim.measure}: {finding.effect}")
-    print(f"written: {given.out}/report.html, claims.json, tables/, plots/")
+    outcomes = collect(rows, default, questions, seeds, places, about)
+    if not outcomes.runs:
+        raise UserError(f"{root}: holds no complete row of these worlds and seeds; leave --report-only out")
+    return outcomes
 
 
 def _worlds(text: str) -> list[int]:
+    if not text:
+        raise UserError("--worlds: needed, as in 900001,900002, unless --from-outcomes names a file")
     try:
         worlds = [int(word) for word in text.split(",")]
     except ValueError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -21,6 +22,7 @@ from sevila.errors import UserError
 from sevila.model import backbone as backbones
 from sevila.model.digest import digest
 from sevila.model.origin import WEIGHTS
+from sevila.model.precision import fast_dtype, warn_if_slow
 from sevila.model.prompts import PROMPTS, Prompts
 from sevila.model.scoring import SCORING, Compared, Direct, Official
 from sevila.model.sevila import SeViLA
@@ -34,13 +36,36 @@ from sevila.tasks.source import VideoSource
 from sevila.training.device import make_accelerator
 from sevila.weights.heads import ZEROSHOT, find_head, load_head
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# fp64 is for tests and comparisons
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 MIB = 2**20
+
+Config = TypeVar("Config", bound=schema.Base)
+
+
+def resolved(config: Config) -> Config:
+    """The configuration with the precision that `auto` takes on its device.
+
+    A run's folder holds this one: it says what was computed in, and to go on in another precision is refused.
+    """
+    if config.precision != "auto":
+        return config
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = fast_dtype(device)
+    return replace(config, precision=next(name for name, known in DTYPES.items() if known == dtype))
 
 
 def accelerator(config: schema.Base) -> Accelerator:
     """Device and precision of the run."""
-    return make_accelerator(config.device, config.precision)
+    return make_accelerator(config.device, resolved(config).precision)
+
+
+def tell_precision(config: schema.Base) -> None:
+    """Say on stderr what `precision=auto` takes; once all is checked, so that a refusal stays one line."""
+    if config.precision == "auto":
+        print(f"sevila: precision=auto takes {resolved(config).precision} here", file=sys.stderr)
 
 
 def run_folder(config: schema.Experiment, accelerator: Accelerator) -> RunFolder:
@@ -53,7 +78,8 @@ def run_folder(config: schema.Experiment, accelerator: Accelerator) -> RunFolder
 def start_run(config: schema.Experiment, folder: RunFolder, data: Benchmark, accelerator: Accelerator) -> None:
     """Make the run folder, once for all processes: without run_dir its name is the time, and the first to make it."""
     if accelerator.is_main_process:
-        folder.start(config, str(accelerator.device))
+        folder.start(resolved(config), str(accelerator.device))
+        tell_precision(config)
         folder.write_dropped(data.dropped)
     if accelerator.num_processes > 1:
         (folder.path,) = broadcast_object_list([folder.path])
@@ -70,12 +96,14 @@ def check_heads(config: schema.Base) -> None:
 def model(config: schema.Base, device: torch.device) -> SeViLA:
     """The frozen backbone and the two heads that `localizer` and `answerer` name."""
     check_heads(config)
+    dtype = DTYPES[resolved(config).precision]
+    warn_if_slow(dtype, device)
     if config.model.weights == "random":
         print("sevila: warning: model.weights=random: good for measuring; its answers mean nothing", file=sys.stderr)
     backbone = backbones.load(
         config.model.source,
         device,
-        DTYPES[config.precision],
+        dtype,
         text_tokens=config.model.max_text_tokens,
         weights=WEIGHTS[config.model.weights](),
         tokenizer=config.model.tokenizer,

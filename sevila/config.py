@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from sevila.errors import UserError
@@ -111,12 +111,19 @@ def load(entry: str, argv: Sequence[str]) -> Any:
         names = ", ".join(experiments(entry, library(words.folders)))
         raise UserError(f"no experiment: give +exp=NAME, one of: {names}")
     if missing:
-        raise UserError(f"{missing[0]} has no value: give {missing[0]}=VALUE")
+        raise UserError(_without_value(entry, missing[0]))
     checked = OmegaConf.to_object(config)
     check(checked)
     if checked.entry != entry:
         raise UserError(f"entry={checked.entry}: this is sevila.{entry}; leave that key out")
     return checked
+
+
+def _without_value(entry: str, key: str) -> str:
+    """What to do about a key that must be given, as the heads of an experiment: its schema says what it takes."""
+    helps = {item.name: item.metadata["help"] for item in fields(ENTRIES[entry])}
+    takes = f" ({helps[key]})" if key in helps else ""
+    return f"{key} has no value: give {key}=VALUE{takes}"
 
 
 def typed(entry: str, words: Words) -> DictConfig:
@@ -126,6 +133,8 @@ def typed(entry: str, words: Words) -> DictConfig:
         config = composed(entry, words)
         _refuse_unknown(config, schema)
         full = OmegaConf.merge(OmegaConf.structured(schema), config)
+        for key in OmegaConf.missing_keys(config):  # a merge keeps the schema's default where a file says ???
+            OmegaConf.update(full, key, MISSING)
         OmegaConf.to_container(full, resolve=True)  # interpolations of a user's file fail here
     except OmegaConfBaseException as error:
         raise UserError(_type_error(error, schema)) from None

@@ -1,7 +1,7 @@
 """python -m sevila.eval +exp=NAME: answer every question of a split, measure accuracy and keyframes.
 
 `task.name=answer` reads the keyframes together, `vote` lets every keyframe vote, `moments` finds the moments of a
-query from the Localizer's frame scores.
+query from what the Localizer says of each frame.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ def vote(config: schema.Eval) -> dict[str, Any]:
 
 
 def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Moment retrieval: windows from the Localizer's frame scores (the paper's table 4).
+    """Moment retrieval: windows from what the Localizer says of each frame (the paper's table 4).
 
-    spans   the rule that joins frames to windows: `joined` and the parameters of `JoinedSpans`
+    spans   the rule that joins frames to windows: `binary`, the paper's, or `minmax`, and its parameters
     """
     from sevila import build
-    from sevila.submissions.spans import JoinedSpans
+    from sevila.submissions.spans import SPANS
     from sevila.submissions.writing import check_complete, write_moments
     from sevila.tasks.moments import moment_metrics, retrieve
     from sevila.tasks.share import Share
 
     _check_outputs(config, export=False)
-    rule = schema.named("task.spans", spans or {"name": "joined"}, {"joined": JoinedSpans})
+    rule = schema.named("task.spans", spans or {"name": "binary"}, SPANS)
     accelerator = build.accelerator(config)
     with build.run_folder(config, accelerator) as folder:
         model = build.model(config, accelerator.device)
@@ -108,7 +108,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
             _say(write_submission(data.name, Path(config.submission), questions, rows))
         if config.export:
             write_keyframes(config.export, rows)
-            _say([Path(config.export)])
+            print(f"written: {config.export} (frame_time: seconds since a video's first frame)")
         shutil.rmtree(folder.unfinished, ignore_errors=True)
         return metrics
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from sevila.report.timeline import Timeline
 EXAMPLES = 6
 THUMBNAIL = 160  # pixels a side, or the video's own size where that is smaller
 
+T = TypeVar("T")
 Example = tuple[Timeline, list[np.ndarray]]
 
 
@@ -50,6 +51,11 @@ def examples(
     questions: Sequence[Question], rows: Sequence[Mapping[str, Any]], folder: Folder, number: int = EXAMPLES
 ) -> list[Example]:
     """`number` of the predictions, spread evenly over all of them; `rows` are the questions' in their order."""
-    step = max(1, len(questions) // number)
-    pairs = list(zip(questions, rows, strict=True))[::step][:number]
+    pairs = spread(list(zip(questions, rows, strict=True)), number)
     return [example(question, row, folder) for question, row in pairs]
+
+
+def spread(items: Sequence[T], number: int) -> Sequence[T]:
+    """`number` of the items, or all where there are fewer, spread evenly."""
+    step = max(1, len(items) // number)
+    return items[::step][:number]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
+import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,6 +17,9 @@ from typing import Any
 
 from sevila.errors import UserError, system_error
 
+# A lone surrogate: JSON can write one ("\\ud83d"), and a command line that is not UTF-8 leaves them; UTF-8 has none.
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+HALF_CHARACTER_FAULT = "holds half a character, as of an emoji that was cut, or is no UTF-8: mend it"
 TEMPORARY_MARK = ".tmp-"  # in the name of everything that is not finished
 _TEMPORARY = re.compile(r"\..*\.tmp-[0-9a-f]{12}(\.[^.]*)?", re.DOTALL)
 SEAL = "sha256"  # the key of a sealed object's checksum
@@ -164,21 +169,68 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]])
 def read_text(path: str | os.PathLike[str]) -> str:
     """The text of a UTF-8 file, without a byte order mark. UserError if it is missing or something else."""
     try:
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            raise UserError(f"{path}: is a pipe or device: name a file")  # reading it might never end
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a UTF-8 text file (byte {error.start})") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # also a name that no file system takes
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+class BadJson(Exception):
+    """Why a text is no JSON that is read here, and its line where that is known."""
+
+    def __init__(self, problem: str, line: int | None = None) -> None:
+        super().__init__(problem)
+        self.line = line
+
+
+def parse_json(text: str) -> Any:
+    """The object in a text. BadJson where it is malformed, has a key twice, or cannot be held."""
+    objects = 0
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal objects
+        objects += 1
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+            raise BadJson(f"key {twice!r} stands there twice", _end_of_object(text, objects))
+        return content
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise BadJson(f"not valid JSON: {error.msg}", error.lineno) from None
+    except RecursionError:
+        raise BadJson("not valid JSON: nested too deeply") from None
+    except ValueError:  # Python's own limit
+        raise BadJson(f"holds a number of more than {sys.get_int_max_str_digits()} digits") from None
+
+
+def _end_of_object(text: str, number: int) -> int:
+    """The line in which the object of this number ends; objects are counted by their ends, from 1."""
+    tokens = re.finditer(r'"(?:[^"\\]|\\.)*"|}', text, re.DOTALL)
+    ends = (token.start() for token in tokens if token[0] == "}")
+    return 1 + text.count("\n", 0, next(itertools.islice(ends, number - 1, None)))
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """The object in a JSON file. UserError names the file and the line where it is malformed."""
+    """The object in a JSON file. UserError names the file and the line where it is malformed or has a key twice."""
     try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from None
+        return parse_json(read_text(path))
+    except BadJson as error:
+        place = path if error.line is None else f"{path}, line {error.line}"
+        raise UserError(f"{place}: {error}") from None
+
+
+def json_lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines of a jsonl text that are not empty, with their numbers from 1."""
+    # split("\n"), not splitlines(): a JSON string may hold U+2028 and its like unescaped
+    yield from ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -200,14 +252,11 @@ def parse_jsonl(text: str, path: str | os.PathLike[str]) -> list[dict[str, Any]]
 
 
 def _numbered(text: str, path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    # split("\n"), not splitlines(): a JSON string may hold U+2028 and its like unescaped
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in json_lines(text):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: not valid JSON: {error.msg}") from None
+            row = parse_json(line)
+        except BadJson as error:
+            raise UserError(f"{path}, line {number}: {error}") from None
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: not a JSON object but {type(row).__name__}")
         yield number, row

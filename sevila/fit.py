@@ -72,6 +72,18 @@ class Workshop:
         if frames < 1:
             raise UserError(f"task.frames={frames}: must be at least 1")
 
+    def metric(self, known: Sequence[str]) -> str:
+        """What the best head is chosen by: `trainer.best`, by default the first of what the validation gives.
+
+        UserError for what it does not give.
+        """
+        best = self.config.trainer.best
+        if best is not None and best not in known:
+            raise UserError(
+                f"trainer.best={best}: unknown{schema.suggest(best, known)}; this validation gives: {', '.join(known)}"
+            )
+        return best or known[0]
+
     def dataset(
         self,
         records: Sequence[Record],
@@ -164,9 +176,9 @@ class Workshop:
         checkpoints.load_head(best, task.head)
         metrics = {**state.best_metrics, **(extra or {}), "step": state.best_step}
         if self.accelerator.is_main_process:
+            print_metrics(metrics)  # first: these numbers are true, whether anything can be written or not
             save_head(folder.path / f"{role}.safetensors", task.head, self.model.backbone, role, self._history(metrics))
             folder.write_metrics(metrics)
-            print_metrics(metrics)  # first: these numbers are true, whether the page can be written or not
             run_page(folder.path / REPORT, f"{config.exp}", metrics, read_jsonl(folder.path / LOG), [])
             build.warn_of_truncation(self.model)
         return metrics

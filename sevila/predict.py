@@ -11,7 +11,7 @@ from sevila import schema
 from sevila.cli import main
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.files import check_other, check_place, numbered_jsonl
+from sevila.files import HALF_CHARACTER, HALF_CHARACTER_FAULT, check_other, check_place, numbered_jsonl
 from sevila.model.prompts import letters
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def run(config: schema.Predict) -> None:
 
     accelerator = build.accelerator(config)
     chain = _chain(config, build.model(config, accelerator.device))
+    build.tell_precision(config)
     if config.questions:
         _answer_many(chain, questions, out)
     else:
@@ -76,6 +77,11 @@ def _question(qid: str, row: dict[str, Any], where: str) -> Question:
             wanted = "a list" if kind is list else "text"
             raise UserError(f"{where}field {key}: expected {wanted}, found {row.get(key)!r}")
     options = tuple(row["options"])
+    texts = {"qid": [qid], "video": [row["video"]], "question": [row["question"]], "options": options}
+    for key, values in texts.items():
+        for value in values:
+            if isinstance(value, str) and HALF_CHARACTER.search(value):
+                raise UserError(f"{where}field {key}: {value!r} {HALF_CHARACTER_FAULT}")
     if len(options) < 2 or not all(isinstance(option, str) and option for option in options):
         raise UserError(f"{where}options: a question needs at least 2 options, each a text; found {list(options)}")
     try:
@@ -101,14 +107,13 @@ def _out(config: schema.Predict, questions: Sequence[Question]) -> Path | None:
 
 def _check_videos(config: schema.Predict, questions: Sequence[Question]) -> None:
     """UserError for a video that cannot be read or has fewer than k frames, before the model is loaded."""
+    from sevila.data.folders import AnyFile
     from sevila.data.video import probe
 
     if config.k > config.n_frames:
         raise UserError(f"k={config.k}: only n_frames={config.n_frames} frames are sampled; choose k at most that")
     for video in dict.fromkeys(question.video for question in questions):
-        if not Path(video).is_file():
-            raise UserError(f"{video}: no such video file")
-        frames = probe(video).length
+        frames = probe(AnyFile().path(video)).length
         if frames < config.k:
             raise UserError(f"k={config.k}: {video} has only {frames} frames; choose k at most that")
 

@@ -102,7 +102,7 @@ class RunFolder:
         else:
             write_text(self.path / CONFIG, to_yaml(config))
         sweep(self.path)  # what a killed run left: under the lock it is nobody else's
-        write_json(self.path / ENVIRONMENT, environment(device))
+        write_json(self.path / ENVIRONMENT, environment(device, config.precision))
 
     def _claim(self) -> None:
         with naming(self.path):
@@ -192,8 +192,8 @@ def _of_validation(row: Mapping[str, Any]) -> bool:
     return any(key.startswith("val/") for key in row)
 
 
-def environment(device: str) -> dict[str, Any]:
-    """Where a run runs: versions (null for what is not installed), machine, device, commit, time."""
+def environment(device: str, precision: str) -> dict[str, Any]:
+    """Where a run runs: versions (null for what is not installed), machine, device, precision, commit, time."""
     packages = ("torch", "transformers", "accelerate", "numpy", "av")
     return {
         "sevila": __version__,
@@ -202,6 +202,7 @@ def environment(device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "device": device,
+        "precision": precision,
         "commit": _commit(),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
     }

@@ -99,6 +99,7 @@ class Trainer:
     eval_every: int | None = option("optimiser steps between evaluations; null: each epoch", None, least=1)
     save_every: int | None = option("optimiser steps between checkpoints; null: those of evaluations", None, least=1)
     log_every: int = option("optimiser steps between lines of metrics.jsonl", 10, least=1)
+    best: str | None = option("validation metric that picks the best head; null: the benchmark's official one", None)
 
     def __post_init__(self) -> None:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
@@ -118,7 +119,11 @@ class Base:
 
     entry: str = option("the entry point that this configuration is for")
     device: str = option("auto, cpu, cuda or cuda:N", "auto", pattern=r"auto|cpu|cuda(:\d+)?")
-    precision: str = option("fp32 or bf16", "fp32", pattern="fp32|bf16")
+    precision: str = option(
+        "auto (bf16 where the device is fast in it, else fp32), fp32, bf16 or fp64 (for tests)",
+        "auto",
+        pattern="auto|fp32|bf16|fp64",
+    )
     localizer: str = option("head of the Localizer: a run folder, head file, Hub id, or zeroshot", "zeroshot")
     answerer: str = option("head of the Answerer: a run folder, head file, Hub id, or zeroshot", "zeroshot")
     model: Model = option("the frozen backbone", Model)

@@ -10,6 +10,7 @@ from typing import Any
 from sevila import schema
 from sevila.cli import main
 from sevila.data.benchmarks.qvhighlights import read_moments
+from sevila.data.benchmarks.rows import windows_of
 from sevila.data.records import Moment, Question, Window
 from sevila.errors import UserError
 from sevila.files import check_other, check_place, read_json, write_json
@@ -22,7 +23,7 @@ from sevila.submissions.annotations import read_questions
 from sevila.submissions.matching import Matched, match, option
 from sevila.submissions.names import official_name
 from sevila.submissions.reading import ANSWER_FORMS, Entry, open_document, read_entries
-from sevila.submissions.spans import JoinedSpans, keyframe_span, moment_prediction
+from sevila.submissions.spans import MinMaxSpans, SpanRule, keyframe_span, moment_prediction
 
 SPLITS = {"how2qa": "val", "tvqa": "val", "vlep": "dev"}  # the key of the number in VALUE's own files
 
@@ -153,7 +154,7 @@ def _own_span(entry: Entry) -> Window:
     frames = entry.values.get(field)
     try:
         return keyframe_span([{"time": time} for time in frames] if field == "location" else frames)
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         raise entry.fail(field, f"expected the keyframes with their times, found {frames!r}") from None
 
 
@@ -178,16 +179,17 @@ def _spans(config: schema.Score, questions: Sequence[Question]) -> dict[str, Win
 
 
 def _window(entry: Entry, span: Any) -> Window:
-    numbers = isinstance(span, list) and len(span) == 2 and all(type(number) in (int, float) for number in span)
+    windows = windows_of([span])
+    numbers = windows is not None and isinstance(span, list) and all(type(number) in (int, float) for number in span)
     if not numbers or not span[0] <= span[1]:
         raise UserError(f"{entry.place}: expected [start, end] in seconds, found {span!r}")
-    return float(span[0]), float(span[1])
+    return windows[0]
 
 
 def _durations(path: Path) -> dict[str, float]:
     try:
         return {video: float(values["duration"]) for video, values in read_json(path).items()}
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         raise UserError(f"{path}: expected {{video: {{duration: seconds}}}}") from None
 
 
@@ -195,7 +197,7 @@ def _durations(path: Path) -> dict[str, float]:
 
 
 def score_qvhighlights(config: schema.Score) -> Score:
-    """As moment_detr's standalone_eval. Where rows have nothing but frame scores, `JoinedSpans` makes the windows."""
+    """As moment_detr's standalone_eval. Where rows have nothing but frame scores, `MinMaxSpans` makes windows."""
     _refuse(config, "segments", "spans", "answers", "normalised", "split")
     moments = read_moments(_file(config, "annotations"))
     path = _file(config, "predictions")
@@ -203,7 +205,7 @@ def score_qvhighlights(config: schema.Score) -> Score:
     if rows is None:
         raise UserError(f'{path}: expected lines {{"qid", "pred_relevant_windows", "pred_saliency_scores"}}')
     by_qid = {moment.qid: moment for moment in moments}
-    rule = JoinedSpans()
+    rule = MinMaxSpans()
     found: dict[str, MomentPrediction] = {}
     for place, row in rows:
         qid = str(row.get("qid"))
@@ -216,6 +218,9 @@ def score_qvhighlights(config: schema.Score) -> Score:
     notes = _left_out(config, missing, len(moments), "predictions")
     if any(_only_frames(row) for _, row in rows):
         notes += (f"windows made from frame scores by {rule}",)
+    backwards = sum(prediction.backwards for prediction in found.values())
+    if backwards:
+        notes += (f"{backwards} predicted windows end before they start: they count as misses, as in the script",)
     result = qvhighlights(moments, list(found.values()))
     table = tuple((name, f"{value:.2f}") for name, value in result["brief"].items())
     return Score((*table, ("n", str(len(found)))), result, notes)
@@ -225,11 +230,11 @@ def _only_frames(row: Mapping[str, Any]) -> bool:
     return "frames" in row and not row.keys() & {"pred_relevant_windows", "pred_saliency_scores"}
 
 
-def _moment_prediction(place: str, row: Mapping[str, Any], moment: Moment, rule: JoinedSpans) -> MomentPrediction:
+def _moment_prediction(place: str, row: Mapping[str, Any], moment: Moment, rule: SpanRule) -> MomentPrediction:
     try:
         if _only_frames(row):
             scores = [frame["score"] for frame in row["frames"]]
-            return moment_prediction(moment, scores, [frame["time"] for frame in row["frames"]], rule)
+            return moment_prediction(moment, scores, None, [frame["time"] for frame in row["frames"]], rule)
         windows, saliency = row.get("pred_relevant_windows"), row.get("pred_saliency_scores")
         return MomentPrediction(
             moment.qid,
@@ -238,7 +243,7 @@ def _moment_prediction(place: str, row: Mapping[str, Any], moment: Moment, rule:
         )
     except UserError as error:
         raise UserError(f"{place}: {error}") from None
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         field = "frames" if _only_frames(row) else "pred_relevant_windows or pred_saliency_scores"
         raise UserError(f"{place}, field {field}: expected [[start, end, score], ...] and numbers") from None
 

@@ -27,15 +27,16 @@ def run(config: schema.Train) -> dict[str, Any]:
 def pretrain(shop: Workshop, frames: int = 4, crop: bool = True) -> dict[str, Any]:
     """Localizer pre-training on moment queries, `frames` random frames each."""
     from sevila.data.frame_rules import TrainingFrames
-    from sevila.tasks.pretrain import METRIC, PretrainTask, need_windows
+    from sevila.tasks.pretrain import METRICS, PretrainTask, need_windows
 
     shop.check_frames(frames)
+    metric = shop.metric(METRICS)
     moments, validation = shop.data.moments("train"), shop.data.moments("val")
     need_windows(moments, validation)
     dataset = shop.dataset(moments, TrainingFrames(frames, shop.config.seed, crop))
     task = PretrainTask(shop.model, shop.chain.source, validation)
     shop.start()
-    return shop.fit(task, dataset, METRIC, "localizer")
+    return shop.fit(task, dataset, metric, "localizer")
 
 
 def answer(shop: Workshop, crop: bool = True, select_once: bool = False) -> dict[str, Any]:
@@ -46,7 +47,9 @@ def answer(shop: Workshop, crop: bool = True, select_once: bool = False) -> dict
     """
     from sevila.data.frame_rules import EvaluationFrames, TrainingFrames
     from sevila.selection.scorers import LocalizerScorer
-    from sevila.tasks.answer import METRIC, AllFrames, AnswerTask, SelectEachStep
+    from sevila.tasks.answer import AllFrames, AnswerTask, SelectEachStep
+    from sevila.tasks.answering import Voting
+    from sevila.tasks.benchmark_metrics import metric_names
     from sevila.tasks.chain import need_an_answer, need_answers
 
     chain, seed = shop.chain, shop.config.seed
@@ -55,14 +58,15 @@ def answer(shop: Workshop, crop: bool = True, select_once: bool = False) -> dict
     questions, validation = shop.data.questions("train"), shop.data.questions("val")
     need_answers(questions)
     need_an_answer(validation)
+    metric = shop.metric(metric_names(shop.data.name, validation, isinstance(chain.answering, Voting)))
     shop.start()
     fixed = shop.keyframes(questions) if select_once else None
     rule = TrainingFrames(chain.source.n, seed, crop)
     if select_once and not crop:
         rule = EvaluationFrames(chain.source.n)
     dataset = shop.dataset(questions, rule, fixed)
-    keyframes = AllFrames() if select_once else SelectEachStep(shop.model, chain.selector)
-    return shop.fit(AnswerTask(chain, validation, keyframes), dataset, METRIC, "answerer")
+    keyframes = AllFrames() if select_once else SelectEachStep(shop.model, chain.selector, chain.scorer)
+    return shop.fit(AnswerTask(chain, validation, keyframes, shop.data.name), dataset, metric, "answerer")
 
 
 def vote(shop: Workshop, crop: bool = True, select_once: bool = False) -> dict[str, Any]:
@@ -72,24 +76,29 @@ def vote(shop: Workshop, crop: bool = True, select_once: bool = False) -> dict[s
     return answer(replace(shop, chain=replace(shop.chain, answering=Voting())), crop, select_once)
 
 
-def select(shop: Workshop, network: dict[str, Any], crop: bool = True) -> dict[str, Any]:
+def select(shop: Workshop, network: dict[str, Any], crop: bool = True, entropy: float = 0.0) -> dict[str, Any]:
     """Training of a selector by the answers of the frozen Answerer (ATP, differentiable top-K: the paper's table 6).
 
     network   `atp` or `perturbed` and its sizes
+    entropy   weight of the scores' entropy in the loss (Cordonnier et al. 2021: 0.05)
     """
     from sevila.data.frame_rules import TrainingFrames
     from sevila.selection.trained import ROLE, new_network
+    from sevila.tasks.benchmark_metrics import metric_names
     from sevila.tasks.chain import need_an_answer, need_answers
-    from sevila.tasks.trained_selector import METRIC, TrainedSelectorTask
+    from sevila.tasks.trained_selector import TrainedSelectorTask
 
+    if entropy < 0:
+        raise UserError(f"task.entropy={entropy}: must be at least 0 (no entropy in the loss)")
     trained = new_network(network, shop.model.backbone, shop.config.seed)
     questions, validation = shop.data.questions("train"), shop.data.questions("val")
     need_answers(questions)
     need_an_answer(validation)
-    task = TrainedSelectorTask(shop.chain, validation, trained)
+    metric = shop.metric(metric_names(shop.data.name, validation))
+    task = TrainedSelectorTask(shop.chain, validation, trained, shop.data.name, entropy)
     dataset = shop.dataset(questions, TrainingFrames(shop.chain.source.n, shop.config.seed, crop))
     shop.start()
-    return shop.fit(task, dataset, METRIC, ROLE)
+    return shop.fit(task, dataset, metric, ROLE)
 
 
 def cli(argv: Sequence[str] | None = None) -> int:

@@ -92,6 +92,7 @@ def test_every_experiment_and_choice_composes_in_its_entry_point() -> None:
         chosen = re.findall(r"override /(\w+): (\w+)", text)
         files = [own_folder() / group / f"{choice}.yaml" for group, choice in chosen]
         needed = [f"{path.parent.name}.{key}=X" for path in files for key in required(path)]
+        needed += [f"{role}=X" for role in required(file)]
         assert load(owner[1], [f"+exp={file.stem}", *needed]).exp == file.stem
         assert re.match(r"# @package _global_\n# \S", text), f"{file.name} has no headline"
     for group in ("model", "vision", "selector", "scorer", "prompts", "scoring", "trainer", "data"):
@@ -160,12 +161,13 @@ def test_options_stay_the_words_they_are() -> None:
 
 
 def test_a_groups_own_keys_take_null_and_any_path() -> None:
-    words = ["+exp=nextqa_zeroshot", "data.video_map=null", "data.test='null'", "vision=timm"]
+    heads = "localizer=zeroshot"
+    words = ["+exp=nextqa_zeroshot", heads, "data.video_map=null", "data.test='null'", "vision=timm"]
     given = load("eval", [*words, "vision.file=/my weights/eva(1), ${old}.pth"])
     assert (given.data["video_map"], given.data["test"]) == (None, "null")
     assert given.vision["file"] == "/my weights/eva(1), ${old}.pth"
     assert load("eval", [*words, "vision.file=/w/eva,g.pth"]).vision["file"] == "/w/eva,g.pth"
-    assert load("eval", ["+exp=star_zeroshot", "data.test=my file (2).json"]).data["test"] == "my file (2).json"
+    assert load("eval", ["+exp=star_zeroshot", heads, "data.test=my file (2).json"]).data["test"] == "my file (2).json"
 
 
 def test_the_configuration_survives_its_yaml() -> None:
@@ -215,7 +217,10 @@ def test_the_configuration_survives_its_yaml() -> None:
         ("trainer.lr=0", "trainer.lr=0.0: must be more than 0"),
         ("trainer.lr=nan", "trainer.lr=nan: must be more than 0"),
         ("device=gpu", "device=gpu: expected auto, cpu, cuda or cuda:N"),
-        ("precision=fp16", "precision=fp16: expected fp32 or bf16"),
+        (
+            "precision=fp16",
+            "precision=fp16: expected auto (bf16 where the device is fast in it, else fp32), fp32, bf16 or",
+        ),
         ("wandb.mode=on", "wandb.mode=on: expected disabled, offline or online"),
         ("run_dir=", "run_dir is empty: give run_dir=VALUE or leave it out"),
         ("data=foo", "unknown data 'foo'; choose from: "),
@@ -248,6 +253,47 @@ def test_a_wrong_experiment_is_one_clear_line() -> None:
     assert refusal("eval", "trainer=default") == "unknown key 'trainer': sevila.eval has no group trainer"
     assert refusal("predict", "options=red").startswith("options=red: expected a list such as '[red, green]'")
     assert refusal("predict", "options=[[a], b]").startswith("options=[[a], b]: expected a list")
+
+
+# -- heads ---
+
+
+def heads_said(file: Path) -> dict[str, str]:
+    """What an experiment's file says of its heads."""
+    content = yaml.safe_load(file.read_text())
+    return {role: content[role] for role in ("localizer", "answerer") if role in content}
+
+
+PUBLISHED = [file for file in sorted((own_folder() / "exp").glob("*.yaml")) if not file.stem.startswith("synthetic_")]
+REFUSED = "%s has no value: give %s=VALUE (head of the %s: a run folder, head file, Hub id, or zeroshot)"
+
+
+@pytest.mark.parametrize("file", PUBLISHED, ids=lambda file: file.stem)
+def test_a_published_experiment_begins_with_no_head_that_nobody_named(file: Path) -> None:
+    said, entry = heads_said(file), yaml.safe_load(file.read_text())["entry"]
+    assert said and set(said.values()) <= {"???", "zeroshot"}
+    open_ = sorted(role for role in said if said[role] == "???")
+    words = ["+exp=" + file.stem, "+scorer.file=none"]
+    for role in open_:
+        assert refusal(entry, *words) == REFUSED % (role, role, role.capitalize())
+        words.append(f"{role}=R1")
+    config = load(entry, words)
+    expected = {role: "R1" if role in open_ else "zeroshot" for role in said}
+    assert {role: getattr(config, role) for role in said} == expected
+
+
+def test_which_experiments_need_which_heads() -> None:
+    said = {file.stem: heads_said(file) for file in PUBLISHED}
+    for data in ("nextqa", "star", "how2qa", "tvqa", "vlep"):
+        assert said[f"{data}_zeroshot"] == said[f"{data}_forward"] == {"localizer": "???", "answerer": "zeroshot"}
+        assert said[f"{data}_finetuned"] == said[f"{data}_reverse"] == {"localizer": "???", "answerer": "???"}
+    assert said["qvhighlights_pretrain"] == {"localizer": "zeroshot"}
+    assert said["qvhighlights_moments"] == {"localizer": "???"}
+    assert said["zeroshot_uniform"] == {"answerer": "zeroshot"}
+    assert said["finetuned_uniform"] == {"answerer": "???"}
+    assert refusal("eval", "+exp=zeroshot_atp") == "scorer.file has no value: give scorer.file=VALUE"
+    given = ["+exp=nextqa_finetuned", "localizer=R1"]
+    assert refusal("eval", *given, "answerer=???") == REFUSED % ("answerer", "answerer", "Answerer")
 
 
 # -- configs of one's own ---

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,9 @@ def test_jsonl_passes_over_empty_lines_and_a_byte_order_mark(tmp_path: Path) -> 
         (b'{"a": 1}\n\n{"a": \n', "rows.jsonl, line 3: not valid JSON"),
         (b'{"a": 1}\n[1]\n', "rows.jsonl, line 2: not a JSON object but list"),
         (b'{"a": "\xff"}\n', "rows.jsonl: not a UTF-8 text file (byte 7)"),
+        (b'{"a": 1}\n{"b": {"a": 2, "a": 3}}\n', "rows.jsonl, line 2: key 'a' stands there twice"),
+        (b"[" * 100_000, "rows.jsonl, line 1: not valid JSON: nested too deeply"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "rows.jsonl, line 1: holds a number of more than 4300 digits"),
     ],
 )
 def test_a_malformed_line_is_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -124,6 +128,10 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         read_jsonl(tmp_path / "none.jsonl")
     with pytest.raises(UserError, match="cannot be read: Is a directory"):
         read_json(tmp_path)
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (tmp_path / "pipe.json", "/dev/zero"):
+        with pytest.raises(UserError, match="is a pipe or device: name a file"):  # reading them would not end
+            read_json(path)
 
 
 def test_json_is_read_and_its_fault_is_named(tmp_path: Path) -> None:
@@ -131,4 +139,7 @@ def test_json_is_read_and_its_fault_is_named(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json") == [1, {"b": 2}]
     (tmp_path / "a.json").write_text('{\n "a" 1}')
     with pytest.raises(UserError, match=r"a\.json, line 2: not valid JSON"):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text('[{"a": "}\\\\"},\n{"a": {"b": 1},\n"c": 2, "a": 3},\n{}]')
+    with pytest.raises(UserError, match=r"a\.json, line 3: key 'a' stands there twice"):
         read_json(tmp_path / "a.json")

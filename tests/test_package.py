@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -77,3 +79,15 @@ def test_a_wheel_works_by_itself_from_any_folder(tmp_path: Path) -> None:
     own, task = python(code, tmp_path / "elsewhere", tmp_path / "site").splitlines()
     assert Path(own) == (tmp_path / "site" / "sevila" / "configs").resolve()
     assert task == "{'name': 'pretrain', 'frames': 8, 'crop': False}"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_names_the_python_it_takes(tmp_path: Path) -> None:
+    stub = tmp_path / "python"  # this one, but it makes no environment
+    stub.write_text(f'#!/bin/sh\n[ "$1" = -m ] && exit 3\nexec {sys.executable} "$@"\n')
+    stub.chmod(0o755)
+    words = ["make", "env", f"PYTHON={stub}", f"VENV={tmp_path / 'venv'}"]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    named = f"Setting up {tmp_path / 'venv'} with Python {platform.python_version()} ({sys.executable}):"
+    assert named in done.stdout.splitlines()

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from sevila import predict
+from sevila.data.video import VideoReader
 from sevila.model.sevila import SeViLA
 
 QUESTION, OPTIONS = "what does the red star hold", ["cup", "key", "the [b]ell"]
-ASKED = [f"question={QUESTION}", f"options={json.dumps(OPTIONS)}"]
+ASKED = [f"question={QUESTION}", f"options={json.dumps(OPTIONS)}", "precision=fp32"]
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +53,7 @@ def write(tmp_path: Path) -> Write:
 def test_one_question(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict.cli([f"video={video}", *ASKED, "k=2", "n_frames=16"]) == 0
     printed = capsys.readouterr()
-    answer = SeViLA.load().answer(video, QUESTION, OPTIONS, k=2, n_frames=16)
+    answer = SeViLA.load(dtype=torch.float32).answer(video, QUESTION, OPTIONS, k=2, n_frames=16)
     rows = {option: line for line in printed.out.splitlines() for option in OPTIONS if f" {option} " in line}
     assert list(rows) == OPTIONS
     for number, option in enumerate(OPTIONS):
@@ -80,13 +82,13 @@ def test_a_file_of_questions(video: Path, write: Write, capsys: pytest.CaptureFi
         "",
         {"video": str(video), "question": "where is the star", "options": ["sea", "sand"], "qid": 7, "more": 1},
     )
-    words = [f"questions={path}", "k=2", "n_frames=8"]
+    words = [f"questions={path}", "k=2", "n_frames=8", "precision=fp32"]
     assert predict.cli([*words, "out=answers.jsonl"]) == 0
     assert capsys.readouterr().out == "written: answers.jsonl, 2 answers\n"
     first, second = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
     assert list(first) == ["qid", "video", "prediction", "option_logits", "keyframes", "frames", "answer"]
     assert (first["qid"], first["video"], second["qid"]) == ("1", str(video), "7")
-    model = SeViLA.load()
+    model = SeViLA.load(dtype=torch.float32)
     for row, question, options in ((first, QUESTION, OPTIONS), (second, "where is the star", ["sea", "sand"])):
         answer = model.answer(video, question, options, k=2, n_frames=8)
         assert (row["answer"], row["prediction"]) == (answer.text, answer.option)
@@ -106,6 +108,14 @@ def test_a_file_of_questions(video: Path, write: Write, capsys: pytest.CaptureFi
         ("[1]", ", line 3: not a JSON object but list"),
         ({"question": "x", "options": ["a", "b"]}, ", line 3, field video: expected text, found None"),
         ({"video": "v.mp4", "question": 3, "options": ["a", "b"]}, ", line 3, field question: expected text, found 3"),
+        (
+            {"video": "v.mp4", "question": "\ud83d", "options": ["a", "b"]},
+            r", line 3, field question: '\ud83d' holds half",
+        ),
+        ({"video": "v.mp4", "question": "x", "options": ["a", "\ud83d"]}, r", line 3, field options: '\ud83d' holds"),
+        ({"video": "v.mp4", "question": "x", "options": ["a", "b"], "qid": "\ud83d"}, r", line 3, field qid: '\ud83d'"),
+        ({"video": "\ud83d", "question": "x", "options": ["a", "b"]}, r", line 3, field video: '\ud83d' holds half"),
+        ('{"video": "v.mp4", "question": "x", "question": "y"}', ", line 3: key 'question' stands there twice"),
         ({"video": "v.mp4", "question": "x", "options": "a"}, ", line 3, field options: expected a list, found 'a'"),
         ({"video": "v.mp4", "question": "x", "options": ["a"]}, ", line 3, options: a question needs at least 2"),
         ({"video": "v.mp4", "question": "x", "options": ["a", 1]}, ", line 3, options: a question needs at least 2"),
@@ -162,6 +172,22 @@ def test_an_output_that_is_an_input(video: Path, write: Write, capsys: pytest.Ca
     assert "out=pipe.jsonl: is a device or a pipe; name a file" in capsys.readouterr().err
 
 
+def test_a_folder_of_frames(video: Path, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = video.parent / "frames"
+    folder.mkdir()
+    pixels = VideoReader(video).read(range(0, 64, 4), 64).pixels.permute(0, 2, 3, 1).numpy()
+    for number, picture in enumerate(pixels, start=1):
+        Image.fromarray(picture).save(folder / f"{number:05d}.png")
+    assert predict.cli([f"video={folder}", *ASKED, "k=2", "n_frames=8", "out=answer.html"]) == 0
+    answer = SeViLA.load().answer(folder, QUESTION, OPTIONS, k=2, n_frames=8)
+    told = re.findall(r"keyframe (\d+) at (\S+) s", capsys.readouterr().out)
+    assert told == [(str(frame.index), f"{frame.index / 3:.2f}") for frame in answer.keyframes]
+    path = write({"video": "frames", "question": QUESTION, "options": OPTIONS})
+    assert predict.cli([f"questions={path}", "k=2", "n_frames=8", "out=answers.jsonl"]) == 0
+    (row,) = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+    assert row["prediction"] == answer.option
+
+
 def test_faults_of_a_file_of_questions(video: Path, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     def told(*words: str) -> str:
         assert predict.cli(list(words)) == 2
@@ -173,6 +199,12 @@ def test_faults_of_a_file_of_questions(video: Path, write: Write, capsys: pytest
     assert told("questions=none.jsonl") == "none.jsonl: no such file"
     path = write({"video": "other.mp4", "question": "x", "options": ["a", "b"]})
     assert told(f"questions={path}") == f"{video.parent}/other.mp4: no such video file"
+    os.mkfifo(video.parent / "other.mp4")
+    assert told(f"questions={path}").startswith(f"{video.parent}/other.mp4 is a pipe or device: name a video file")
+    assert told(f"video={'a' * 300}", *ASKED) == f"{'a' * 300}: no such video file"
+    assert told(f"video={video}", "question=a\udce9b", "options=[a, b]").startswith(
+        "field question: 'a\\udce9b' holds half"
+    )
     assert told(f"questions={path}", f"video={video}").startswith("questions=FILE holds videos, questions and options")
     assert told(f"questions={path}", "out=a.png") == "out=a.png: expected a name that ends in .jsonl"
     assert told(f"video={video}", "options=[a, b]").startswith("question has no value: give video=FILE question=")

@@ -269,7 +269,7 @@ def test_moments_from_frame_scores(put: Put, run: Any) -> None:
         f"predictions={put('predictions.jsonl', [{'qid': '5', 'video': 'v', 'frames': frames}])}",
     )
     assert table["MR-full-R1@0.7"] == "100.00" and written["brief"]["HL-min-VeryGood-Hit1"] == 100.0
-    assert table["notes"].startswith("windows made from frame scores by JoinedSpans(threshold=0.7, span_threshold=6")
+    assert table["notes"].startswith("windows made from frame scores by MinMaxSpans(span_threshold=6")
 
 
 def test_windows_of_a_run_stand_before_its_frame_scores(put: Put, run: Any) -> None:
@@ -396,6 +396,16 @@ def test_a_span_needs_an_answer(put: Put, grounded: Any, refusal: Any) -> None:
     assert "answers.json: no answer to 1 questions with a span, first 'CW_111_0'" in refusal(*words)
 
 
+def test_windows_that_run_backwards_are_counted(put: Put, run: Any) -> None:
+    truth = [{"qid": 5, "query": "q", "vid": "v", "duration": 20, "relevant_windows": [[4, 8]]}]
+    row = {"qid": 5, "pred_relevant_windows": [[9, 4, 0.9], [9, 3, 0.8], [4, 8, 0.7]]}
+    table, _ = run(
+        "benchmark=qvhighlights", f"annotations={put('gt.jsonl', truth)}", f"predictions={put('p.jsonl', [row])}"
+    )
+    assert (table["MR-full-R1@0.5"], table["MR-full-mAP"]) == ("0.00", "33.33")
+    assert "2 predicted windows end before they start: they count as misses" in table["notes"]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -404,7 +414,10 @@ def test_a_span_needs_an_answer(put: Put, grounded: Any, refusal: Any) -> None:
             {"qid": 5, "pred_relevant_windows": [[1, 2]]},
             "p.jsonl, line 1, field pred_relevant_windows or pred_saliency",
         ),
-        ({"qid": 5, "pred_relevant_windows": [[3, 2, 1]]}, "p.jsonl, line 1: query 5: the window from 3.0 to 2.0 ends"),
+        (
+            {"qid": 5, "pred_relevant_windows": [[1, 10**4000, 1]]},
+            "p.jsonl, line 1, field pred_relevant_windows or pred_saliency",
+        ),
         ({"qid": 5, "frames": [{"time": 1}]}, "p.jsonl, line 1, field frames: expected"),
         ({"qid": 5, "frames": []}, "p.jsonl, line 1: query 5: expected a finite score for each frame of video v"),
         ({"qid": 5}, "queries 5: every prediction needs windows, or every one saliency scores, or both"),

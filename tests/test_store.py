@@ -10,7 +10,7 @@ import torch
 
 from sevila import build, schema
 from sevila.config import load
-from sevila.data.features import PLAIN, Lack, Place, open_store
+from sevila.data.features import PLAIN, RULES, Lack, Place, open_store
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
 from sevila.model import backbone as backbones
@@ -31,7 +31,7 @@ def test_stats_and_clear(folder: Path, capsys: pytest.CaptureFixture) -> None:
     (name,) = (sub.name for sub in (folder / "patches").iterdir())
     assert first.startswith(f"store {folder}: ") and first.endswith(" kB")
     assert second.startswith(f"patches {name}: 2 frames of 1 videos, ")
-    assert "(backbone tiny, at rest float32, dtype float32, rules 2, size 8, tower a)" in second
+    assert f"(backbone tiny, at rest float32, dtype float32, rules {RULES}, size 8, tower a)" in second
     assert cli(["clear", name, "--folder", str(folder)]) == 0
     assert f"store {folder}: {name} removed, " in capsys.readouterr().out
     assert cli(["clear", "--folder", str(folder), "tables"]) == 2  # a name may stand behind options

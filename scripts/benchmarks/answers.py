@@ -104,7 +104,7 @@ def measure(
         compared(name, seconds["eager"], seconds["ours"], exact, runs, targets[0], notes("ours")),
         compared(
             f"{name}_fastest", seconds["eager"], seconds["fast"], agreed, runs, targets[1],
-            {**notes("fast"), **agreement},
+            {"precision": str(fast.backbone.dtype), **notes("fast"), **agreement},
         ),
     ]  # fmt: skip
 

@@ -34,7 +34,7 @@ from sevila.selection import Selector
 from sevila.selection.registry import SELECTORS
 from sevila.tasks.answer import AllFrames, AnswerTask, SelectEachStep
 from sevila.tasks.chain import ForwardChain
-from sevila.tasks.refine import RefineTask, make_pseudo_labels
+from sevila.tasks.refine import LabelledBefore, RefineTask, make_pseudo_labels
 from sevila.tasks.source import VideoSource
 from sevila.training.optim import adamw
 
@@ -190,7 +190,7 @@ def refine(plain: Plain, model: SeViLA, videos: Sequence[Path], folder: Path, ea
     epoch = PlainEpoch(plain, model, asked, REFINED)
 
     def warm() -> list[float]:
-        task = RefineTask(chain, [], make_pseudo_labels(model, made, asked))
+        task = RefineTask(chain, [], LabelledBefore(make_pseudo_labels(model, made, asked)))
         return learn(task.head, lambda: (task.loss(batch)[0] for batch in batches(made, asked, REFINED)))
 
     first, _ = interleaved({"cold": warm}, 1, warm=False)

@@ -61,7 +61,7 @@ def parts(config: schema.Base) -> list[Part]:
 
 
 def _outlined(config: schema.Base) -> Backbone:
-    weights, dtype, nowhere = Shapes(), build.DTYPES[config.precision], torch.device("meta")
+    weights, dtype, nowhere = Shapes(), build.DTYPES[build.resolved(config).precision], torch.device("meta")
     sizes = weights.architecture(config.model.source)
     vision = schema.named("vision", config.vision, VISION)
     if isinstance(vision, TimmVision):

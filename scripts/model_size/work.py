@@ -22,7 +22,7 @@ from sevila.selection import LocalizerTopK
 from sevila.tasks.answer import AnswerTask, SelectEachStep
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.pretrain import PretrainTask
-from sevila.tasks.refine import PseudoLabels, RefineTask
+from sevila.tasks.refine import LabelEachStep, RefineTask
 from sevila.training.optim import adamw
 
 TRAINING_FRAMES = 4  # a step's, as published
@@ -77,9 +77,7 @@ class Bench:
         return self._step(task, MOMENT, TRAINING_FRAMES)
 
     def refine(self) -> Callable[[], float]:
-        places = range(TRAINING_FRAMES)
-        labels = PseudoLabels("0", tuple(places), tuple(map(float, places)), tuple(i % 2 == 0 for i in places))
-        task = RefineTask(self.chain(TRAINING_FRAMES, self.config.k), [], [labels])
+        task = RefineTask(self.chain(TRAINING_FRAMES, self.config.k), [], LabelEachStep(self.model))
         return self._step(task, QUESTION, TRAINING_FRAMES)
 
     def forward(self) -> Callable[[], float]:

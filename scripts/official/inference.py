@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from official.difference import EXACT, Difference, compared, equal
 from official.golden import Golden
 from official.records import GoldenFrames, chain, moments, questions, repeated
+from sevila.metrics.multiple_choice import percent
 from sevila.model.head import Head
 from sevila.model.prompts import moment_prompt
 from sevila.model.scoring import Direct
+from sevila.tasks.pretrain import PretrainTask
 from sevila.tasks.refine import make_pseudo_labels
 
 
@@ -165,8 +167,15 @@ def pseudo_labels(golden: Golden) -> Iterator[Difference]:
 
 @torch.no_grad()
 def moment_scores(golden: Golden) -> Iterator[Difference]:
-    """Relevance for moment queries."""
+    """Relevance for moment queries, the word said of each frame, and how often it is right (the choice of the best
+    pre-trained head)."""
     model, texts = golden.model(), golden.meta["inputs_fmr"]["loc_input"]
     yield equal("prompts", [moment_prompt(m.query) for m in moments(golden)], texts)
     scores = torch.cat([model.relevance(p, [text]) for p, text in zip(golden.patches, texts, strict=True)])
     yield compared("yes", scores.flatten(), golden.tensors["f_fmr.gen.yes_score"], golden.tolerances.logits)
+    both = torch.cat([model.yes_no(p, [text])[0] for p, text in zip(golden.patches, texts, strict=True)])
+    yield compared("said", both[:, 0] > both[:, 1], golden.tensors["f_fmr.gen.pred"], EXACT)
+    said = golden.meta["summary"]["f_fmr_generate"]
+    right = [(word == "yes") == bool(pred) for word, pred in zip(said["answer"], said["pred_ans"], strict=True)]
+    found = PretrainTask(model, GoldenFrames(golden), moments(golden)).evaluate()
+    yield equal("frame_accuracy", found["frame_accuracy"], percent(sum(right), len(right)))

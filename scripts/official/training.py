@@ -17,7 +17,7 @@ from sevila.model.scoring import Direct
 from sevila.selection import LocalizerTopK
 from sevila.tasks.answer import AnswerTask, SelectEachStep
 from sevila.tasks.pretrain import PretrainTask
-from sevila.tasks.refine import RefineTask, make_pseudo_labels
+from sevila.tasks.refine import LabelEachStep, RefineTask
 from sevila.training.optim import adamw
 from sevila.weights.lavis import head_name
 
@@ -30,8 +30,7 @@ def answer_task(golden: Golden, k: int) -> tuple[AnswerTask, Batch]:
 
 def refine_task(golden: Golden) -> tuple[RefineTask, Batch]:
     model, asked = golden.model(Direct()), questions(golden)
-    labels = make_pseudo_labels(model, GoldenFrames(golden), asked)
-    return RefineTask(chain(golden, model, 1), asked, labels), batch(golden, asked)
+    return RefineTask(chain(golden, model, 1), asked, LabelEachStep(model)), batch(golden, asked)
 
 
 def pretrain_task(golden: Golden) -> tuple[PretrainTask, Batch]:

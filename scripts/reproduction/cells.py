@@ -58,8 +58,8 @@ COST = Measure(("GB", "seconds"), (("gb",), ("seconds",)))
 class Cell:
     """One data set of one row.
 
-    published   as the paper prints it: 61.3/61.5/75.6/63.6, one number for each of the measure's names; or text
-                (a range over variants that are not ours), with which nothing is compared
+    published   as the paper prints it: 61.3/61.5/75.6/63.6, one number for each of the measure's names; or "-",
+                where the row is this project's
     run         the evaluation that measures it; None where it is not ours to run
     """
 
@@ -70,7 +70,7 @@ class Cell:
 
     @property
     def numbers(self) -> tuple[float, ...] | None:
-        """The published numbers, None for text."""
+        """The published numbers, None where there are none."""
         try:
             return tuple(float(part) for part in self.published.split("/"))
         except ValueError:

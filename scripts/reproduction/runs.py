@@ -45,12 +45,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name: the experiment and the options, without the pre-trained Localizer, which is the rule."""
+        """The folder's name: the experiment and the options, without the heads that are the rule (`_AS_A_RULE`)."""
         if self.alias:
             return self.alias
         given = [] if self._of_one_data_set else [f"data={self.data}"]
         for key, value in self.options:
-            if (key, value) != ("localizer", PRETRAIN):
+            if (key, value) not in _AS_A_RULE:
                 given.append(f"{key}={value.inner if isinstance(value, Run) else value}")
         return ",".join([self.exp, *given])
 
@@ -63,7 +63,7 @@ class Run:
     def variation(self) -> tuple[str, ...]:
         """Its options as words where they differ from the rule: all but the pre-trained Localizer, and no Answerer."""
         shown = [(key, value) for key, value in self.options if key not in ("answerer", "scorer.file")]
-        given = [(key, value) for key, value in shown if (key, value) != ("localizer", PRETRAIN)]
+        given = [(key, value) for key, value in shown if (key, value) not in _AS_A_RULE]
         return tuple(f"{key}={value.inner if isinstance(value, Run) else value}" for key, value in given)
 
     def words(self, folder: Callable[[Run], Path]) -> list[str]:
@@ -77,6 +77,7 @@ class Run:
 
 
 PRETRAIN = Run("train", "qvhighlights_pretrain", "qvhighlights")
+_AS_A_RULE = (("localizer", PRETRAIN), ("answerer", "zeroshot"))
 
 
 def plan(wanted: Iterable[Run], given: Collection[str] = ()) -> list[Run]:
@@ -98,14 +99,15 @@ def plan(wanted: Iterable[Run], given: Collection[str] = ()) -> list[Run]:
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for all runs of a call.
+    """What holds for all runs of a call. Trainings keep the published batch: fewer processes than the paper's four
+    accumulate more batches each. Where that cannot be (`batch_kept`) they take a quarter of it a process.
 
     root     the folder of the run folders: RUNS/NAME, and RUNS/seed_S/NAME where the seed matters
     data     the folder of all data sets, NAME each; None: where configs/data says
     extra    further words, each (scope, word): the scope is an experiment or data set, "" for all
     launch   what stands before `sevila.train` and the others
     heads    names of runs that are not made, and the heads that take their place
-    gpus     processes, in place of `launch`; in trainings with fewer than the paper's each accumulates more batches
+    gpus     processes, in place of `launch`
     """
 
     root: Path
@@ -137,9 +139,22 @@ class Settings:
         many = ["accelerate", "launch", "--num_processes", str(self.gpus), "-m"]
         return many if self.gpus > 1 else ["python", "-m"]
 
+    @property
+    def processes(self) -> int | None:
+        """How many processes a run has; None where `launch` does not say."""
+        if self.gpus is not None or self.launch == LAUNCH:
+            return self.gpus or 1
+        said = re.search(r"--(?:num_processes|nproc[-_]per[-_]node)[= ](\d+)(?!\S)", shlex.join(self.launch))
+        return int(said[1]) if said else None
+
+    @property
+    def batch_kept(self) -> bool:
+        """Whether trainings have the published batch."""
+        return self.processes in (1, 2, PUBLISHED_GPUS)
+
     def _batch(self, run: Run, words: Sequence[str]) -> list[str]:
         """What keeps the published batch on fewer GPUs: batches that would be other processes' are accumulated."""
-        share = PUBLISHED_GPUS // (self.gpus or PUBLISHED_GPUS)
+        share = PUBLISHED_GPUS // self.processes if self.batch_kept else 1
         if share == 1:
             return []
         trainer = load(run.entry, words).trainer
@@ -155,11 +170,8 @@ class Settings:
         words = [run.entry, *run.words(lambda needed: self.heads.get(needed.name, Path(needed.name)))]
         if self.data is not None:
             words.append(f"data.root={self.data / run.data}")
-        if run.entry != "eval" and self.gpus is not None:
-            words.append(f"gpus={self.gpus}")
-        if run.entry != "eval" and self.launch != LAUNCH:
-            processes = re.search(r"--(?:num_processes|nproc[-_]per[-_]node)[= ](\S+)", shlex.join(self.launch))
-            words.append(f"processes={processes[1]}" if processes else f"launch={shlex.join(self.launch)}")
+        if run.entry != "eval":
+            words.append(f"processes={self.processes}" if self.processes else f"launch={shlex.join(self.launch)}")
         extra = [word for scope, word in self.extra if _concerns(scope, word, run)]
         return " ".join(words + [word for word in extra if not word.startswith(_FREE)])
 
@@ -169,6 +181,7 @@ class Settings:
             "data": None if self.data is None else str(self.data),
             "heads": {name: str(head) for name, head in self.heads.items()},
             "gpus": self.gpus,
+            "batch": None if self.batch_kept else f"not the published one: {PUBLISHED_GPUS} processes have it",
             "launch": None if self.launch == LAUNCH else shlex.join(self.launch),
             "set": [f"{scope}:{word}" if scope else word for scope, word in self.extra],
         }

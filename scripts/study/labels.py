@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sevila.files import read_json
-from study.rows import Numbers, Runs
+from study.outcomes import LABELS
+from study.rows import REFINEMENTS
 from study.tables import markdown
 from study.values import MEASURES, Values
 
-REFINEMENTS = {  # selection: the one it was refined from, and what this is called
-    "sr": ("zero_shot", "SR"),
-    "pt_sr": ("pt", "PT + SR"),
-    "pt_sr_x2": ("pt_sr", "second round"),
-    "pt_sr_published": ("pt", "PT + SR, published labels"),
-    "true_windows": ("zero_shot", "true windows"),
-}
 REFINEMENT_HEADINGS = (
     "refinement",
     "world",
@@ -29,23 +22,21 @@ REFINEMENT_HEADINGS = (
 )
 
 
-def refinements(values: Values, default: Numbers) -> list[dict[str, Any]]:
+def refinements(values: Values) -> list[dict[str, Any]]:
     """Every refinement: the precision and recall of its labels, and what the test questions gained by it."""
-    runs, out = Runs(default), []
-    for selection, (before, name) in REFINEMENTS.items():
-        if not (values.has(selection) and values.has(before)):
+    out = []
+    for labels in values.outcomes.labels:
+        selection, world, seed = labels["selection"], labels["world"], labels["seed"]
+        before, name = REFINEMENTS[selection]
+        if not values.has(before):
             continue
-        run = runs.localizer(selection)
-        for world in values.questions:
-            for i, seed in enumerate(values.seeds):
-                metrics = read_json(values.worlds.folder(world, run, seed) / "metrics.json")
-                row: dict[str, Any] = {"refinement": name, "world": world, "seed": seed}
-                row |= {key: metrics[f"pseudo_label_{key}"] for key in ("precision", "recall", "yes")}
-                for measure in MEASURES:
-                    means = [values.seed_means(key, measure, world) for key in (before, selection)]
-                    start, end = (mean[i] if len(mean) > 1 else mean[0] for mean in means)
-                    row[f"{measure}_gain"] = round(end - start, 4)
-                out.append(row)
+        row: dict[str, Any] = {"refinement": name, "world": world, "seed": seed}
+        row |= {key: labels[key] for key in LABELS}
+        for measure in MEASURES:
+            means = [values.seed_means(key, measure, world) for key in (before, selection)]
+            start, end = (mean[values.seeds.index(seed)] if len(mean) > 1 else mean[0] for mean in means)
+            row[f"{measure}_gain"] = round(end - start, 4)
+        out.append(row)
     return out
 
 

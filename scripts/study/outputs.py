@@ -9,10 +9,11 @@ from typing import Any
 
 from sevila.files import write_bytes, write_json, write_text
 from sevila.report.page import Block, Facts, Heading, Picture, Table, Text, write_page
-from study.claims import RULE, Claim, Finding
-from study.labels import REFINEMENT_HEADINGS, refinement_cells, refinements_markdown
+from study.claims import PAPER, RULE, Claim, Finding, findings
+from study.labels import REFINEMENT_HEADINGS, refinement_cells, refinements, refinements_markdown
+from study.outcomes import Outcomes, write_outcomes
 from study.plots import PLOTS, plots
-from study.rows import GROUPS, Numbers
+from study.rows import GROUPS
 from study.schedule import duration
 from study.tables import HEADINGS, caption, cells, row_json, rows_markdown, type_cells, type_headings
 from study.values import Values
@@ -28,6 +29,7 @@ from study.verdicts import (
 )
 
 PSEUDO_LABELS = "pseudo_labels"
+OUTCOMES = "outcomes.npz"
 LEFT_OUT = (
     "Left out: scorer=clip (there is no CLIP of this world) and selector=windows (no moment-retrieval model's spans)."
 )
@@ -35,20 +37,37 @@ LEFT_OUT = (
 
 @dataclass(frozen=True)
 class Study:
-    """All that was measured: the numbers, what follows for the claims, and where it comes from."""
+    """All that was measured: the numbers, what follows for the claims, and where it comes from.
+
+    note   a paragraph above the claims, where there is something to say of how they came about
+    """
 
     values: Values
-    default: Numbers
     found: Sequence[Finding]
     unmeasured: Sequence[Claim]
     refinements: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
+    note: str = ""
+
+    @classmethod
+    def of(cls, outcomes: Outcomes) -> Study:
+        """What follows from the outcomes of the runs."""
+        values = Values(outcomes)
+        return cls(values, *findings(values), refinements(values), outcomes.environment)
+
+
+def write_all(outcomes: Outcomes, out: Path) -> Study:
+    """Write the outcomes, and everything that follows from them."""
+    study = Study.of(outcomes)
+    write_outcomes(outcomes, out / OUTCOMES)
+    write(study, out)
+    return study
 
 
 def write(study: Study, out: Path) -> None:
-    """Write everything into the folder."""
+    """Write everything that follows from the outcomes into the folder."""
     write_json(out / "claims.json", [finding.to_json() for finding in study.found])
-    write_text(out / "claims.md", claims_markdown(study.values, study.found, study.unmeasured))
+    write_text(out / "claims.md", claims_markdown(study.values, study.found, study.unmeasured, study.note))
     write_json(out / "environment.json", study.environment)
     tables = {name: (document, text) for name, document, text in _tables(study)}
     for name, (document, text) in tables.items():
@@ -84,15 +103,16 @@ def _forget(out: Path, tables: Set[str], pictures: Set[str]) -> None:
 def page(study: Study, pictures: Mapping[str, Picture]) -> Iterator[Block]:
     values = study.values
     yield Facts(_facts(study))
+    if study.note:
+        yield Text(study.note)
     yield Text(RULE)
     yield Text(targets(values))
     for title, found in parts(study.found):
-        if found:
-            yield Heading(title)
-            yield Table(CLAIM_HEADINGS, [claim_cells(finding) for finding in found])
-            for finding in found:
-                if not finding.claim.extra:
-                    yield Text(sentence(finding))
+        yield Heading(title)
+        yield Table(CLAIM_HEADINGS, [claim_cells(finding) for finding in found])
+        for finding in found:
+            if finding.claim.part == PAPER:
+                yield Text(sentence(finding))
     if study.unmeasured:
         yield Text(unmeasured_text(study.unmeasured))
     yield from _shown(pictures, "claims")
@@ -123,7 +143,7 @@ def _facts(study: Study) -> dict[str, str]:
         "Worlds (seeds)": ", ".join(map(str, about["worlds"])),
         "Training seeds": ", ".join(map(str, about["seeds"])),
         "Test questions": str(study.values.count()),
-        "Frames, keyframes": f"n = {study.default.n}, k = {study.default.k} where nothing else is said",
+        "Frames, keyframes": f"n = {study.values.default.n}, k = {study.values.default.k} where nothing else is said",
         "Settings": " ".join(about["set"]) or "none",
         "Runs": f"{about['runs']}; {duration(about['run_seconds'])} of work, in {duration(about['wall_seconds'])}",
         "Commit": ", ".join(map(str, about["commits"])),

@@ -32,6 +32,13 @@ SELECTIONS = {
     "true_windows": "Localizer, trained on true windows",
     "oracle": "frames inside the true windows",
 }
+REFINEMENTS = {  # selection: the one it was refined from, and what this is called
+    "sr": ("zero_shot", "SR"),
+    "pt_sr": ("pt", "PT + SR"),
+    "pt_sr_x2": ("pt_sr", "second round"),
+    "pt_sr_published": ("pt", "PT + SR, published labels"),
+    "true_windows": ("zero_shot", "true windows"),
+}
 GROUPS = {
     "main": "Which frames, and which Answerer",
     "k": "Numbers of keyframes",
@@ -104,7 +111,7 @@ class Runs:
             return self.refined("refine")
         if selection == "pt_sr":
             return self.refined("refine_pretrained", self.pretrained())
-        if selection == "pt_sr_x2":  # the fine-tuned Answerer labels anew: the paper does not describe its rounds
+        if selection == "pt_sr_x2":  # the fine-tuned Answerer labels anew: the paper does not say who labels
             return self.refined("refine_again", self.localizer("pt_sr"), self.forward("pt_sr", self.default))
         if selection == "pt_sr_published":
             return self.refined("refine_published", self.pretrained(), orders=1)

@@ -30,7 +30,7 @@ def row_json(values: Values, row: Row) -> dict[str, Any]:
             "by_type": {qtype: round(mean, 4) for qtype, mean in values.type_means(row.key, measure).items()},
             "by_world": {
                 str(world): [round(mean, 4) for mean in values.seed_means(row.key, measure, world)]
-                for world in values.questions
+                for world in values.worlds
             },
         }
     return out
@@ -59,7 +59,7 @@ def rows_markdown(values: Values, group: str, rows: Sequence[Row]) -> str:
 
 
 def caption(values: Values) -> str:
-    worlds = ", ".join(map(str, values.questions))
+    worlds = ", ".join(map(str, values.worlds))
     return (
         f"Percent with 95 % intervals; test questions: {values.count()}, worlds: {worlds}, trainings of a row in a "
         f"world: {len(values.seeds)}, where anything is trained. Recall: true frames chosen of those that k frames "

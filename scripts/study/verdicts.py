@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from study.claims import RULE, Claim, Finding
+from study.claims import CHECK, PARTS, RULE, Claim, Finding
 from study.tables import markdown
 from study.values import MEASURES, Values
 
 QUESTIONS, SEEDS = 1000, 5  # that a study must have
 TITLE = "SeViLA's claims on the embedded world"
-CLAIM_HEADINGS = ("claim", "measure", "verdict", "effect", "bound", "target", "questions", "seeds")
+CLAIM_HEADINGS = (
+    "claim",
+    "measure",
+    "verdict",
+    "Holm",
+    "effect",
+    "p",
+    "p, Holm",
+    "bound",
+    "target",
+    "questions",
+    "seeds",
+)
 
 
 def targets(values: Values) -> str:
@@ -36,7 +48,19 @@ def claim_cells(finding: Finding) -> tuple[str | int | float, ...]:
     target = "" if claim.target is None else f"{claim.target:g}: {_reached(finding)}"
     effect = f"{finding.effect.mean:+.2f} [{finding.effect.low:+.2f}, {finding.effect.high:+.2f}]"
     name, bound = MEASURES[claim.measure], f"{claim.bound:g}"
-    return claim.name, name, finding.verdict, effect, bound, target, finding.n, finding.seeds
+    p_values = ("", "") if claim.part == CHECK else (f"{finding.p:.2g}", f"{finding.p_holm:.2g}")
+    return (
+        claim.name,
+        name,
+        finding.verdict,
+        finding.holm_verdict,
+        effect,
+        *p_values,
+        bound,
+        target,
+        finding.n,
+        finding.seeds,
+    )
 
 
 def _reached(finding: Finding) -> str:
@@ -49,17 +73,21 @@ def sentence(finding: Finding) -> str:
     others = claim.others[0] if len(claim.others) == 1 else f"the best of {', '.join(claim.others)}"
     worlds = "; ".join(f"world {world}: {estimate.mean:+.2f}" for world, estimate in finding.by_world.items())
     target = "" if claim.target is None else f" The target of {claim.target:g} points is {_reached(finding)}."
+    differs = finding.holm_verdict not in ("", finding.verdict)
+    holm = f" ({finding.holm_verdict} when corrected for the number of claims)" if differs else ""
     return (
-        f"{claim.name} ({MEASURES[claim.measure]}): {finding.verdict}. Claim: {claim.text}. {claim.better} against "
-        f"{others}: {effect.mean:+.2f} points, 95 % interval {effect.low:+.2f} to {effect.high:+.2f} ({worlds})."
-        f"{target}"
+        f"{claim.name} ({MEASURES[claim.measure]}): {finding.verdict}{holm}. Claim: {claim.text}. {claim.better} "
+        f"against {others}: {effect.mean:+.2f} points, 95 % interval {effect.low:+.2f} to {effect.high:+.2f} "
+        f"({worlds}).{target}"
     )
 
 
 def parts(found: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
-    """The paper's claims, then the others; headings."""
-    yield "The paper's claims", [finding for finding in found if not finding.claim.extra]
-    yield "Further comparisons", [finding for finding in found if finding.claim.extra]
+    """The parts of the claims that have any: headings, and findings."""
+    for part, title in PARTS.items():
+        own = [finding for finding in found if finding.claim.part == part]
+        if own:
+            yield title, own
 
 
 def unmeasured_text(missing: Sequence[Claim]) -> str:
@@ -68,11 +96,10 @@ def unmeasured_text(missing: Sequence[Claim]) -> str:
     return f"Not measured, because rows are missing: {', '.join(names)}." if names else ""
 
 
-def claims_markdown(values: Values, found: Sequence[Finding], missing: Sequence[Claim]) -> str:
-    """The rule, what was asked for, and the findings, as a table and in words."""
-    lines = [f"# {TITLE}", "", RULE, "", targets(values), ""]
+def claims_markdown(values: Values, found: Sequence[Finding], missing: Sequence[Claim], note: str = "") -> str:
+    """The rule, what was asked for, and the findings, as a table and in words; `note` is a paragraph above them."""
+    lines = [f"# {TITLE}", "", *([note, ""] if note else []), RULE, "", targets(values), ""]
     for title, part in parts(found):
-        if part:
-            lines += [f"## {title}", "", *markdown(CLAIM_HEADINGS, [claim_cells(finding) for finding in part]), ""]
-            lines += [f"- {sentence(finding)}" for finding in part] + [""]
+        lines += [f"## {title}", "", *markdown(CLAIM_HEADINGS, [claim_cells(finding) for finding in part]), ""]
+        lines += [f"- {sentence(finding)}" for finding in part] + [""]
     return "\n".join([*lines, *filter(None, [unmeasured_text(missing)])]).rstrip() + "\n"

@@ -213,6 +213,11 @@ LOOKING: tuple[tuple[Maker, int], ...] = (
 )
 
 
+def exam_seed(seed: int, number: int) -> Random:
+    """Draws what no training step draws. Seeded by a text: Python seeds -n as it seeds n, a step's own number."""
+    return Random(f"exam:{seed}:{number}")
+
+
 def batch(rng: Random, size: int, per_story: int = 6) -> list[Lesson]:
     """Lessons of one length: two thirds of the batches read numbered frames, one third looks at a lone frame."""
     makers, k = (READING, rng.choices(FRAMES, FRAMES_WEIGHTS)[0]) if rng.random() < 0.7 else (LOOKING, 1)

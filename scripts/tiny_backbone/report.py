@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from random import Random
 
 import torch
 from torch import nn
@@ -43,7 +42,9 @@ def _text(backbone: Backbone, exam: Sequence[lessons.Lesson]) -> dict[str, float
 @torch.no_grad()
 def measure(backbone: Backbone, seed: int) -> dict[str, dict[str, float]]:
     """`text`: lessons that no training step drew; `frames`: words read off painted frames, by style."""
-    exam = [lesson for i in range(LESSON_BATCHES) for lesson in lessons.batch(Random(-1 - seed - i), LESSONS_A_BATCH)]
+    exam = [
+        lesson for i in range(LESSON_BATCHES) for lesson in lessons.batch(lessons.exam_seed(seed, i), LESSONS_A_BATCH)
+    ]
     words = vision.words_of(backbone.tokenizer, backbone.language.shared.weight)
     frames = {}
     for style in (draw.PLAIN, draw.WIDE, draw.COLLAGE, draw.SKETCH):

@@ -37,6 +37,7 @@ from sevila.synthetic.language import (
     THINGS,
     Scene,
 )
+from tiny_backbone.lessons import exam_seed
 
 CHOICES: tuple[tuple[str, ...], ...] = (
     (*COLOURS, NO), (*SHAPES, ONE), ACTIONS, (*THINGS, NOTHING), SIDES, GROUNDS,
@@ -98,7 +99,7 @@ def picture_book(n: int, style: Style, rng: Random, generator: torch.Generator) 
 
 def exam(n: int, style: Style, seed: int) -> tuple[Tensor, list[Scene]]:
     """Frames that no training step draws."""
-    return picture_book(n, style, Random(-1 - seed), torch.Generator().manual_seed(2**40 + seed))
+    return picture_book(n, style, exam_seed(seed, 0), torch.Generator().manual_seed(2**40 + seed))
 
 
 class Words:

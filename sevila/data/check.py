@@ -67,7 +67,7 @@ def fault_of(record: Question | Moment, looked: Looked) -> Fault | None:
     if isinstance(seen, Fault):
         return seen
     try:
-        uniform_indices(seen.length, seen.fps, 1, clip_of(record))
+        uniform_indices(seen.length, seen.fps, 1, clip_of(record), seen.times)
     except UserError as error:
         return Fault(OUTSIDE, str(error))
     return None

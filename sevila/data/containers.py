@@ -12,20 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 EBML_HEADER = b"\x1a\x45\xdf\xa3"
-MP4_BOXES = {
-    b"ftyp",
-    b"moov",
-    b"mdat",
-    b"moof",
-    b"mfra",
-    b"sidx",
-    b"styp",
-    b"free",
-    b"skip",
-    b"wide",
-    b"udta",
-    b"uuid",
-}
+MP4_MEDIA = {b"ftyp", b"moov", b"mdat", b"moof", b"sidx", b"styp"}
+MP4_OTHERS = {b"free", b"skip", b"wide", b"udta", b"uuid", b"mfra"}  # no frame needs them: they may be unfinished
+MP4_BOXES = MP4_MEDIA | MP4_OTHERS
+MATROSKA_SEGMENT = b"\x18\x53\x80\x67"  # holds all that is shown; of what follows only another file counts
 
 
 def missing_bytes(path: str | Path) -> int:
@@ -59,7 +49,8 @@ def _mp4_ends(file: BinaryIO, size: int) -> Iterator[int]:
         if length < 8:
             return  # 0: the box goes on to the end of the file, wherever that is
         start += length
-        yield start
+        if head[4:8] in MP4_MEDIA:
+            yield start
 
 
 def _riff_ends(file: BinaryIO, size: int) -> Iterator[int]:
@@ -76,11 +67,14 @@ def _riff_ends(file: BinaryIO, size: int) -> Iterator[int]:
 
 
 def _matroska_ends(file: BinaryIO, size: int) -> Iterator[int]:
-    """Where each outermost element ends, in bytes from the start."""
-    start = 0
+    """Where each outermost element ends, in bytes from the start, up to the segment; of joined files, of each."""
+    start, element = 0, b""
     while start < size:
         file.seek(start)
         head = file.read(12)
+        if element == MATROSKA_SEGMENT and head[:4] != EBML_HEADER:
+            return
+        element = head[:4]
         name_width = _ebml_width(head[0], 4)
         if name_width is None or len(head) <= name_width:
             return

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sevila.data import store_folder
-from sevila.data.frame_folder import RATE_FILE, picture_files
+from sevila.data.frame_folder import picture_files, rate_file
 from sevila.errors import UserError
 from sevila.files import read_text
 
@@ -99,5 +99,5 @@ def _folder_hash(folder: Path) -> str:
 
 def _rate(folder: Path) -> str:
     """What the file says that holds the rate of a folder's pictures; empty where there is none."""
-    files = [file for file in (folder / RATE_FILE, folder.parent / RATE_FILE) if file.is_file()]
-    return read_text(files[0]).strip() if files else ""
+    file = rate_file(folder)
+    return "" if file is None else read_text(file).strip()

@@ -26,7 +26,7 @@ from sevila.data.content import ContentHashes
 from sevila.data.video import VideoInfo
 from sevila.files import TEMPORARY_MARK
 
-RULES = "2"  # to be raised when a frame number comes to mean another frame, or a file another form
+RULES = "3"  # to be raised when a frame number comes to mean another frame, or a file another form
 Facts = tuple[Any, ...]  # the arguments of a `FeatureStore`, hashable
 PLAIN = "plain"  # the view of frames that are only resized and normalised
 KNOWN_PLACES = 4096  # directories whose lists of frames a process keeps
@@ -141,7 +141,8 @@ class FeatureStore:
     def _read_info(self, file: Path) -> VideoInfo | None:
         try:
             row = store_folder.read_sealed(self.folder, file)
-            return VideoInfo(**row["info"]) if row["rules"] == RULES else None
+            info = VideoInfo(**row["info"]) if row["rules"] == RULES else None
+            return info and replace(info, times=info.times and tuple(info.times))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from sevila.data.frame_folder import linked_files
 from sevila.errors import UserError
 
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".mpeg")
@@ -23,12 +25,13 @@ class VideoFolder:
     """A folder of videos: files, or folders of pictures (`frame_folder` says of which form).
 
     root         the folder
-    extensions   of files, tried in this order; a folder named like the video comes last
+    extensions   of files, tried in this order, then an id that ends in one itself; then a folder named like the video,
+                 and last the extensions in capital letters
     names        where files may have other names than their ids: id -> path below the root, without extension
                  (NExT-QA's "1105/6037747123"). It is tried first, then the id itself.
 
     An id comes from an annotation file, so it is not trusted: one that leads out of the folder (by "..", as
-    an absolute path, through a link in the folder) is an error. The root itself may be a link.
+    an absolute path, through a link in the folder or among its frames) is an error. The root itself may be a link.
     """
 
     def __init__(
@@ -60,8 +63,9 @@ class VideoFolder:
         if found is not None:
             return found
         tried, names = ", ".join(self.extensions), " or ".join(map(repr, places))
+        ended = " (an id is a name without its ending)" if Path(video).suffix.lower() in self.extensions else ""
         raise UserError(
-            f"video {video!r} is not in {self.root} as {names} with any of {tried}, nor as a folder of frames: "
+            f"video {video!r} is not in {self.root} as {names} with any of {tried}, nor as a folder of frames{ended}: "
             "add it or set data.root"
         )
 
@@ -69,28 +73,47 @@ class VideoFolder:
         for place in places:
             if not place or "\0" in place or Path(place) == Path("."):
                 raise ValueError(place)
-            for extension in self.extensions:
-                file = self._inside(f"{place}{extension}", video)
-                if file.is_file():
+            stem = self.root / place
+            files = [self.root / f"{place}{extension}" for extension in self.extensions]
+            if stem.suffix.lower() in self.extensions:
+                files.append(stem)
+            for file in files:
+                if self._inside(file, video).is_file():
                     return file
-            folder = self._inside(place, video)
-            if folder.is_dir():
-                return folder
+            if self._inside(stem, video).is_dir():
+                for file in linked_files(stem):
+                    if not self._holds(file):
+                        raise UserError(f"{file} is a link that leads out of the video folder {self.root}: refused")
+                return stem
+            for file in self._in_capitals(files):
+                if self._inside(file, video).is_file():
+                    return file
         return None
 
-    def _inside(self, name: str, video: str) -> Path:
-        path = self.root / name
-        if not path.resolve().is_relative_to(self.root.resolve()):
+    def _in_capitals(self, files: Sequence[Path]) -> list[Path]:
+        """Those of these files that are there with their extension in another case, as cameras write it."""
+        folder = files[0].parent
+        there = [os.path.splitext(name) for name in sorted(os.listdir(folder))] if folder.is_dir() else []
+        wanted = [os.path.splitext(file.name) for file in files]
+        return [folder / f"{s}{e}" for stem, end in wanted for s, e in there if (s, e.lower()) == (stem, end.lower())]
+
+    def _holds(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self.root.resolve())
+
+    def _inside(self, path: Path, video: str) -> Path:
+        if not self._holds(path):
             raise UserError(f"video id {video!r} leads out of the video folder {self.root}: mend the annotation")
         return path
 
 
 class AnyFile:
-    """Videos that a user names by path; nothing is looked up."""
+    """Videos that a user names by path, files or folders of pictures; nothing is looked up."""
 
     def path(self, video: str) -> Path:
-        """The path itself. UserError where there is no file."""
-        path = Path(video)
-        if not path.is_file():
+        """The path itself. UserError where there is none."""
+        # os.path's tests, not Path's: those raise for too long a name
+        if not os.path.exists(video):
             raise UserError(f"{video}: no such video file")
-        return path
+        if not os.path.isfile(video) and not os.path.isdir(video):
+            raise UserError(f"{video} is a pipe or device: name a video file or a folder of frames")
+        return Path(video)

@@ -1,13 +1,14 @@
 """A video as a folder of pictures, as TVQA hands them out: VIDEO/00001.jpg, VIDEO/00002.jpg, ...
 
 The pictures are the video's frames at a constant rate, jpg or png, named by consecutive numbers (a common prefix
-is allowed: frame_0001.png). The rate is TVQA's 3 a second, unless a file fps.txt in the folder or in the one above
-it states another.
+is allowed: frame_0001.png; files that begin with a dot are none). The rate is TVQA's 3 a second, unless a file fps.txt
+in the folder or in the one above it states another.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from array import array
 from collections.abc import Sequence
@@ -27,7 +28,10 @@ from sevila.files import read_text
 
 TVQA_RATE = Fraction(3)  # pictures a second
 RATE_FILE = "fps.txt"
-_PICTURE = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)\.(jpg|jpeg|png)", re.IGNORECASE)
+_PICTURE = re.compile(r"(?P<prefix>(?!\.).*?)(?P<number>\d+)\.(jpg|jpeg|png)", re.IGNORECASE)
+_RATE = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20}|/[0-9]{1,20})?")
+EIGHT_BITS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}  # Pillow's modes; "1" has one
+SIXTEEN_BITS = {"I;16", "I;16B", "I;16L", "I"}  # grey; Pillow itself brings colours of 16 bits down to 8
 
 
 class FrameFolder:
@@ -49,16 +53,19 @@ def picture_files(folder: Path) -> list[Path]:
     """The pictures in order. UserError where there are none, or where their numbers have a gap."""
     numbered: dict[tuple[str, int], Path] = {}
     try:
-        files = list(folder.iterdir())
+        with os.scandir(folder) as entries:
+            files = [(entry.name, entry.is_file()) for entry in entries]
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error.strerror}") from error
-    for file in files:
-        match = _PICTURE.fullmatch(file.name)
+    for name, is_file in files:
+        match = _PICTURE.fullmatch(name)
         if match:
+            if not is_file:
+                raise UserError(f"{folder / name} is not a file: put the picture there")
             key = (match["prefix"], int(match["number"]))
             if key in numbered:
-                raise UserError(f"{folder}: {numbered[key].name} and {file.name} have the same number: remove one")
-            numbered[key] = file
+                raise UserError(f"{folder}: {numbered[key].name} and {name} have the same number: remove one")
+            numbered[key] = folder / name
     if not numbered:
         raise UserError(f"{folder} is a folder without frames (00001.jpg, ...): name a video file or a folder of them")
     keys = sorted(numbered)
@@ -71,24 +78,47 @@ def picture_files(folder: Path) -> list[Path]:
     return [numbered[key] for key in keys]
 
 
+def linked_files(folder: Path) -> list[Path]:
+    """What is read with a folder and may lie elsewhere: its pictures that are links, and the file of its rate."""
+    with os.scandir(folder) as entries:
+        links = [folder / entry.name for entry in entries if entry.is_symlink() and _PICTURE.fullmatch(entry.name)]
+    rate = rate_file(folder)
+    return links if rate is None else [*links, rate]
+
+
 def _picture(file: Path) -> VideoFrame:
     try:
         with Image.open(file, formats=("JPEG", "PNG")) as image:
-            upright = ImageOps.exif_transpose(image)
+            upright = _eight_bits(file, ImageOps.exif_transpose(image))
             return VideoFrame.from_ndarray(np.asarray(upright.convert("RGB")), format="rgb24")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{file} is no whole jpg or png picture: get it again") from error
 
 
+def _eight_bits(file: Path, image: Image.Image) -> Image.Image:
+    """The picture with 8 bits a channel; of 16 the upper ones, as Pillow reads colours."""
+    if image.mode in SIXTEEN_BITS:
+        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+    if image.mode not in EIGHT_BITS:
+        raise UserError(f"{file} is a picture of the kind {image.mode}, which is not read: save it as RGB")
+    return image
+
+
+def rate_file(folder: Path) -> Path | None:
+    """The file that states the rate of a folder's pictures, if there is one."""
+    files = (folder / RATE_FILE, folder.parent / RATE_FILE)
+    return next((file for file in files if os.path.lexists(file)), None)
+
+
 def _rate(folder: Path) -> Fraction:
-    for file in (folder / RATE_FILE, folder.parent / RATE_FILE):
-        if file.is_file():
-            text = read_text(file).strip()
-            try:
-                rate = Fraction(text)
-            except (ValueError, ZeroDivisionError):
-                rate = Fraction(0)
-            if rate <= 0:
-                raise UserError(f"{file}: expected the frames a second, as in 3 or 30000/1001, found {text!r}")
-            return rate
-    return TVQA_RATE
+    file = rate_file(folder)
+    if file is None:
+        return TVQA_RATE
+    text = read_text(file).strip()
+    try:
+        rate = Fraction(text) if _RATE.fullmatch(text) else Fraction(0)
+    except ZeroDivisionError:
+        rate = Fraction(0)
+    if rate == 0:
+        raise UserError(f"{file}: expected the frames a second, as in 3 or 30000/1001, found {text[:80]!r}")
+    return rate

@@ -14,12 +14,13 @@ from sevila.data.keys import FrameKey, derived_seed
 from sevila.data.records import Window
 from sevila.data.sampling import random_indices, uniform_indices
 from sevila.data.transforms import Box, crop_and_resize, evaluation_transform, normalize, random_box
+from sevila.data.video import VideoInfo
 
 
 class FrameRule(Protocol):
     """Which frames of a video are taken, and what is done to them."""
 
-    def indices(self, length: int, fps: float, clip: Window | None, key: FrameKey) -> list[int]: ...
+    def indices(self, video: VideoInfo, clip: Window | None, key: FrameKey) -> list[int]: ...
 
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
         """uint8 [T, 3, S, S] -> float32 [T, 3, S, S]; frame by frame."""
@@ -39,8 +40,8 @@ class EvaluationFrames:
 
     n: int
 
-    def indices(self, length: int, fps: float, clip: Window | None, key: FrameKey) -> list[int]:
-        return uniform_indices(length, fps, self.n, clip)
+    def indices(self, video: VideoInfo, clip: Window | None, key: FrameKey) -> list[int]:
+        return uniform_indices(video.length, video.fps, self.n, clip, video.times)
 
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
         return evaluation_transform(pixels)
@@ -57,9 +58,9 @@ class TrainingFrames:
     seed: int
     crop: bool = True
 
-    def indices(self, length: int, fps: float, clip: Window | None, key: FrameKey) -> list[int]:
+    def indices(self, video: VideoInfo, clip: Window | None, key: FrameKey) -> list[int]:
         rng = random.Random(derived_seed("frames", self.seed, *key))
-        return random_indices(length, fps, self.n, clip, rng=rng)
+        return random_indices(video.length, video.fps, self.n, clip, video.times, rng=rng)
 
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
         size = pixels.shape[-1]
@@ -83,8 +84,8 @@ class RecurringFrames:
     rule: TrainingFrames
     views: int
 
-    def indices(self, length: int, fps: float, clip: Window | None, key: FrameKey) -> list[int]:
-        return self.rule.indices(length, fps, clip, self._first(key))
+    def indices(self, video: VideoInfo, clip: Window | None, key: FrameKey) -> list[int]:
+        return self.rule.indices(video, clip, self._first(key))
 
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
         return self.rule.transform(pixels, self._first(key))

@@ -142,7 +142,7 @@ class FrameDataset(Dataset[Sample]):
         if record.qid in self.fixed_indices:
             return self.fixed_indices[record.qid]
         clip = record.clip if isinstance(record, Question) else None
-        return self.rule.indices(info.length, info.fps, clip, key)
+        return self.rule.indices(info, clip, key)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -41,13 +41,21 @@ class Frames:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """length in frames, fps the stream's average rate, width and height as shown, duration in seconds."""
+    """What is known of a video without decoding it.
+
+    length          in frames
+    fps             the stream's average rate; where frames are not evenly spaced by it, length / duration
+    width, height   as shown
+    duration        in seconds
+    times           seconds of each frame since the first where they are not evenly spaced, else None
+    """
 
     length: int
     fps: float
     width: int
     height: int
     duration: float
+    times: tuple[float, ...] | None = None
 
 
 class VideoReader:
@@ -60,11 +68,12 @@ class VideoReader:
 
     def __init__(self, path: str | Path, decoder: Decoder | None = None) -> None:
         self.path = Path(path)
-        self._source = FrameFolder(self.path) if self.path.is_dir() else (decoder or PyAv()).open(self.path)
+        self._source = FrameFolder(self.path) if os.path.isdir(self.path) else (decoder or PyAv()).open(self.path)
         self._table = self._source.table
         height, width = self._table.size
         length, fps = len(self._table.stamps), float(self._table.rate)
-        self.info = VideoInfo(length, fps, width, height, self._table.duration)
+        times = None if self._table.even else tuple(map(self._table.time, range(length)))
+        self.info = VideoInfo(length, fps, width, height, self._table.duration, times)
 
     @property
     def length(self) -> int:
@@ -73,7 +82,7 @@ class VideoReader:
 
     @property
     def fps(self) -> float:
-        """The stream's average rate. Where the rate varies, `times` tells when a frame is shown."""
+        """Frames a second, as `VideoInfo` says. Where the rate varies, `times` tells when a frame is shown."""
         return self.info.fps
 
     @property
@@ -172,8 +181,9 @@ class CachedVideos:
         """The file's version (path, time, size) and its reader."""
         try:
             state = os.stat(path)
-        except OSError as error:
-            raise UserError(f"video {path} cannot be opened ({error.strerror}): check the path") from error
+        except (OSError, ValueError) as error:  # also letters that no file system takes
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"video {path} cannot be opened ({reason}): check the path") from error
         version = (str(path), state.st_mtime_ns, state.st_size)
         if version not in self._readers:
             self._readers[version] = VideoReader(path, self.decoder)

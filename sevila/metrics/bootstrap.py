@@ -2,7 +2,8 @@
 
 Questions about one video are not independent, nor are the answers of one training: videos are drawn with all their
 questions, and trainings (seeds) as wholes. One set of draws serves all rows of a table, so that the difference of two
-rows is taken between the same questions and seeds in every resample: it is paired.
+rows is taken between the same questions and seeds in every resample: it is paired. With few seeds such intervals are
+too narrow: `few_seeds` corrects for that.
 
     draws = Draws.make(videos, seeds=5, rng=np.random.default_rng(0))
     low, high = interval(draws.means(better) - draws.means(worse))

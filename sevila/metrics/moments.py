@@ -29,7 +29,8 @@ SALIENCY_LEVELS = {"Fair": 2, "Good": 3, "VeryGood": 4}  # a highlight is a clip
 class MomentPrediction:
     """What was predicted for one query; None for what was not.
 
-    windows    in the order they are listed: the first one is the answer that R1 judges
+    windows    in the order they are listed: the first one is the answer that R1 judges. One that ends before it starts
+               overlaps nothing: a miss, as in the script (also where that divides 0 by 0)
     saliency   a score for every clip of two seconds, in time order
     """
 
@@ -41,9 +42,11 @@ class MomentPrediction:
         numbers = [number for window in self.windows or () for number in window] + list(self.saliency or ())
         if not all(isfinite(number) for number in numbers):
             raise UserError(f"query {self.qid}: a predicted number is not finite")
-        for start, end, _ in self.windows or ():
-            if not start <= end:
-                raise UserError(f"query {self.qid}: the window from {start} to {end} ends before it starts")
+
+    @property
+    def backwards(self) -> int:
+        """How many windows end before they start."""
+        return sum(start > end for start, end, _ in self.windows or ())
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,54 @@
-"""What must not be rounded to half precision is kept in float32, or in float64 where the model computes in that."""
+"""Which precision a device is fast in, and what must not be rounded to half precision.
+
+Fast is bfloat16 on GPUs and on processors with units for it, float32 elsewhere. Heads, logits and running sums are kept
+in float32, or in float64 where the model computes in that.
+"""
 
 from __future__ import annotations
 
+import sys
+from functools import cache
+from pathlib import Path
+
 import torch
 from torch import Tensor
+
+CPUINFO = Path("/proc/cpuinfo")  # Linux's; on other systems no units are known
+# Linux's names of instructions that multiply bfloat16: Intel's tiles, AVX-512's, ARM's. Without them PyTorch computes
+# bfloat16 by way of float32, which takes longer than float32 itself, on AVX-512 too.
+BF16_UNITS = ("amx_bf16", "avx512_bf16", "bf16")
+
+
+def bf16_units() -> tuple[str, ...]:
+    """The instructions for bfloat16 that this processor has, by Linux's names; empty where none is known."""
+    try:
+        lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ()
+    pairs = [line.partition(":") for line in lines]
+    flags = {flag for key, _, value in pairs if key.strip() in ("flags", "Features") for flag in value.split()}
+    return tuple(unit for unit in BF16_UNITS if unit in flags)
+
+
+def fast_dtype(device: str | torch.device) -> torch.dtype:
+    """What `precision=auto` takes on a device: bfloat16 or float32."""
+    kind = torch.device(device).type
+    return torch.bfloat16 if kind == "cuda" or (kind == "cpu" and bf16_units()) else torch.float32
+
+
+def warn_if_slow(dtype: torch.dtype, device: str | torch.device) -> None:
+    """Say on stderr, once, that bfloat16 was asked for on a processor that has no units for it."""
+    if dtype == torch.bfloat16 and torch.device(device).type == "cpu" and not bf16_units():
+        _warn_of_slow_bfloat16()
+
+
+@cache
+def _warn_of_slow_bfloat16() -> None:
+    print(
+        "sevila: warning: bfloat16 will be slow: this processor has no units for it; "
+        "precision=auto (in Python dtype=None) takes float32 here",
+        file=sys.stderr,
+    )
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from sevila.model.backbone import Backbone
 from sevila.model.head import Head
 from sevila.model.localizer import Localizer
 from sevila.model.passes import passes
-from sevila.model.precision import wide
+from sevila.model.precision import fast_dtype, warn_if_slow, wide
 from sevila.model.prompts import Prompts, QuestionPrompts, letters
 from sevila.model.scoring import Scoring
 
@@ -80,11 +80,16 @@ class SeViLA(nn.Module):
         localizer: str = "zeroshot",
         answerer: str = "zeroshot",
         device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
     ) -> SeViLA:
-        """A backbone by Hub id, folder or `tiny`, and its heads by run folder, head file, Hub id or `zeroshot`."""
+        """A backbone by Hub id, folder or `tiny`, and its heads by run folder, head file, Hub id or `zeroshot`.
+
+        dtype   of the backbone; None: bfloat16 where the device has units for it, else float32
+        """
         from sevila.weights.heads import load_head
 
+        dtype = dtype or fast_dtype(device)
+        warn_if_slow(dtype, device)
         backbone = backbones.load(source, device, dtype)
         return cls(backbone, load_head(localizer, "localizer", backbone), load_head(answerer, "answerer", backbone))
 
@@ -94,14 +99,26 @@ class SeViLA(nn.Module):
 
         The head looks at every frame once, however many prompts there are.
         """
+        return self._first_word(patches, texts, ["yes"])[..., 0]
+
+    @torch.no_grad()
+    def yes_no(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
+        """The Localizer's logits of "yes" and of "no": patches [T, P, Dv] and M prompts -> [M, T, 2].
+
+        A frame's binary prediction (paper, appendix) is the word of the higher logit: greedy decoding between the two.
+        """
+        return self._first_word(patches, texts, ["yes", "no"])
+
+    def _first_word(self, patches: Tensor, texts: Sequence[str], words: Sequence[str]) -> Tensor:
+        """The logits of these words, [M, T, len(words)]."""
         soft = self.localizer.head(patches)
         pairs = [(m, t) for m in range(len(texts)) for t in range(len(soft))]
         lengths = [self._length(1, text) for text in self.backbone.lengths(texts)]
-        out = torch.empty(len(pairs), dtype=wide(self.backbone.dtype), device=soft.device)
+        out = torch.empty(len(pairs), len(words), dtype=wide(self.backbone.dtype), device=soft.device)
         for part in passes([lengths[m] for m, _ in pairs], self.backbone.tokens):
             rows, asked = soft[[pairs[i][1] for i in part]], [texts[pairs[i][0]] for i in part]
-            out[part] = self.localizer.relevance(rows, asked)
-        return out.view(len(texts), len(soft))
+            out[part] = self.localizer.first_word(rows, asked, words)
+        return out.view(len(texts), len(soft), len(words))
 
     @torch.no_grad()
     def option_logits(

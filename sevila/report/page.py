@@ -39,6 +39,9 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align:
 caption, figcaption { color: var(--faint); font-size: .9rem; text-align: left; }
 caption { caption-side: bottom; padding-top: .4rem; }
 figure { margin: 1.2rem 0; }
+.beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1rem;
+  width: min(94vw, 96rem); position: relative; left: 50%; transform: translateX(-50%); }
+.beside figure { margin: 0; }
 img { display: block; max-width: 100%; height: auto; border-radius: 6px; background: #fff; }
 """
 
@@ -140,6 +143,16 @@ class Picture:
         data = base64.b64encode(self.png).decode("ascii")
         caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
         return f"<figure><img src='data:image/png;base64,{data}' alt='{escape(self.alt)}'>{caption}</figure>"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Pictures beside each other, wider than the text; below each other where the window is narrow."""
+
+    pictures: Sequence[Picture]
+
+    def html(self) -> str:
+        return f"<div class='beside'>{''.join(picture.html() for picture in self.pictures)}</div>"
 
 
 def cell_text(cell: Cell) -> str:

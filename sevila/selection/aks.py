@@ -20,10 +20,12 @@ class AdaptiveSplit(Selector):
     segment's mean, the segment is kept and gives its best frames; otherwise it is halved, at most `depth` times,
     and each half gives half as many.
 
-    The paper rounds a segment's share int(k / 2^depth) down and so may choose fewer than k. Here shares always add
-    up to k: a share is halved exactly; an odd frame goes to the half with the higher best score (of equals the
-    earlier one), what a half is too short for goes to the other, and a share of one frame is not divided. Wherever
-    the paper's shares are whole, and fit, the frames are the same. Constant scores give uniform frames.
+    The paper rounds a segment's share int(k / 2^depth) down and so may choose fewer than k: of k = 4 a segment at
+    depth 3 gives none, and where none stands out no frame at all is left. At so small a k this is another rule, and
+    its results are not the paper's. Here shares always add up to k: a share is halved exactly; an odd frame goes to
+    the half with the higher best score (of equals the earlier one), what a half is too short for goes to the other,
+    and a share of one frame is not divided. Wherever the paper's shares are whole, and fit, the frames are the
+    same. Constant scores give uniform frames.
     """
 
     needs_scores: ClassVar[bool] = True

@@ -53,6 +53,9 @@ class ATP(nn.Module):
         read = self.encoder(tokens, src_key_padding_mask=padding)[:, 1:]
         return self.logit(read)[..., 0].float().masked_fill(~mask, -torch.inf)
 
+    def anneal(self, done: float) -> None:
+        """The temperature stays what it is."""
+
     def pick(self, scores: Tensor, k: int) -> Tensor:
         """Logits [B, n] -> k one-hot rows in time order [B, k, n], none twice; gradients as of softmaxes."""
         noise = -torch.empty_like(scores).exponential_().log()  # Gumbel

@@ -31,6 +31,10 @@ class Network(Protocol):
         """Embeddings of frames [B, n, D] and question [B, D], mask [B, n] -> float32 scores [B, n], -inf at padding."""
         ...
 
+    def anneal(self, done: float) -> None:
+        """Change what changes in the course of a training, of which the share `done` (0 to below 1) is behind."""
+        ...
+
     def pick(self, scores: Tensor, k: int) -> Tensor:
         """Scores [B, n] -> k rows of weights over the frames, in time order: [B, k, n]; k frames there must be."""
         ...

@@ -16,7 +16,9 @@ class PerturbedIndicators(Function):
 
     noise [S, B, n] are the S samples, standard normal. Row i of the indicators of a sample is one-hot at the i-th in
     time of its k best frames. Backward: the perturbed optimiser's estimator (Berthet et al. 2020), the mean over the
-    samples of <gradient, indicators> * noise / sigma. A score of -inf is never among the best where k others are.
+    samples of <gradient, indicators> * noise / sigma: the whole Jacobian, of every indicator by every score. The first
+    code of Cordonnier et al. keeps of it only each frame's indicators by that frame's own score; its page says so. A
+    score of -inf is never among the best where k others are.
     """
 
     @staticmethod
@@ -42,15 +44,20 @@ class PerturbedTopK(nn.Module):
     brought to 0..1, `samples` draws of noise of size `sigma` are added, and the mean of the sorted top-k indicators
     is a soft selection of the frames' features. In a test the selector takes the k best scores. Where sigma is small
     only near ties have a gradient: on a small made problem (6 frames) 0.05 stalled and 0.5 learned it whole.
+
+    decay   sigma falls linearly to 0 in the course of the training. Cordonnier et al. do so from sigma = 0.05, and add
+            the scores' entropy to the loss (`task.entropy`)
     """
 
-    def __init__(self, input_width: int, width: int = 256, samples: int = 500, sigma: float = 0.5) -> None:
+    def __init__(
+        self, input_width: int, width: int = 256, samples: int = 500, sigma: float = 0.5, decay: bool = False
+    ) -> None:
         super().__init__()
         check_sizes("perturbed", width=width, samples=samples, sigma=sigma)
-        self.config = NetworkConfig(
-            "perturbed", {"input_width": input_width, "width": width, "samples": samples, "sigma": sigma}
-        )
-        self.samples, self.sigma = samples, sigma
+        sizes = {"input_width": input_width, "width": width, "samples": samples, "sigma": sigma, "decay": decay}
+        self.config = NetworkConfig("perturbed", sizes)
+        self.samples, self.first_sigma, self.decay = samples, sigma, decay
+        self.sigma = sigma  # of the next step
         self.frame, self.text = nn.LayerNorm(input_width), nn.LayerNorm(input_width)
         self.score = nn.Sequential(nn.Linear(2 * input_width, width), nn.GELU(), nn.Linear(width, 1, bias=False))
 
@@ -59,6 +66,10 @@ class PerturbedTopK(nn.Module):
         question = self.text(text)[:, None].expand_as(frames)
         pairs = torch.cat([self.frame(frames), question], dim=-1)
         return self.score(pairs)[..., 0].float().masked_fill(~mask, -torch.inf)
+
+    def anneal(self, done: float) -> None:
+        if self.decay:
+            self.sigma = self.first_sigma * (1 - done)
 
     def pick(self, scores: Tensor, k: int) -> Tensor:
         """Scores [B, n] -> soft indicators of the k best, in time order [B, k, n]; each row sums to 1."""

@@ -11,7 +11,7 @@ from sevila.selection.aks import AdaptiveSplit
 from sevila.selection.base import Selector
 from sevila.selection.bolt import InverseTransform
 from sevila.selection.clip import CLIPScorer
-from sevila.selection.scorers import JointLocalizerScorer, LocalizerScorer, Scorer
+from sevila.selection.scorers import JointLocalizerScorer, LocalizerScorer, LongImageScorer, Scorer
 from sevila.selection.simple import LocalizerTopK, Oracle, Random, Uniform
 from sevila.selection.stored import Stored
 from sevila.selection.trained import atp, perturbed
@@ -32,6 +32,7 @@ SELECTORS: dict[str, type[Selector]] = {
 SCORERS: dict[str, Callable[..., Scorer]] = {
     "localizer": LocalizerScorer,
     "localizer_joint": JointLocalizerScorer,
+    "localizer_long_image": LongImageScorer,
     "clip": CLIPScorer,
     "atp": atp,
     "perturbed": perturbed,

@@ -42,7 +42,10 @@ def question_text(question: Question) -> str:
 
 
 class LocalizerScorer:
-    """SeViLA's own (Yu et al. 2023, section 3.2): the language model's logit of "yes", a frame at a time."""
+    """SeViLA's own (Yu et al. 2023, section 3.2): the language model's logit of "yes", a frame at a time.
+
+    The scorers below ask the same Localizer, but let it read several frames at once.
+    """
 
     needs_pictures: ClassVar[bool] = False
 
@@ -51,42 +54,67 @@ class LocalizerScorer:
 
     def score(self, frames: Frames, patches: Tensor | None, questions: Sequence[Question]) -> list[list[float]]:
         texts = [self.sevila.prompts.localize(q.question, q.options) for q in questions]
-        return self.sevila.relevance(needed(patches), texts).tolist()
+        return self.relevance(needed(patches), texts).tolist()
+
+    def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
+        """Patches [T, P, Dv] of one video and M prompts -> [M, T], without gradients."""
+        return self.sevila.relevance(patches, texts)
 
 
-class JointLocalizerScorer:
-    """The Localizer reads several frames jointly (SeViLA, Yu et al. 2023, table 12, which does not say how).
+class GroupScorer(LocalizerScorer):
+    """The Localizer reads `frames` neighbours at once, and their one "yes" logit is the score of each of them.
 
-    The rule here: the T frames are cut, from the first on, into groups of `frames` neighbours (the last group may be
-    smaller). A group is read as one sequence, "Frame 1: ... Frame 2: ..." and then the prompt, as the Answerer reads
-    keyframes, and its logit of "yes" is the score of each of its frames. With `frames=1` a frame stands behind
-    "Frame 1: " and not, as for the Localizer alone, behind "Frame: ".
+    How frames are grouped, and that all of a group score alike, is this project's choice: the T frames are cut from
+    the first on, and the last group may be smaller. So the `frames` best frames are the best group, and a smaller k
+    takes the group's frames in the order that its rule gives to equals (`topk`: the earliest).
     """
-
-    needs_pictures: ClassVar[bool] = False
 
     def __init__(self, sevila: SeViLA, frames: int = 4) -> None:
         if type(frames) is not int or frames < 1:
             raise UserError(f"scorer.frames={frames!r}: must be a whole number of frames read together, at least 1")
-        self.sevila, self.frames = sevila, frames
+        super().__init__(sevila)
+        self.frames = frames
+
+    def _groups(self, frames: Tensor) -> Iterator[Tensor]:
+        """[T, ...] -> the whole groups [G, frames, ...], then the smaller last one [1, rest, ...]."""
+        whole = len(frames) - len(frames) % self.frames
+        if whole:
+            yield frames[:whole].unflatten(0, (-1, self.frames))
+        if whole < len(frames):
+            yield frames[None, whole:]
+
+
+class LongImageScorer(GroupScorer):
+    """Frames "concatenated into a long image for the Q-Former" (Yu et al. 2023, table 12).
+
+    The queries attend to the patches of all frames of a group together and give one set of soft tokens, which stands
+    behind plain "Frame: " as a single frame's does. With `frames=1` it is the Localizer as ever.
+    """
+
+    def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
+        columns = []
+        for groups in self._groups(patches):
+            long_images = groups.flatten(1, 2)  # [G, frames, P, Dv] -> [G, frames * P, Dv]
+            logits = self.sevila.relevance(long_images, texts)
+            columns.append(logits.repeat_interleave(groups.shape[1], dim=1))
+        return torch.cat(columns, dim=1)
+
+
+class JointLocalizerScorer(GroupScorer):
+    """The language model reads the frames of a group as one sequence: this project's reading, not the paper's.
+
+    Each frame has its own soft tokens: "Frame 1: ... Frame 2: ..." and then the prompt, as the Answerer reads
+    keyframes. With `frames=1` a frame stands behind "Frame 1: " and not, as for the Localizer alone, behind "Frame: ".
+    """
 
     @torch.no_grad()
-    def score(self, frames: Frames, patches: Tensor | None, questions: Sequence[Question]) -> list[list[float]]:
-        texts = [self.sevila.prompts.localize(q.question, q.options) for q in questions]
-        soft = self.sevila.localizer.head(needed(patches))
+    def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
+        soft = self.sevila.localizer.head(patches)
         columns = []
         for groups in self._groups(soft):
             logits = self._yes(groups, texts)
             columns.append(logits.repeat_interleave(groups.shape[1], dim=1))
-        return torch.cat(columns, dim=1).tolist()
-
-    def _groups(self, soft: Tensor) -> Iterator[Tensor]:
-        """[T, Q, Dl] -> the whole groups [G, frames, Q, Dl], then the smaller last one."""
-        whole = len(soft) - len(soft) % self.frames
-        if whole:
-            yield soft[:whole].unflatten(0, (-1, self.frames))
-        if whole < len(soft):
-            yield soft[None, whole:]
+        return torch.cat(columns, dim=1)
 
     def _yes(self, groups: Tensor, texts: Sequence[str]) -> Tensor:
         """[G, K, Q, Dl] and M texts -> the logits of "yes", [M, G]."""

@@ -49,7 +49,7 @@ def _read(file: str) -> dict[str, tuple[Window, ...]]:
         try:
             spans = [(float(start), float(end), float(score)) for start, end, score in row["pred_relevant_windows"]]
             qid = str(row["qid"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise UserError(
                 f'{file}, line {line}: expected "qid" and "pred_relevant_windows": [[START, END, SCORE], ...]'
             ) from None

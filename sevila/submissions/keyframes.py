@@ -15,7 +15,8 @@ def keyframe_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
     frame_idx    numbers of frames in the video file, counted from 0 over the whole of it, in time order: what
                  decord's `VideoReader(file).get_batch(frame_idx)` takes
-    frame_time   their times in seconds from the start of the file
+    frame_time   their times in seconds since the video's first frame. Where a file's sound begins before its pictures,
+                 a player's clock, which starts with the sound, shows more
 
     UserError for a row without keyframes.
     """

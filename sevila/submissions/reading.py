@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from sevila.errors import UserError
-from sevila.files import numbered_jsonl, read_text
+from sevila.files import numbered_jsonl, read_json
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def open_document(path: Path) -> Document:
     if path.suffix == ".jsonl":
         rows = tuple((f"{path}, line {line}", row) for line, row in numbered_jsonl(path))
     else:
-        content = _unique_json(path)
+        content = read_json(path)
         if isinstance(content, dict):
             if not content:
                 raise UserError(f"{path}: holds no prediction")
@@ -77,20 +76,6 @@ def read_entries(path: Path, forms: tuple[Form, ...]) -> list[Entry]:
         if form.fits(document):
             return list(form.entries(document))
     raise UserError(f"{path}: expected {' or '.join(form.looks for form in forms)}")
-
-
-def _unique_json(path: Path) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-            raise UserError(f"{path}: key {twice!r} stands there twice")
-        return content
-
-    try:
-        return json.loads(read_text(path), object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from None
 
 
 @dataclass(frozen=True)

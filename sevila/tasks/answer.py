@@ -14,11 +14,11 @@ from sevila.data.records import Question
 from sevila.model.head import Head
 from sevila.model.sevila import SeViLA
 from sevila.selection import Candidates, Selector
-from sevila.tasks.chain import Choosing, ForwardChain, Prediction, chain_metrics
+from sevila.selection.scorers import LocalizerScorer
+from sevila.tasks.benchmark_metrics import validation_metrics
+from sevila.tasks.chain import Choosing, ForwardChain, Prediction
 from sevila.tasks.encoding import patches_of
 from sevila.tasks.share import Share
-
-METRIC = "accuracy"
 
 
 class Keyframes(Protocol):
@@ -36,30 +36,41 @@ class AllFrames:
 
 @dataclass(frozen=True)
 class SelectEachStep:
-    """As published: the frozen Localizer looks at the batch's n random frames anew in every step."""
+    """As published: the frozen Localizer looks at the batch's n random frames anew in every step.
+
+    scorer   how it reads them; None: a frame at a time
+    """
 
     model: SeViLA
     selector: Selector
+    scorer: LocalizerScorer | None = None
 
     @torch.no_grad()
     def pick(self, batch: Batch, patches: Tensor) -> list[list[int]]:
+        scorer = self.scorer or LocalizerScorer(self.model)
         picked = []
         for i, question in enumerate(batch.records):
             times, indices = batch.times[i], batch.indices[i]
             scores = None
             if self.selector.needs_scores:
                 text = self.model.prompts.localize(question.question, question.options)
-                scores = self.model.relevance(patches[i, : len(times)], [text])[0].tolist()
+                scores = scorer.relevance(patches[i, : len(times)], [text])[0].tolist()
             selector = replace(self.selector, k=min(self.selector.k, len(times)))
             picked.append(selector.select(Candidates(question.qid, times, indices, scores, question.windows)))
         return picked
 
 
 class AnswerTask:
-    """Loss: cross-entropy on "Option X", as the chain answers; evaluation: its accuracy on the validation questions."""
+    """Loss: cross-entropy on "Option X", as the chain answers; evaluation: its accuracy on the validation questions.
 
-    def __init__(self, chain: ForwardChain, validation: Sequence[Question], keyframes: Keyframes) -> None:
+    benchmark   whose own numbers the evaluation has too, as `data.name`; here and in the other tasks about questions
+    """
+
+    def __init__(
+        self, chain: ForwardChain, validation: Sequence[Question], keyframes: Keyframes, benchmark: str = ""
+    ) -> None:
         self.chain, self.share, self.keyframes = chain, Share.of(validation), keyframes
+        self.benchmark = benchmark
         self.model = chain.model
         self._chosen: list[Choosing] | None = None
 
@@ -82,8 +93,7 @@ class AnswerTask:
         return sum(losses[1:], start=losses[0]), {}
 
     def evaluate(self) -> dict[str, float]:
-        metrics = chain_metrics(self.share.work(self._predict))
-        return {key: value for key, value in metrics.items() if isinstance(value, float)}
+        return validation_metrics(self.benchmark, self.share.work(self._predict))
 
     def _predict(self, questions: Sequence[Question]) -> list[Prediction]:
         if self._chosen is None:  # the selection is frozen: the validation keyframes stay what they are

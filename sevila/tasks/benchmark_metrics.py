@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sevila.data.records import Question
 from sevila.metrics.grounding import Grounding, grounding
 from sevila.metrics.multiple_choice import Choice, accuracy_by_type, mean_over_types
 from sevila.metrics.nextqa import GROUPS
@@ -44,6 +45,8 @@ def nextgqa(predictions: Sequence[Prediction]) -> dict[str, Any]:
 
 
 NUMBERS: dict[str, Numbers] = {"nextqa": nextqa, "star": star, "nextgqa": nextgqa}
+OFFICIAL = {"star": "mean_over_types"}  # what a benchmark's tables rank by, where it is not the accuracy
+GROUNDING = ("Acc@GQA", "mIoP", "TIoP@0.3", "TIoP@0.5", "mIoU", "TIoU@0.3", "TIoU@0.5")
 
 
 def benchmark_metrics(benchmark: str, predictions: Sequence[Prediction]) -> dict[str, Any]:
@@ -53,3 +56,21 @@ def benchmark_metrics(benchmark: str, predictions: Sequence[Prediction]) -> dict
     if own is None or not metrics["n"]:
         return metrics
     return {**metrics, **own(predictions)}
+
+
+def validation_metrics(benchmark: str, predictions: Sequence[Prediction]) -> dict[str, float]:
+    """The single numbers among these metrics: what a training logs, and chooses its best head by."""
+    return {key: value for key, value in benchmark_metrics(benchmark, predictions).items() if isinstance(value, float)}
+
+
+def metric_names(benchmark: str, validation: Sequence[Question], voting: bool = False) -> list[str]:
+    """What `validation_metrics` will hold for answered questions, the benchmark's official number first.
+
+    voting   whether every keyframe is answered from alone
+    """
+    names = [OFFICIAL.get(benchmark, "accuracy"), "accuracy"]
+    if voting:
+        names.append("oracle_any_frame")
+    if any(question.windows for question in validation):
+        names += ["keyframe_recall", "keyframe_hit", *(GROUNDING if benchmark == "nextgqa" else ())]
+    return list(dict.fromkeys(names))

@@ -11,7 +11,7 @@ from sevila.metrics.moments import MomentPrediction, main_metrics, qvhighlights
 from sevila.model.prompts import moment_prompt
 from sevila.model.sevila import ScoredFrame, SeViLA
 from sevila.progress import track
-from sevila.submissions.spans import JoinedSpans, moment_prediction
+from sevila.submissions.spans import SpanRule, moment_prediction
 from sevila.submissions.writing import moment_row
 from sevila.tasks.encoding import patches_of
 from sevila.tasks.source import VideoSource
@@ -19,29 +19,37 @@ from sevila.tasks.source import VideoSource
 
 @dataclass(frozen=True)
 class Retrieval:
-    """A query, the scored frames of its video, and what was made of them."""
+    """A query, the scored frames of its video, each one's logit of "no" too, and what was made of them."""
 
     moment: Moment
     frames: tuple[ScoredFrame, ...]
+    no: tuple[float, ...]
     prediction: MomentPrediction
 
     def to_json(self) -> dict[str, Any]:
-        """A line of predictions.jsonl: a line of QVHighlights' submission, and the score of every frame."""
-        frames = [{"index": f.index, "time": round(f.time, 3), "score": float(f"{f.score:.6g}")} for f in self.frames]
+        """A line of predictions.jsonl: a line of QVHighlights' submission, and of every frame the two logits.
+
+        `score` is that of "yes", as everywhere; a frame is a "yes" where it is higher than `no`.
+        """
+        frames = [
+            {"index": f.index, "time": round(f.time, 3), "score": float(f"{f.score:.6g}"), "no": float(f"{no:.6g}")}
+            for f, no in zip(self.frames, self.no, strict=True)
+        ]
         return {**moment_row(self.moment, self.prediction), "frames": frames}
 
 
-def retrieve(model: SeViLA, source: VideoSource, moments: Sequence[Moment], rule: JoinedSpans) -> list[Retrieval]:
+def retrieve(model: SeViLA, source: VideoSource, moments: Sequence[Moment], rule: SpanRule) -> list[Retrieval]:
     """Windows and saliency of every query, in the queries' order; each video is decoded and encoded once."""
     found: list[Retrieval | None] = [None] * len(moments)
     videos = len({moment.video for moment in moments})
     for rows, sample in track(source.walk(moments), videos, "moments by video"):
         patches = patches_of(model.backbone, sample)
-        scores = model.relevance(patches, [moment_prompt(moments[row].query) for row in rows]).tolist()
+        logits = model.yes_no(patches, [moment_prompt(moments[row].query) for row in rows])
         frames = sample.frames
-        for row, values in zip(rows, scores, strict=True):
-            seen = tuple(ScoredFrame(*frame) for frame in zip(frames.indices, frames.times, values, strict=True))
-            found[row] = Retrieval(moments[row], seen, moment_prediction(moments[row], values, frames.times, rule))
+        for row, (yes, no) in zip(rows, logits.transpose(1, 2).tolist(), strict=True):
+            seen = tuple(ScoredFrame(*frame) for frame in zip(frames.indices, frames.times, yes, strict=True))
+            prediction = moment_prediction(moments[row], yes, no, frames.times, rule)
+            found[row] = Retrieval(moments[row], seen, tuple(no), prediction)
     return [retrieval for retrieval in found if retrieval is not None]
 
 

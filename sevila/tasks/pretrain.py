@@ -10,6 +10,7 @@ from sevila.data.loading import Batch
 from sevila.data.records import Moment
 from sevila.errors import UserError
 from sevila.metrics.keyframes import true_positions
+from sevila.metrics.multiple_choice import percent
 from sevila.metrics.ranking import mean_average_precision
 from sevila.model.head import Head
 from sevila.model.prompts import moment_prompt
@@ -18,7 +19,7 @@ from sevila.tasks.encoding import patches_of
 from sevila.tasks.share import Share
 from sevila.tasks.source import VideoSource
 
-METRIC = "frame_mAP"
+METRICS = ("frame_accuracy", "frame_mAP")  # the official one first
 
 
 def need_windows(moments: Sequence[Moment], validation: Sequence[Moment]) -> None:
@@ -40,7 +41,7 @@ def frame_labels(times: Sequence[float], moment: Moment) -> list[bool]:
 
 
 class PretrainTask:
-    """Loss: cross-entropy on "yes" / "no" a frame; evaluation: how well the frames of a window are ranked first."""
+    """Loss: cross-entropy on "yes" / "no" a frame; evaluation: is that said of the right frames?"""
 
     def __init__(self, model: SeViLA, source: VideoSource, validation: Sequence[Moment]) -> None:
         self.model, self.source, self.share = model, source, Share.of(validation)
@@ -59,15 +60,24 @@ class PretrainTask:
         return loss, {"yes_share": sum(labels) / len(labels)}
 
     def evaluate(self) -> dict[str, float]:
-        """`frame_mAP`: mean average precision of the frames by relevance, over queries with a true frame, percent."""
-        return {METRIC: mean_average_precision(self.share.work(self._ranked))}
+        """How well the Localizer tells true frames from others, in percent.
 
-    def _ranked(self, queries: Sequence[Moment]) -> list[tuple[list[float], list[bool]]]:
-        """Of every query its frames' scores, and which of them are true."""
-        ranked: dict[int, tuple[list[float], list[bool]]] = {}
+        frame_accuracy   share of all frames of which it says "yes" or "no" rightly, a draw being a "no"; official
+        frame_mAP        mean average precision of the frames by relevance, over queries with a true frame
+        """
+        known = [query for query in self.share.work(self._said) if query is not None]
+        right = [(yes > no) == label for query in known for yes, no, label in zip(*query, strict=True)]
+        ranked = ((yes, labels) for yes, _, labels in known)
+        return {"frame_accuracy": percent(sum(right), len(right)), "frame_mAP": mean_average_precision(ranked)}
+
+    def _said(self, queries: Sequence[Moment]) -> list[tuple[list[float], list[float], list[bool]] | None]:
+        """Of every query its frames' logits of "yes" and of "no", and which are true; None where windows are hidden."""
+        said: dict[int, tuple[list[float], list[float], list[bool]]] = {}
         for rows, sample in self.source.walk(queries):
             patches = patches_of(self.model.backbone, sample)
-            scores = self.model.relevance(patches, [moment_prompt(queries[row].query) for row in rows]).tolist()
-            for row, values in zip(rows, scores, strict=True):
-                ranked[row] = values, frame_labels(sample.frames.times, queries[row])
-        return [ranked[row] for row in range(len(queries))]
+            logits = self.model.yes_no(patches, [moment_prompt(queries[row].query) for row in rows])
+            for row, frames in zip(rows, logits, strict=True):
+                if queries[row].windows is not None:
+                    yes, no = frames.T.tolist()
+                    said[row] = yes, no, frame_labels(sample.frames.times, queries[row])
+        return [said.get(row) for row in range(len(queries))]

@@ -1,7 +1,11 @@
 """Reverse-chain refinement: the frozen Answerer labels frames, the Localizer learns the labels (paper, section 3.3).
 
-A frame is a "yes" for a question when the Answerer, seeing that frame alone, prefers the right option. Labels are
-made once, with dropout off, and stored in the run folder.
+A frame is a "yes" for a question when the Answerer, seeing that frame alone, prefers the right option. The Answerer
+is in evaluation mode: no dropout. Which frames are labelled there are two ways to choose:
+
+- as published: a few random frames of the whole video in each step, labelled in that step (`LabelEachStep`);
+- this project's: the frames that an evaluation would take, labelled once and stored in the run folder, of which each
+  epoch draws some (`make_pseudo_labels`, `LabelledFrames`, `LabelledBefore`). A small training set costs less so.
 
 From a frame that shows no answer the Answerer guesses, and is right once in so many options. Not of the paper: `orders`
 asks again with the options turned round, and a frame stays a "yes" only while the Answerer is right.
@@ -12,8 +16,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from sevila.data.features import PLAIN
@@ -22,6 +28,7 @@ from sevila.data.keys import FrameKey
 from sevila.data.loading import Batch
 from sevila.data.records import Question, Window
 from sevila.data.sampling import random_indices
+from sevila.data.video import VideoInfo
 from sevila.metrics.keyframes import true_positions
 from sevila.metrics.multiple_choice import percent
 from sevila.model.head import Head
@@ -29,12 +36,11 @@ from sevila.model.scoring import Direct
 from sevila.model.sevila import SeViLA
 from sevila.progress import track
 from sevila.tasks import remembered
-from sevila.tasks.chain import ForwardChain, chain_metrics, need_answers
+from sevila.tasks.benchmark_metrics import validation_metrics
+from sevila.tasks.chain import ForwardChain, need_answers
 from sevila.tasks.encoding import patches_of
 from sevila.tasks.share import Share
 from sevila.tasks.source import VideoSource
-
-METRIC = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -114,13 +120,16 @@ def _right(model: SeViLA, patches: Tensor, questions: Sequence[Question], first:
 
     first   number of the option that is asked as the first; those before it follow at the end
     """
-    options = [[*question.options[first:], *question.options[:first]] for question in questions]
-    texts = [model.prompts.answer(question.question, o) for question, o in zip(questions, options, strict=True)]
-    answers = model.single_frame_logits(patches, texts, list(map(len, options)), Direct())  # published: "Option" given
-    return [
-        logits.argmax(-1) == (question.answer - first) % len(question.options)
-        for question, logits in zip(questions, answers, strict=True)
-    ]
+    texts, answers = zip(*(_turned(model, question, first) for question in questions), strict=True)
+    options = [len(question.options) for question in questions]
+    logits = model.single_frame_logits(patches, texts, options, Direct())  # published: "Option" given
+    return [row.argmax(-1) == answer for row, answer in zip(logits, answers, strict=True)]
+
+
+def _turned(model: SeViLA, question: Question, first: int) -> tuple[str, int]:
+    """The Answerer's prompt with option number `first` as option A, and the number of the right option then."""
+    options = [*question.options[first:], *question.options[:first]]
+    return model.prompts.answer(question.question, options), (question.answer - first) % len(options)
 
 
 def label_metrics(labels: Sequence[PseudoLabels], questions: Sequence[Question]) -> dict[str, float]:
@@ -144,7 +153,7 @@ def label_metrics(labels: Sequence[PseudoLabels], questions: Sequence[Question])
 
 @dataclass(frozen=True)
 class LabelledFrames(TrainingFrames):
-    """A frame rule: n of the labelled frames of each question, drawn anew in every epoch.
+    """A frame rule, ours: n of the labelled frames of each question, drawn anew in every epoch.
 
     Used with the questions in the order of `labels`. Evenly segmented like the published training frames, but over
     the frames that have labels.
@@ -152,7 +161,7 @@ class LabelledFrames(TrainingFrames):
 
     labels: Sequence[PseudoLabels] = field(kw_only=True)
 
-    def indices(self, length: int, fps: float, clip: Window | None, key: FrameKey) -> list[int]:
+    def indices(self, video: VideoInfo, clip: Window | None, key: FrameKey) -> list[int]:
         known = self.labels[key[1]].indices
         rng = random.Random(f"labelled:{self.seed}:{key[0]}:{key[1]}")
         return [known[place] for place in random_indices(len(known), 1.0, self.n, rng=rng)]
@@ -161,26 +170,101 @@ class LabelledFrames(TrainingFrames):
         return None if self.crop else PLAIN  # few frames have labels: each comes again soon
 
 
+class FrameLabels(Protocol):
+    def of(self, batch: Batch, patches: Tensor) -> list[bool]:
+        """Is a frame a "yes"? One label for each of the batch's F frames, row by row; their patches [F, P, Dv]."""
+        ...
+
+
+class LabelledBefore:
+    """The batch's frames are among those that were labelled before the training."""
+
+    def __init__(self, labels: Sequence[PseudoLabels]) -> None:
+        self.table = {label.qid: dict(zip(label.indices, label.labels, strict=True)) for label in labels}
+
+    def of(self, batch: Batch, patches: Tensor) -> list[bool]:
+        rows = zip(batch.records, batch.indices, strict=True)
+        return [self.table[question.qid][index] for question, indices in rows for index in indices]
+
+
+@dataclass(frozen=True)
+class LabelEachStep:
+    """As published: the frozen Answerer labels the frames of every batch, as they were drawn and cropped.
+
+    orders   as of `make_pseudo_labels`
+    """
+
+    model: SeViLA
+    orders: int = 1
+
+    @torch.no_grad()
+    def of(self, batch: Batch, patches: Tensor) -> list[bool]:
+        asked = [question for question, row in zip(batch.records, batch.indices, strict=True) for _ in row]
+        soft = self.model.answerer.head(patches)
+        right = self._right(soft, asked, 0)
+        for first in range(1, self.orders):
+            left = [i for i, question in enumerate(asked) if right[i] and first < len(question.options)]
+            if not left:
+                break
+            for i, again in zip(left, self._right(soft[left], [asked[i] for i in left], first), strict=True):
+                right[i] = again
+        return right
+
+    def _right(self, soft: Tensor, questions: Sequence[Question], first: int) -> list[bool]:
+        """Of F frames' soft tokens [F, Q, Dl], each with its own question: is the answer from it alone right?"""
+        alike: dict[int, list[int]] = {}  # questions with as many options share a pass
+        for row, question in enumerate(questions):
+            alike.setdefault(len(question.options), []).append(row)
+        right = [False] * len(questions)
+        for number, members in alike.items():
+            for start in range(0, len(members), self.model.rows):
+                part = members[start : start + self.model.rows]
+                turned = [_turned(self.model, questions[row], first) for row in part]
+                texts, answers = zip(*turned, strict=True)
+                logits = self.model.answerer.single_frame_logits(soft[part], texts, number, Direct())
+                for row, option, answer in zip(part, logits.argmax(-1).tolist(), answers, strict=True):
+                    right[row] = option == answer
+        return right
+
+
 class RefineTask:
     """Loss: cross-entropy on the pseudo-labels; evaluation: the forward chain with the Localizer as it stands."""
 
-    def __init__(self, chain: ForwardChain, validation: Sequence[Question], labels: Sequence[PseudoLabels]) -> None:
-        self.chain, self.share, self.model = chain, Share.of(validation), chain.model
-        self.table = {label.qid: dict(zip(label.indices, label.labels, strict=True)) for label in labels}
+    def __init__(
+        self, chain: ForwardChain, validation: Sequence[Question], labels: FrameLabels, benchmark: str = ""
+    ) -> None:
+        self.chain, self.share, self.labels = chain, Share.of(validation), labels
+        self.model, self.benchmark = chain.model, benchmark
 
     @property
     def head(self) -> Head:
         return self.model.localizer.head
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Scalar: the mean over the batch's F frames, one row of the Localizer each ([F, P, Dv] patches).
+
+        Also logged: `yes_share`, the share of the frames that are labelled "yes", and where true windows are known
+        `yes_precision`, the share of those that lie in a window.
+        """
         patches = patches_of(self.model.backbone, batch)
-        texts, labels = [], []
+        frames = patches[batch.mask.to(patches.device)]
+        texts = []
         for question, indices in zip(batch.records, batch.indices, strict=True):
             texts += [self.model.prompts.localize(question.question, question.options)] * len(indices)
-            labels += [self.table[question.qid][index] for index in indices]
-        loss = self.model.localizer.loss(patches[batch.mask.to(patches.device)], texts, labels)
-        return loss, {"yes_share": sum(labels) / len(labels)}
+        labels = self.labels.of(batch, frames)
+        numbers = {"yes_share": sum(labels) / len(labels), **_precision(batch, labels)}
+        return self.model.localizer.loss(frames, texts, labels), numbers
 
     def evaluate(self) -> dict[str, float]:
-        metrics = chain_metrics(self.share.work(self.chain.predict))
-        return {key: value for key, value in metrics.items() if isinstance(value, float)}
+        return validation_metrics(self.benchmark, self.share.work(self.chain.predict))
+
+
+def _precision(batch: Batch, labels: Sequence[bool]) -> dict[str, float]:
+    """`yes_precision` of a batch's labels; empty where no question that has windows has a "yes"."""
+    rest, inside, yes = iter(labels), 0, 0
+    for question, times in zip(batch.records, batch.times, strict=True):
+        own = list(islice(rest, len(times)))
+        if question.windows is not None:
+            yes += sum(own)
+            inside += sum(own[i] for i in true_positions(times, question.windows))
+    return {"yes_precision": inside / yes} if yes else {}

@@ -24,7 +24,7 @@ from sevila.model.digest import digest
 from sevila.model.head import Head
 from sevila.model.sevila import SeViLA
 from sevila.selection import Selector
-from sevila.selection.scorers import JointLocalizerScorer, LocalizerScorer, Scorer
+from sevila.selection.scorers import GroupScorer, LocalizerScorer, Scorer
 from sevila.tasks.source import VideoSource, by_video
 
 T = TypeVar("T")
@@ -98,9 +98,9 @@ def choices(
 
     None where others score the frames, or nobody: those have files of their own, or take no time.
     """
-    if not selector.needs_scores or not isinstance(scorer, LocalizerScorer | JointLocalizerScorer | None):
+    if not selector.needs_scores or not isinstance(scorer, LocalizerScorer | None):
         return None
-    reading = {"frames": scorer.frames} if isinstance(scorer, JointLocalizerScorer) else {}
+    reading = {"frames": scorer.frames} if isinstance(scorer, GroupScorer) else {}
     about = {
         **_facts(model, source, store, model.localizer.head),
         "selector": {"name": type(selector).__name__, **asdict(selector)},

@@ -18,11 +18,10 @@ from sevila.errors import UserError
 from sevila.model.prompts import target
 from sevila.selection.network import Network
 from sevila.selection.trained import TrainedScorer, frame_features, text_features
-from sevila.tasks.chain import ForwardChain, chain_metrics
+from sevila.tasks.benchmark_metrics import validation_metrics
+from sevila.tasks.chain import ForwardChain
 from sevila.tasks.encoding import patches_of
 from sevila.tasks.share import Share
-
-METRIC = "accuracy"
 
 
 class TrainedSelectorTask:
@@ -30,22 +29,35 @@ class TrainedSelectorTask:
 
     chain     its selector says k; the network takes its scorer's place
     network   what is trained, an ATP (Buch et al. 2022) or a PerturbedTopK (Cordonnier et al. 2021)
+    entropy   weight of the scores' entropy, which is taken off the loss: no frame is chosen too early (of the latter)
     """
 
-    def __init__(self, chain: ForwardChain, validation: Sequence[Question], network: Network) -> None:
+    def __init__(
+        self,
+        chain: ForwardChain,
+        validation: Sequence[Question],
+        network: Network,
+        benchmark: str = "",
+        entropy: float = 0.0,
+    ) -> None:
         if not chain.selector.needs_scores:
             raise UserError("the trained selector needs a selector that goes by scores: say selector=topk")
         self.model, self.share, self.network = chain.model, Share.of(validation), network
+        self.benchmark, self.entropy = benchmark, entropy
         self.chain = replace(chain, scorer=TrainedScorer(network, chain.model.backbone))
 
     @property
     def head(self) -> nn.Module:
         return self.network
 
+    def anneal(self, done: float) -> None:
+        self.network.anneal(done)
+
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Rows that keep the same number of frames go through the model together.
 
-        Also logged: `weight`, the mean of the greatest weight in a row of the picks (1: a hard choice).
+        Also logged: `weight`, the mean of the greatest weight in a row of the picks (1: a hard choice), and
+        `entropy`, in nats, that of the softmax of a row's scores.
         """
         backbone = self.model.backbone
         patches = patches_of(backbone, batch)
@@ -62,11 +74,11 @@ class TrainedSelectorTask:
             share = len(rows) / len(batch)
             total = total + share * self._answer_loss(seen, [batch.records[row] for row in rows])
             peaks += share * float(weights.detach().amax(-1).mean())
-        return total, {"weight": peaks}
+        entropy = score_entropy(scores)
+        return total - self.entropy * entropy, {"weight": peaks, "entropy": float(entropy.detach())}
 
     def evaluate(self) -> dict[str, float]:
-        metrics = chain_metrics(self.share.work(self.chain.predict))
-        return {key: value for key, value in metrics.items() if isinstance(value, float)}
+        return validation_metrics(self.benchmark, self.share.work(self.chain.predict))
 
     def _alike(self, batch: Batch) -> dict[int, list[int]]:
         """Numbers of keyframes, at most a row's frames, and the rows of each."""
@@ -81,3 +93,9 @@ class TrainedSelectorTask:
         texts = [prompts.answer(q.question, q.options) for q in questions]
         embeds, mask = backbone.assemble(seen, texts, numbered=True)
         return backbone.answer_loss(embeds, mask, [target(q.answer) for q in questions])
+
+
+def score_entropy(scores: Tensor) -> Tensor:
+    """Of the softmax of each row's scores [B, n] (-inf at padding): the rows' mean, in nats. Scalar."""
+    logs = scores.log_softmax(-1)
+    return -(logs.exp() * logs.masked_fill(scores.isneginf(), 0.0)).sum(-1).mean()

@@ -13,12 +13,12 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from sevila.errors import UserError
 
-PRECISIONS = {"fp32": "no", "bf16": "bf16"}  # ours -> accelerate's
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp64": "no"}  # ours -> accelerate's
 PATIENCE = timedelta(hours=12)  # of processes for each other: shares of labels or of an evaluation differ in length
 
 
 def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerator:
-    """The accelerator for `device` ("auto", "cpu", "cuda", "cuda:1", ...) and `precision` ("fp32", "bf16").
+    """The accelerator for `device` ("auto", "cpu", "cuda", "cuda:1", ...) and `precision` ("fp32", "bf16", "fp64").
 
     Under `accelerate launch` or `torchrun` every process gets its own GPU. A process that is alone where several were
     asked for says so. May be called again with other values. Raises UserError for values it does not know and for a

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -45,6 +45,15 @@ class Task(Protocol):
 
     def evaluate(self) -> dict[str, float]:
         """Metrics on the validation set; the head is in eval mode and gradients are off."""
+        ...
+
+
+@runtime_checkable
+class Annealed(Protocol):
+    """A task whose loss changes in the course of a training."""
+
+    def anneal(self, done: float) -> None:
+        """Told before every optimiser step which share of the steps is done, 0 to below 1."""
         ...
 
 
@@ -171,6 +180,8 @@ class _Run:
         state, options = self.state, self.options
         count = min(options.accumulate, self.batches_per_epoch - state.batch)
         divisor = options.loss_divisor or count
+        if isinstance(self.task, Annealed):
+            self.task.anneal(state.step / self.total)
         done = 0
         for batch in islice(batches, count):
             loss = self._backward(batch, divisor)

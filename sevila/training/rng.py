@@ -13,7 +13,7 @@ import torch
 
 def seed_all(seed: int) -> None:
     """Seed Python's, numpy's and torch's generators (all devices)."""
-    random.seed(seed)
+    random.seed(seed if seed >= 0 else str(seed))  # Python seeds -n as it seeds n
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 

@@ -29,6 +29,29 @@ def test_a_transport_stream_does_not_say(encode: Callable[..., Path]) -> None:
     assert missing_bytes(path) == 0
 
 
+@pytest.mark.parametrize("name", ["v.mkv", "v.webm"])
+@pytest.mark.parametrize(
+    "tail", [b"<html>a downloader's text</html>\n", b"\xec\x9f text", b"\x18\x53\x80\x67\x8f", b"\xff"]
+)
+def test_what_stands_behind_the_end_of_matroska_is_no_part_of_it(
+    encode: Callable[..., Path], name: str, tail: bytes
+) -> None:
+    path = encode(name, 10, codec="libvpx-vp9")
+    data = path.read_bytes()
+    path.write_bytes(data + tail)
+    assert missing_bytes(path) == 0
+    path.write_bytes(data + data[:-100])  # a second file is one
+    assert missing_bytes(path) == 100
+
+
+def test_an_unfinished_box_that_no_frame_needs(encode: Callable[..., Path]) -> None:
+    path = encode("v.mp4", 10)
+    data = path.read_bytes()
+    for name, missing in ((b"free", 0), (b"udta", 0), (b"uuid", 0), (b"mfra", 0), (b"moof", 992), (b"mdat", 992)):
+        path.write_bytes(data + (1000).to_bytes(4, "big") + name)
+        assert missing_bytes(path) == missing
+
+
 def test_an_avi_of_several_chunks(tmp_path: Path) -> None:
     chunk = b"RIFF" + (1001).to_bytes(4, "little") + bytes(1001) + b"\0"  # padded to an even size
     path = tmp_path / "v.avi"

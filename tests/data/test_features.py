@@ -326,7 +326,7 @@ def test_a_folder_with_other_things_is_no_store(tmp_path: Path, make: Make) -> N
 def test_what_is_known_of_a_video_is_found_out_once(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "v.mp4"
     path.write_bytes(b"a video")
-    info = VideoInfo(50, 30000 / 1001, 96, 64, 50 * 1001 / 30000)
+    info = VideoInfo(2, 1.5, 96, 64, 4 / 3, times=(0.0, 1 / 3))
     probed: list[Path] = []
 
     def probe(video: Path) -> VideoInfo:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevila.data.folders import VideoFolder
+from sevila.data.folders import AnyFile, VideoFolder
 from sevila.errors import UserError
 
 
@@ -47,6 +48,51 @@ def test_a_folder_of_frames_is_a_video(root: Path) -> None:
     (root / "out").symlink_to(root.parent)
     with pytest.raises(UserError, match="leads out"):
         VideoFolder(root).path("out")
+
+
+@pytest.mark.parametrize("name", ["monday.MP4", "monday.Mov", "monday.WebM"])
+def test_an_ending_in_capital_letters(root: Path, name: str) -> None:
+    (root / name).touch()
+    assert VideoFolder(root).path("monday") == root / name
+    assert VideoFolder(root).path(name) == VideoFolder(root).path(name.lower()) == root / name
+    (root / "monday.avi").touch()
+    assert VideoFolder(root).path("monday") == root / "monday.avi"  # an ending as it is usual comes first
+
+
+def test_an_id_with_its_ending(root: Path) -> None:
+    assert VideoFolder(root).path("a.mp4") == root / "a.mp4"
+    (root / "a.mp4.mkv").touch()
+    assert VideoFolder(root).path("a.mp4") == root / "a.mp4.mkv"  # the id as it stands comes first
+    with pytest.raises(UserError, match=r"video 'b\.mp4' is not in .*\(an id is a name without its ending\)"):
+        VideoFolder(root).path("b.mp4")
+    with pytest.raises(UserError, match="leads out"):
+        VideoFolder(root).path("../outside.mp4")
+
+
+@pytest.mark.parametrize("link", ["00002.jpg", "fps.txt", "../fps.txt"])
+def test_a_link_among_frames_never_leaves_the_root(root: Path, link: str) -> None:
+    (root / "c").mkdir()
+    (root / "c/00001.jpg").touch()
+    (root / "c" / link).symlink_to(root / "a.mp4")
+    (root / "c/notes").symlink_to(root.parent / "outside.mp4")  # nobody reads it
+    assert VideoFolder(root).path("c") == root / "c"
+    (root / "c" / link).unlink()
+    (root / "c" / link).symlink_to(root.parent / "outside.mp4")
+    with pytest.raises(UserError, match=r"is a link that leads out of the video folder .*/videos: refused"):
+        VideoFolder(root).path("c")
+
+
+def test_a_pipe_is_no_video(root: Path) -> None:
+    for name in ("pipe.mp4", "pipe"):
+        os.mkfifo(root / name)
+    with pytest.raises(UserError, match="video 'pipe' is not in"):
+        VideoFolder(root).path("pipe")
+    assert AnyFile().path(str(root)) == root  # a folder of frames
+    with pytest.raises(UserError, match="pipe is a pipe or device"):
+        AnyFile().path(str(root / "pipe"))
+    for name in ("none.mp4", "a" * 300, "a\0b"):
+        with pytest.raises(UserError, match="no such video file"):
+            AnyFile().path(str(root / name))
 
 
 def test_a_missing_video_names_id_root_and_extensions(root: Path) -> None:

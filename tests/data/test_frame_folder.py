@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from sevila.data import frame_folder
+from sevila.data.content import ContentHashes
 from sevila.data.frame_folder import FrameFolder, picture_files
 from sevila.data.sampling import uniform_indices
 from sevila.data.video import CachedVideos, VideoReader, probe
@@ -73,11 +79,14 @@ def test_a_file_states_another_rate(pictures: Callable[..., Path], place: str, t
     assert probe(folder).fps == pytest.approx(fps)
 
 
-@pytest.mark.parametrize("text", ["", "fast", "0", "-3", "3/0"])
+@pytest.mark.parametrize(
+    "text", ["", "fast", "0", "-3", "3/0", "1e-400000", "1e999999999", "nan", "inf", "9" * 5000, "1/" + "9" * 5000]
+)
 def test_a_rate_that_is_none(pictures: Callable[..., Path], text: str) -> None:
     folder = pictures("v", 2)
     (folder / "fps.txt").write_text(text)
     assert "expected the frames a second" in fault(folder)
+    assert len(fault(folder)) < 400
 
 
 def test_faulty_folders(pictures: Callable[..., Path], tmp_path: Path) -> None:
@@ -97,6 +106,67 @@ def test_faulty_folders(pictures: Callable[..., Path], tmp_path: Path) -> None:
     assert "00001.png is no whole jpg or png picture" in fault(cut)
     (cut / "00001.png").write_bytes(b"GIF89a")
     assert "00001.png is no whole jpg or png picture" in fault(cut)
+
+
+def test_files_that_begin_with_a_dot_are_no_frames(pictures: Callable[..., Path], numbers: Numbers) -> None:
+    folder = pictures("v", 3, "{:05d}.jpg")
+    for name in ("._00001.jpg", "._00002.jpg", ".00009.jpg"):
+        (folder / name).write_bytes(b"no picture")
+    assert numbers(VideoReader(folder).read(range(3), 32).pixels) == [0, 1, 2]
+    assert probe(folder).length == 3
+
+
+def test_pipes_are_refused(pictures: Callable[..., Path]) -> None:
+    folder = pictures("v", 3)
+    os.mkfifo(folder / "00004.png")
+    assert "00004.png is not a file" in fault(folder)
+    (folder / "00004.png").unlink()
+    os.mkfifo(folder / "fps.txt")
+    assert "fps.txt: is a pipe or device" in fault(folder)
+    with pytest.raises(UserError, match=r"fps\.txt: is a pipe or device"):
+        ContentHashes().of(folder)
+
+
+GREYS = np.arange(0, 256, dtype=np.uint8).reshape(16, 16).repeat(2, 0).repeat(2, 1)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16"])
+def test_every_kind_of_picture_is_scaled_to_eight_bits(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "v").mkdir()
+    if mode == "I;16":  # a PNG of 16 bits grey: value v of 8 bits is 257 * v of 16
+        image = Image.fromarray(GREYS.astype(np.uint16) * 257)
+    elif mode in ("P", "PA"):
+        image = Image.fromarray(GREYS, "L").convert("RGB").quantize(256)
+    else:
+        image = Image.fromarray(GREYS, "L").convert("RGB").convert(mode)
+    name = "1.jpg" if mode == "CMYK" else "1.png"
+    image.save(tmp_path / "v" / name, **({"quality": 100} if mode == "CMYK" else {}))
+    pixels = VideoReader(tmp_path / "v").read([0], 32).pixels[0]
+    expected = np.asarray(image.convert("RGB")) if mode in ("1", "P", "PA") else GREYS[..., None].repeat(3, 2)
+    assert (pixels.permute(1, 2, 0).int() - torch.from_numpy(expected.astype(int))).abs().max() <= 3
+    assert pixels.float().mean() == pytest.approx(127.5, abs=3)
+
+
+def test_colours_of_sixteen_bits(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    deep = np.stack([GREYS.astype(">u2") * 257] * 3, -1)  # written by hand: Pillow writes no such picture
+    rows = b"".join(b"\0" + row.tobytes() for row in deep.astype(">u2"))
+    head = struct.pack(">IIBBBBB", 32, 32, 16, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, content in ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        data += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    (tmp_path / "v/1.png").write_bytes(data)
+    pixels = VideoReader(tmp_path / "v").read([0], 32).pixels[0, 0]
+    assert (pixels.int() - torch.from_numpy(GREYS.astype(int))).abs().max() <= 1
+
+
+def test_a_kind_of_picture_that_is_not_known_is_refused(
+    pictures: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = pictures("v", 1)
+    floats = Image.new("F", (8, 8))
+    monkeypatch.setattr(frame_folder.ImageOps, "exif_transpose", lambda image: floats)
+    assert "00001.png is a picture of the kind F, which is not read: save it as RGB" in fault(folder)
 
 
 def test_only_wanted_pictures_are_opened(pictures: Callable[..., Path]) -> None:

@@ -8,12 +8,14 @@ import torch
 from sevila.data.features import PLAIN
 from sevila.data.frame_rules import EvaluationFrames, FrameRule, RecurringFrames, TrainingFrames
 from sevila.data.transforms import normalize
+from sevila.data.video import VideoInfo
 
+VIDEO = VideoInfo(length=50, fps=25.0, width=96, height=64, duration=2.0)
 PIXELS = torch.arange(2 * 3 * 32 * 32).remainder(251).to(torch.uint8).view(2, 3, 32, 32)
 
 
 def indices(rule: FrameRule, epoch: int, index: int = 0) -> list[int]:
-    return rule.indices(50, 25.0, None, (epoch, index))
+    return rule.indices(VIDEO, None, (epoch, index))
 
 
 def test_evaluation_is_plain_midpoints() -> None:
@@ -45,3 +47,12 @@ def test_recurring_frames_come_again(crop: bool) -> None:
         assert rule.view(32, key) == (PLAIN if box is None else f"crop-{box[0]}-{box[1]}-{box[2]}-{box[3]}")
     assert indices(rule, 0, 3) != indices(rule, 1, 3)
     assert (rule.view(32, (0, 3)) != rule.view(32, (1, 3))) == crop
+
+
+def test_uneven_frames_are_found_by_their_times() -> None:
+    slides = VideoInfo(4, 4 / 40, 96, 64, 40.0, times=(0.0, 1.0, 2.0, 30.0))
+    assert EvaluationFrames(2).indices(slides, (1.0, 31.0), (0, 0)) == [1, 2]
+    assert EvaluationFrames(1).indices(slides, (30.5, 40.0), (0, 0)) == [3]
+    for rule in (TrainingFrames(2, seed=0), RecurringFrames(TrainingFrames(2, seed=0), 1)):
+        first, second = rule.indices(slides, (1.0, 31.0), (0, 0))
+        assert first == 1 and second == 2

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevila.data.sampling import random_indices, uniform_indices
+from sevila.data.sampling import clip_frames, random_indices, uniform_indices
 from sevila.errors import UserError
 
 
@@ -31,7 +31,7 @@ def test_uniform_equals_the_official_indices(shared: Path) -> None:
 
 
 def test_both_rules_equal_the_official_indices(shared: Path) -> None:
-    cases = json.loads((shared / "golden/model/aux.json").read_text())["sampling"]
+    cases = json.loads((shared / "golden/model64/aux.json").read_text())["sampling"]
     assert len(cases) == 9
     for case in cases:
         clip = tuple(case["clip"]) if case["clip"] else None
@@ -116,3 +116,26 @@ def test_indices_are_ordered_and_lie_in_the_clip(
 def test_a_whole_video_gives_no_frame_twice(length: int, n: int, seed: int) -> None:
     assert len(set(uniform_indices(length, 25.0, n))) == min(n, length)
     assert len(set(random_indices(length, 25.0, n, rng=random.Random(seed)))) == min(n, length)
+
+
+SLIDES = [
+    n / 30 if n < 30 else n - 28.0 for n in range(90)
+]  # 90 frames over 62 s: the first second has a third of them
+
+
+def test_a_clip_of_uneven_frames() -> None:
+    fps = 90 / 62
+    assert clip_frames(90, fps, (10.0, 20.0), SLIDES) == (38, 48)
+    assert clip_frames(90, fps, (0.0, 1.0), SLIDES) == (0, 29)
+    assert clip_frames(90, fps, (1.5, 61.5), SLIDES) == (29, 89)
+    assert clip_frames(90, fps, (61.9, 99.0), SLIDES) == (89, 90)  # it starts before the end
+    assert uniform_indices(90, fps, 2, (10.0, 20.0), SLIDES) == [40, 45]
+    with pytest.raises(UserError, match=r"starts past the end of the video \(62\.0 s\)"):
+        uniform_indices(90, fps, 2, (62.0, 63.0), SLIDES)
+
+
+@given(start=st.floats(0, 0.999), span=st.floats(0, 1), n=st.integers(1, 12))
+def test_even_times_say_what_the_rate_says(start: float, span: float, n: int) -> None:
+    clip = (start * 4, start * 4 + span * 4)
+    times = [index / 32 for index in range(128)]
+    assert uniform_indices(128, 32.0, n, clip, times) == uniform_indices(128, 32.0, n, clip)

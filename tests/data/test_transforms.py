@@ -30,12 +30,12 @@ def seeded(seed: int) -> torch.Generator:
 @pytest.fixture(scope="module")
 def golden(shared: Path) -> dict[str, torch.Tensor]:
     """raw, eval and train as [T, 3, H, W]."""
-    tensors = load_file(shared / "golden/model/aux_tensors.safetensors")
+    tensors = load_file(shared / "golden/model64/aux_tensors.safetensors")
     return {key: tensors[f"transform.{key}"].transpose(0, 1) for key in ("raw", "eval", "train")}
 
 
 def test_constants_are_the_official_ones(shared: Path) -> None:
-    official = json.loads((shared / "golden/model/aux.json").read_text())["transform"]
+    official = json.loads((shared / "golden/model64/aux.json").read_text())["transform"]
     assert list(CLIP_MEAN) == official["mean"]
     assert list(CLIP_STD) == official["std"]
 
@@ -45,7 +45,7 @@ def test_evaluation_equals_the_official_transform(golden: dict[str, torch.Tensor
 
 
 def test_the_box_of_a_seed_is_torchvisions(shared: Path) -> None:
-    official = json.loads((shared / "golden/model/aux.json").read_text())["transform"]
+    official = json.loads((shared / "golden/model64/aux.json").read_text())["transform"]
     assert random_box(40, 40, seeded(official["train_torch_seed"])) == tuple(official["train_crop_ijhw"])
 
 

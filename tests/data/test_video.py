@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -13,25 +15,48 @@ import pytest
 import torch
 from av.video.reformatter import VideoReformatter
 
+from sevila.data import streams
 from sevila.data.decoders import pyav as pyav_module
 from sevila.data.pixels import to_tensor
+from sevila.data.sampling import uniform_indices
 from sevila.data.streams import frame_table, frames_from
 from sevila.data.video import CachedVideos, FrameCache, VideoInfo, VideoReader, probe
 from sevila.errors import UserError
+from tests.data.conftest import numbered
 
 Encode = Callable[..., Path]
 Numbers = Callable[[torch.Tensor], list[int]]
 
+
+def remux(source: Path, name: str, change: Callable[[av.Packet, int], av.Packet | None]) -> Path:
+    """The packets of a file in another one beside it, each changed by `change`, which may give another in its place."""
+    path = source.with_name(name)
+    with av.open(str(source)) as read, av.open(str(path), "w") as write:
+        stream = write.add_stream_from_template(read.streams.video[0])
+        for place, packet in enumerate(read.demux(video=0)):
+            if packet.size:
+                packet = change(packet, place) or packet
+                packet.stream = stream
+                write.mux(packet)
+    return path
+
+
+def empty_like(packet: av.Packet, data: bytes) -> av.Packet:
+    other = av.Packet(data)
+    other.pts, other.dts, other.duration, other.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
+    return other
+
+
 # name: frames, frames a second, width, height, seconds
 REAL = {
     "a.mp4": (209, 30.0, 1920, 1080, 209 / 30),
-    "b.avi": (150, 30.0, 480, 270, 151 / 30),  # the second frame is shown for two ticks
+    "b.avi": (150, 150 * 30 / 151, 480, 270, 151 / 30),  # the second frame is shown for two ticks
     "bigbuckbunny.mp4": (132, 25.0, 1280, 720, 5.28),
     "bikes.mp4": (250, 25.0, 640, 272, 10.0),
     "carphone_pristine.mp4": (120, 30000 / 1001, 176, 144, 4.004),
     "cup.mp4": (217, 26.777, 640, 480, 217 / 26.777),
     "movie-hello.mpeg": (249, 30000 / 1001, 640, 480, 8.3083),
-    "tree.avi": (68, 1e6 / 66667, 320, 240, 444 * 0.066667),  # its header promises 444 frames
+    "tree.avi": (68, 68 / (444 * 0.066667), 320, 240, 444 * 0.066667),  # its header promises 444 frames
     "world.mp4": (901, 30.0, 480, 270, 901 / 30),
 }
 
@@ -117,6 +142,155 @@ def test_variable_frame_rate(encode: Encode, numbers: Numbers) -> None:
         frames = reader.read([5, 30, 39], 32)
         assert numbers(frames.pixels) == [5, 30, 39]
         assert frames.times == pytest.approx([0.175, 6.3, 10.647], abs=1e-3)
+
+
+MPEG_B_FRAMES = {"bf": "2", "g": "12", "b": "4M"}
+SLIDES = [33 * n if n < 30 else 1000 * (n - 28) for n in range(60)]  # milliseconds: first quick, then one a second
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("v.mp4", {"options": B_FRAMES}),
+        ("v.mov", {"options": {"bf": "0"}}),
+        ("v.mkv", {"options": {"bf": "0"}}),
+        ("v.webm", {"codec": "libvpx-vp9"}),
+        ("hidden.webm", {"codec": "libvpx", "options": {"auto-alt-ref": "1", "lag-in-frames": "16", "b": "1M"}}),
+        ("v.ts", {"options": B_FRAMES}),
+    ],
+)
+def test_where_the_rate_varies_it_is_length_by_duration(
+    encode: Encode, numbers: Numbers, name: str, settings: dict[str, object]
+) -> None:
+    reader = VideoReader(encode(name, 60, stamps=SLIDES, rate=30, **settings))
+    info = reader.info
+    assert info.fps == pytest.approx(60 / info.duration) and 31 < info.duration < 32.1
+    assert info.times == reader.times == pytest.approx([stamp / 1000 for stamp in SLIDES], abs=0.002)
+    frames = reader.read(uniform_indices(info.length, info.fps, 4, (9.9, 20.1), info.times), 32)
+    assert all(9 <= time <= 20.1 for time in frames.times)
+    assert numbers(frames.pixels) == list(frames.indices) == [38, 40, 43, 46]
+
+
+@pytest.mark.parametrize("rate", [24000 / 1001, 12.5, 0.5, 60])
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.avi", "v.ts"])
+def test_a_constant_rate_is_the_stated_one(encode: Encode, name: str, rate: float) -> None:
+    exact = Fraction(rate).limit_denominator(1001)
+    options = {"bf": "0"} if name == "v.avi" else B_FRAMES
+    path = encode(name, 40, stamps=range(40), rate=exact, clock=1 / exact, options=options)
+    info = probe(path)
+    assert info.fps == pytest.approx(rate, rel=1e-6) and info.times is None
+
+
+def test_the_rate_does_not_count_hidden_frames(encode: Encode, numbers: Numbers) -> None:
+    """As a cut by stream copy leaves it: the container's rate counts what its edit list hides."""
+    reader = VideoReader(encode("v.mp4", 60, stamps=[200 * n - 6000 for n in range(60)], rate=5, options=B_FRAMES))
+    assert reader.length == 30 and reader.fps == pytest.approx(5) and reader.info.duration == pytest.approx(6)
+    assert numbers(reader.read(uniform_indices(30, reader.fps, 2, (2.0, 4.0), reader.info.times), 32).pixels) == [
+        42,
+        47,
+    ]
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mov", "v.mkv", "v.ts", "v.flv"])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4", "mpeg2video"])
+def test_decoding_stamps_in_the_place_of_presentation_stamps(
+    encode: Encode, numbers: Numbers, name: str, codec: str
+) -> None:
+    """The packets of a file with B-frames, each shown when it is decoded; as `ffmpeg -i v.avi -c copy` writes them."""
+    if (name, codec) in (("v.flv", "mpeg4"), ("v.flv", "mpeg2video"), ("v.ts", "mpeg4")):
+        pytest.skip("no such file can be written")
+    plain = encode("plain.mp4", 60, codec=codec, options=MPEG_B_FRAMES, stamps=range(60), clock=Fraction(1, 25))
+    path = remux(plain, name, lambda packet, place: setattr(packet, "pts", packet.dts))
+    reader = VideoReader(path)
+    with av.open(str(path)) as container:
+        shown = numbers(torch.stack([to_tensor(f, 32, VideoReformatter()) for f in container.decode(video=0)]))
+    assert shown == sorted(shown) and len(shown) >= 58  # an mp4 hides what its edit list puts before 0
+    assert numbers(reader.read(range(reader.length), 32).pixels) == shown
+    assert numbers(reader.read([50, 7, 31], 32).pixels) == [shown[50], shown[7], shown[31]]
+
+
+@pytest.mark.parametrize(("codec", "name"), [("libx264", "ts"), ("mpeg2video", "ts"), ("mpeg2video", "mpg")])
+@pytest.mark.parametrize("b_frames", ["0", "2"])
+@pytest.mark.parametrize("start", [0, 1013, 3000])  # milliseconds of the second one's first stamp
+def test_recordings_joined_end_to_end(
+    encode: Encode, numbers: Numbers, codec: str, b_frames: str, start: int, name: str
+) -> None:
+    def later(packet: av.Packet, place: int) -> None:
+        shift = round(Fraction(start, 1000) / packet.time_base)
+        packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+
+    options, clock = {**MPEG_B_FRAMES, "bf": b_frames}, Fraction(1, 25)
+    pictures = [numbered(number) for number in range(100, 160)]
+    first = encode(f"first.{name}", 60, range(60), codec, options=options, clock=clock)
+    second = encode("second.mp4", pictures, range(60), codec, options=options, clock=clock)
+    path = first.with_name(f"v.{name}")
+    path.write_bytes(first.read_bytes() + remux(second, f"second.{name}", later).read_bytes())
+    reader = VideoReader(path)
+    assert numbers(reader.read(range(reader.length), 32).pixels) == [*range(60), *range(100, 160)]
+    assert numbers(reader.read([15, 45, 75, 105], 32).pixels) == [15, 45, 115, 145]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_a_packet_without_bytes_repeats_the_picture(encode: Encode, numbers: Numbers, codec: str) -> None:
+    def emptied(packet: av.Packet, place: int) -> av.Packet | None:
+        return empty_like(packet, b"") if place in (5, 6, 20) else None
+
+    path = remux(encode("plain.mp4", 40, codec=codec, options={"bf": "0", "g": "1"}), "v.nut", emptied)
+    kept = [n for n in range(40) if n not in (5, 6, 20)]
+    reader = VideoReader(path)
+    assert reader.length == 37
+    assert reader.times == pytest.approx([n / 25 for n in kept])
+    assert numbers(reader.read(range(37), 32).pixels) == kept
+    assert numbers(reader.read([4, 5, 17, 18, 36], 32).pixels) == [4, 7, 19, 21, 39]
+
+
+@pytest.mark.parametrize("name", ["v.avi", "v.mp4"])
+def test_a_packet_that_says_the_same_picture_again(encode: Encode, numbers: Numbers, name: str) -> None:
+    """MPEG-4's VOP that is not coded (ISO 14496-2, 6.2.5: vop_coded 0): no frame comes out for it."""
+    same = bytes.fromhex("000001b6") + int("0101000001001111", 2).to_bytes(2, "big")
+
+    def repeated(packet: av.Packet, place: int) -> av.Packet | None:
+        return empty_like(packet, same) if place in (5, 6, 20) else None
+
+    plain = encode("plain.mp4", 40, range(40), "mpeg4", options={"bf": "0", "g": "1"}, clock=Fraction(1, 25))
+    path = remux(plain, name, repeated)
+    reader = VideoReader(path)
+    assert reader.length == 37
+    assert numbers(reader.read([4, 21, 36], 32).pixels) == [4, 24, 39]
+
+
+@pytest.mark.parametrize("name", ["v.mkv", "v.webm"])
+def test_a_tail_behind_matroska_is_passed_over(encode: Encode, numbers: Numbers, name: str) -> None:
+    path = encode(name, 60, codec="libvpx-vp9")
+    path.write_bytes(path.read_bytes() + b"Saved by a downloader from https://example.org\n")
+    assert numbers(VideoReader(path).read(range(60), 32).pixels) == list(range(60))
+
+
+@pytest.mark.parametrize("box", [b"free", b"mdat"])
+def test_an_unfinished_last_box_is_harmless_where_all_pictures_are_there(
+    encode: Encode, numbers: Numbers, box: bytes
+) -> None:
+    path = encode("v.mp4", 60, container_options={"movflags": "faststart"})
+    data = bytearray(path.read_bytes())
+    if box == b"mdat":  # the size that stands before its name
+        at = data.index(b"mdat") - 4
+        data[at : at + 4] = (len(data) - at + 100).to_bytes(4, "big")
+    else:
+        data += (1000).to_bytes(4, "big") + box
+    path.write_bytes(data)
+    assert numbers(VideoReader(path).read(range(60), 32).pixels) == list(range(60))
+    path.write_bytes(data[:-200] if box == b"mdat" else path.read_bytes()[:-300])
+    assert "is cut off" in fault(path)
+
+
+def test_a_pipe_is_no_video(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "v.mp4")
+    assert "v.mp4 is a pipe or device: name a file" in fault(tmp_path / "v.mp4")
+    for path in ("a" * 300, "a\0b"):
+        with pytest.raises(UserError, match=r"does not exist|cannot be opened"):
+            VideoReader(path)
+        with pytest.raises(UserError, match="cannot be opened"):
+            CachedVideos(32).info(path)
 
 
 def test_an_edit_list_hides_frames_before_zero(encode: Encode, numbers: Numbers) -> None:
@@ -252,6 +426,17 @@ def test_a_name_is_no_protocol(encode: Encode, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(path.parent)
     path.rename("concat:v.mp4")
     assert VideoReader("concat:v.mp4").length == 3
+
+
+@pytest.mark.parametrize("name", ["title.mp4", "title.mkv", "title.avi"])
+def test_metadata_that_is_no_utf8(encode: Encode, numbers: Numbers, name: str) -> None:
+    path = encode(name, 6)
+    content = path.read_bytes()
+    assert b"Lavf" in content  # FFmpeg names itself in the file's metadata
+    path.write_bytes(content.replace(b"Lavf", b"L\xe4\xfff").replace(b"Lavc", b"L\xe4\xffc"))
+    with pytest.raises(UnicodeDecodeError) if streams.ANY_METADATA else nullcontext(), av.open(str(path)) as container:
+        _ = container.metadata, container.streams.video[0].metadata
+    assert numbers(VideoReader(path).read([1, 4], 32).pixels) == [1, 4]
 
 
 def test_sound_alone(tmp_path: Path) -> None:

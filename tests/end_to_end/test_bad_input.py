@@ -70,6 +70,22 @@ def video(small_world: list[str]) -> Path:
         (train.cli, [PRETRAIN, "task.frames=0"], "task.frames=0: must be at least 1"),
         (refine.cli, [REVERSE, "task.frames=-1"], "task.frames=-1: must be at least 1"),
         (refine.cli, [REVERSE, "task.orders=0"], "task.orders=0: must be at least 1"),
+        (
+            refine.cli,
+            [REVERSE, "task.frames_from=vidoe"],
+            "task.frames_from=vidoe: unknown (did you mean 'video'?); choose from: video, midpoints",
+        ),
+        (
+            train.cli,
+            [PRETRAIN, "trainer.best=frame_acc"],
+            "trainer.best=frame_acc: unknown (did you mean 'frame_accuracy'?); this validation gives: frame_accuracy, ",
+        ),
+        (
+            train.cli,
+            [FORWARD, "trainer.best=mean_over_types"],
+            "trainer.best=mean_over_types: unknown; this validation gives: accuracy, keyframe_recall, keyframe_hit",
+        ),
+        (refine.cli, [REVERSE, "trainer.best=loss"], "trainer.best=loss: unknown; this validation gives: accuracy, "),
         (train.cli, [FORWARD, "task.crop=off"], "task.crop=off: expected true or false"),
         (evaluation.cli, [EVAL, "selector=random", "++selector.seed=no"], "selector.seed=no: expected a whole number"),
         (train.cli, [PRETRAIN, "task.name=guess"], "task.name=guess: unknown; choose from: answer, pretrain"),

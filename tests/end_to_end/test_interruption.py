@@ -51,7 +51,10 @@ def interrupt(words: list[str], run: Path, at: int, number: signal.Signals) -> t
 
 
 @pytest.mark.slow
-def test_a_stopped_and_killed_run_ends_with_the_same_bits(words: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("frames_from", ["midpoints", "video"])
+def test_a_stopped_and_killed_run_ends_with_the_same_bits(words: list[str], frames_from: str, tmp_path: Path) -> None:
+    words = [*words, f"task.frames_from={frames_from}"]
+    before = ["pseudo_labels.jsonl"] if frames_from == "midpoints" else []
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert refine.cli([*words, f"run_dir={whole}"]) == 0
     total = step(whole)
@@ -59,7 +62,7 @@ def test_a_stopped_and_killed_run_ends_with_the_same_bits(words: list[str], tmp_
     code, stderr = interrupt(words, broken, 10, signal.SIGTERM)
     assert code == 143 and "stopped by SIGTERM at step" in stderr and "resume=true" in stderr
     stopped = step(broken)
-    labels = (broken / "pseudo_labels.jsonl").stat().st_mtime_ns
+    labels = [(broken / name).stat().st_mtime_ns for name in before]
     assert 10 <= stopped < total and not (broken / "metrics.json").exists()
 
     code, _ = interrupt(words, broken, stopped + 10, signal.SIGKILL)
@@ -68,11 +71,12 @@ def test_a_stopped_and_killed_run_ends_with_the_same_bits(words: list[str], tmp_
         log.write('{"step": 9')  # half a line, as a kill may leave
 
     assert refine.cli([*words, f"run_dir={broken}", "resume=true"]) == 0
-    for name in ("localizer.safetensors", "metrics.json", "metrics.jsonl", "pseudo_labels.jsonl"):
+    for name in ("localizer.safetensors", "metrics.json", "metrics.jsonl", *before):
         assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
     last = f"checkpoints/step_{total}/head.safetensors"
     assert (broken / last).read_bytes() == (whole / last).read_bytes()
-    assert (broken / "pseudo_labels.jsonl").stat().st_mtime_ns == labels  # made once
+    assert [(broken / name).stat().st_mtime_ns for name in before] == labels  # made once
+    assert (whole / "pseudo_labels.jsonl").exists() == bool(before)
     assert [path.name for path in broken.rglob("*") if ".tmp-" in path.name] == []
 
 

@@ -39,7 +39,7 @@ def test_what_a_training_leaves(chain_runs: Path) -> None:
     assert names(chain_runs / "R1") == trained | {"localizer.safetensors", "localizer.json"}
     assert names(chain_runs / "R2") == trained | {"answerer.safetensors", "answerer.json", "keyframes.jsonl"}
     assert names(chain_runs / "R3") == trained | {"localizer.safetensors", "localizer.json", "pseudo_labels.jsonl"}
-    assert set(metrics(chain_runs / "R1")) == {"frame_mAP", "step"}
+    assert set(metrics(chain_runs / "R1")) == {"frame_accuracy", "frame_mAP", "step"}
     assert set(metrics(chain_runs / "R2")) == {"accuracy", "keyframe_recall", "keyframe_hit", "step"}
     labels = {"pseudo_label_yes", "pseudo_label_precision", "pseudo_label_recall"}
     assert set(metrics(chain_runs / "R3")) == {"accuracy", "keyframe_recall", "keyframe_hit", "step"} | labels

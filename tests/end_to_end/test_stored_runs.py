@@ -87,4 +87,4 @@ def test_evaluation_and_prediction_share_a_store(
     monkeypatch.setattr(Backbone, "encode", lambda *_: pytest.fail("encoded"))  # pictures are decoded to be shown
     assert go(evaluation, "warm", *words) == cold
     asked = [f"video={video}", "question=what?", "options=[red, blue]", "n_frames=4", "k=1"]
-    assert predict.cli([*asked, words[-1]]) == 0
+    assert predict.cli([*asked, "precision=fp32", words[-1]]) == 0

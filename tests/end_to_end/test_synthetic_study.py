@@ -28,7 +28,8 @@ def test_the_study_in_miniature(small_world: list[str], tmp_path: Path, capsys: 
     world = tmp_path / "runs/world_0"
     assert json.loads((world / "seed_0/refine/metrics.json").read_text())["step"] in (1, 2)
     claims = json.loads((tmp_path / "claims.json").read_text())
-    assert {claim["claim"] for claim in claims} == {"localizer_beats_uniform", "refinement_helps_without_pretraining"}
+    measured = {"localizer_beats_uniform", "refinement_helps_five_orders_without_pretraining"}
+    assert {claim["claim"] for claim in claims} == measured
     rows = {row["row"]: row for row in json.loads((tmp_path / "tables/main.json").read_text())["rows"]}
     for key, name in (("zero_shot", "eval_zero_shot"), ("sr", "seed_0/eval_sr")):
         metrics = json.loads((world / name / "metrics.json").read_text())
@@ -48,5 +49,9 @@ def test_the_study_in_miniature(small_world: list[str], tmp_path: Path, capsys: 
     written = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if "runs" not in path.parts}
     assert synthetic_study.main([*words, *settings, "--report-only"]) == 0
     assert all(path.read_bytes() == content for path, content in written.items())
+    again = tmp_path / "runs/again"
+    assert synthetic_study.main(["--from-outcomes", str(tmp_path / "outcomes.npz"), "--out", str(again)]) == 0
+    for path, content in written.items():
+        assert (again / path.relative_to(tmp_path)).read_bytes() == content, path
     assert synthetic_study.main([*words, *settings, "trainer.lr=1e-5"]) == 2
     assert "was made with" in capsys.readouterr().err

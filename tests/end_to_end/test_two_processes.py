@@ -47,3 +47,18 @@ def test_a_refinement_and_its_evaluation(small_world: list[str], short: list[str
     assert sorted(file.name for file in (tmp_path / "both").iterdir()) == sorted(
         file.name for file in (tmp_path / "alone").iterdir()
     )
+
+
+@pytest.mark.slow
+def test_labels_in_the_step(small_world: list[str], short: list[str], tmp_path: Path) -> None:
+    """Two processes with 4 videos a batch label what one with 8 does: the same frames, drawn by question and epoch."""
+    words = ["+exp=synthetic_reverse", "device=cpu", *short, *small_world, "task.frames_from=video", "task.frames=4"]
+    words += ["task.orders=1", "trainer.max_steps=2"]
+    together("sevila.refine", [*words, "trainer.batch_size=4", "run_dir=two"], tmp_path)
+    assert refine.cli([*words, "trainer.batch_size=8", f"run_dir={tmp_path / 'one'}"]) == 0
+    seen = [
+        [row["train/yes_share"] for row in read_jsonl(tmp_path / name / "metrics.jsonl") if "lr" in row]
+        for name in ("one", "two")
+    ]
+    assert len(seen[0]) == 2 and all(0.05 < share < 1 for share in seen[0])
+    assert seen[1] == pytest.approx(seen[0], abs=1e-9)

@@ -167,9 +167,17 @@ def test_what_cannot_be_scored_is_refused(truth, predicted, message: str) -> Non
         qvhighlights(truth, predicted)
 
 
+def test_a_window_that_runs_backwards_is_a_miss() -> None:
+    """As in the script: it overlaps nothing, and takes its place in the ranking."""
+    truth = [Moment("7", "v", "q", 20.0, ((2.0, 8.0),))]
+    alone = qvhighlights(truth, [MomentPrediction("7", ((9.0, 2.0, 1.0),))])["brief"]
+    assert (alone["MR-full-R1@0.5"], alone["MR-full-mAP"]) == (0.0, 0.0)
+    before = MomentPrediction("7", ((9.0, 2.0, 1.0), (2.0, 8.0, 0.5)))
+    brief = qvhighlights(truth, [before])["brief"]
+    assert (brief["MR-full-R1@0.5"], brief["MR-full-mAP"], before.backwards) == (0.0, 50.0, 1)
+
+
 def test_impossible_predictions_are_refused() -> None:
-    with pytest.raises(UserError, match=r"query 7: the window from 9 to 3 ends before it starts"):
-        MomentPrediction("7", ((9, 3, 1.0),))
     with pytest.raises(UserError, match="query 7: a predicted number is not finite"):
         MomentPrediction("7", None, (float("nan"),))
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevila.report.figures import DPI, WIDTH, axes_at, new_figure
-from sevila.report.page import Facts, Heading, Picture, Table, Text, cell_text, write_page
+from sevila.report.page import Beside, Facts, Heading, Picture, Table, Text, cell_text, write_page
 
 NASTY = """<script>alert("1")</script> & 'it' </p><img src=x>"""
 
@@ -28,6 +28,14 @@ def test_everything_is_escaped_and_comes_back_as_written(tmp_path: Path, read_pa
         assert page.texts[tag] == [NASTY], tag
     assert [alt for _, alt in page.images] == [NASTY]
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_pictures_beside_each_other(tmp_path: Path, read_page) -> None:
+    pictures = [Picture.of(new_figure(height), f"picture {height}") for height in (1.0, 2.0)]
+    write_page(tmp_path / "page.html", "two", [Beside(pictures), Text("below")])
+    page = read_page(tmp_path / "page.html")
+    assert [alt for _, alt in page.images] == ["picture 1.0", "picture 2.0"]
+    assert page.tags[-6:] == ["div", "figure", "img", "figure", "img", "p"]
 
 
 def test_numbers_are_right_aligned_and_the_best_is_bold(tmp_path: Path, read_page) -> None:

@@ -14,8 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from benchmarks import answers, cost, decoding, gpu, training
 from benchmarks.baseline import Plain
+from benchmarks.machine import machine
 from benchmarks.subject import SMALL, Subject, pictures, questions, subject
 
+from sevila.model import precision
 from sevila.model.scoring import Direct
 
 SIZES = cost.Sizes(
@@ -50,8 +52,9 @@ def test_generating_question_by_question_gives_the_same_answers(small: Subject, 
     assert not wrong.equals(true)
 
 
-def test_the_rows_have_what_the_table_prints(small: Subject, plain: Plain) -> None:
-    fast = small.halved()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_rows_have_what_the_table_prints(small: Subject, plain: Plain, dtype: torch.dtype) -> None:
+    fast = small.fastest(dtype)
     agreed = answers.agreement(small.sevila, fast, 6)
     assert agreed["agreement_questions"] == 6 and sum(agreed["answers_by_letter"]) == 6
     rows = answers.measure("nine_questions", small, plain, plain, fast, 9, 1, (3.5, 6.0), agreed)
@@ -59,6 +62,30 @@ def test_the_rows_have_what_the_table_prints(small: Subject, plain: Plain) -> No
     written = rows[0].to_json()
     assert written["equal"] and written["runs"] == 1
     assert written["ratio"] == pytest.approx(written["baseline_s"] / written["ours_s"], rel=0.02)
+    assert rows[1].notes["precision"] == str(dtype) and {p.dtype for p in fast.parameters()} == {dtype}
+    if dtype == torch.float32:  # only the letters are read in another way
+        assert agreed["equal_keyframes_percent"] == 100
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "told"),
+    [
+        (
+            "model name\t: Some Xeon\nflags\t\t: avx512f avx512_bf16 amx_bf16\n",
+            "Some Xeon: bfloat16 units: amx_bf16, avx512_bf16; precision=auto takes bfloat16",
+        ),
+        (
+            "model name\t: Old Xeon\nflags\t\t: avx512f\nmodel name\t: Old Xeon\n",
+            "Old Xeon: bfloat16 units: none; precision=auto takes float32",
+        ),
+    ],
+)
+def test_the_processor_is_named(cpuinfo: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    assert machine() == told
+    (tmp_path / "cpuinfo").unlink()
+    assert machine().endswith(": bfloat16 units: none; precision=auto takes float32")
 
 
 def test_epochs_with_a_warm_store_lose_nothing(small: Subject, plain: Plain, film: Path, tmp_path: Path) -> None:

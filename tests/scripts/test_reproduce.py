@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import reproduce
 from reproduction.cells import Cell, headers, served
 from reproduction.runs import PRETRAIN, Run, Settings, jobs
-from reproduction.tables import TABLES, finetuned, refined, zeroshot
+from reproduction.tables import TABLES, another_round, finetuned, refined, zeroshot
 
 SETS = ("nextqa", "star", "how2qa", "tvqa", "vlep")
 ALL = dict(zip(("A", "B", "C", "D", "E", "F", "G"), [
@@ -33,10 +34,15 @@ ALL = dict(zip(("A", "B", "C", "D", "E", "F", "G"), [
 PUBLISHED = {
     "1": {
         "voting": "65.2/70.1/80.1/70.1 52.3/54.8/49.0/51.2/51.8 79.6 54.5 67.0",
+        "concat": ALL["E"],
         "PT": ALL["F"],
         "PT+SR": ALL["G"],
     },
-    "2": {"voting": "59.1/61.3/74.9/62.7 41.8/39.7/40.2/39.5/40.3 69.8 35.7 63.8", "PT": ALL["C"]},
+    "2": {
+        "voting": "59.1/61.3/74.9/62.7 41.8/39.7/40.2/39.5/40.3 69.8 35.7 63.8",
+        "concat": ALL["B"],
+        "PT": ALL["C"],
+    },
     "3": ALL,
     "4": {
         "Localizer": "54.5/36.5/32.3",
@@ -51,34 +57,39 @@ PUBLISHED = {
         "PT+SR": "62.3/63.1/74.9/64.6 72.9",
     },
     "6": {
-        "none": "62.4",
-        "CLIP": "61.8",
-        "Moment-DETR": "62.0",
-        "Localizer": "63.6",
-        "ATP": "62.8",
-        "top-K": "61.6",
-        "Localizer-SR": "64.6",
+        "none": "59.7/60.8/73.7/62.4",
+        "CLIP": "59.2/60.0/72.5/61.8",
+        "Moment-DETR": "59.5/60.6/72.1/62.0",
+        "Localizer": "61.3/61.5/75.6/63.6",
+        "ATP": "60.4/61.3/73.4/62.8",
+        "top-K": "59.5/59.7/72.7/61.6",
+        "Localizer-SR": "62.3/63.1/74.9/64.6",
     },
     "7": {
-        "voting-8": "62.0 69.8",
-        "8-1": "62.9 72.4",
-        "16-1": "63.4 73.2",
-        "16-4": "63.4 72.4",
-        "32-4": "63.6 72.3",
-        "32-8": "62.5 71.3",
-        "64-8": "62.2 71.8",
+        "voting-8": "59.9/60.2/72.4/62.0 69.8",
+        "8-1": "59.8/61.1/76.0/62.9 72.4",
+        "16-1": "59.2/62.6/74.9/63.4 73.2",
+        "16-4": "60.7/61.5/75.8/63.4 72.4",
+        "32-4": "61.3/61.5/75.6/63.6 72.3",
+        "32-8": "59.4/60.9/74.7/62.5 71.3",
+        "64-8": "58.9/60.9/74.0/62.2 71.8",
     },
     "8": {
-        "random/uniform": "72.6",
-        "random/Localizer": "73.1",
-        "Localizer/uniform": "72.3",
-        "Localizer/Localizer": "73.4",
+        "random/uniform": "68.1/72.9/81.2/72.6",
+        "random/Localizer": "67.6/73.4/84.0/73.1",
+        "Localizer/uniform": "68.2/72.7/80.0/72.3",
+        "Localizer/Localizer": "68.8/73.4/83.5/73.4",
     },
     "9": {"ZS": "70.1 52.9 77.8 45.4 70.5", "FT": "79.7 72.2 86.4 69.0 79.1"},
-    "12": {"4": "63.6", "1": "64.6"},
+    "12": {"ZS-1": "64.6", "ZS-4": "63.6", "FT-1": "73.4", "FT-4": "71.3"},
+    "13": {"none": "62.4", "Moment-DETR": "62.0", "not-pre-trained": "62.9", "weakly": "63.2", "QVHighlights": "63.6"},
     "14": {"1": "73.8", "2": "74.2", "3": "73.7"},
     "15": {"uniform-4": "7.56/1.79", "32-4": "7.98/3.28"},
-    "16": {"short": "62.7-62.9", "no_options": "62.7-62.9", "statement": "62.7-62.9"},
+    "16": {
+        "information_needed": "59.9/61.1/74.2/62.7",
+        "necessary_information": "59.9/60.8/75.0/62.7",
+        "default": "60.4/61.0/74.6/62.9",
+    },
 }
 OTHER_SYSTEMS = {("4", "Moment-DETR"), ("4", "QD-DETR")}
 
@@ -103,6 +114,25 @@ def test_every_published_number_has_its_row() -> None:
     for number in ("1", "2", "3", "9"):
         (table,) = [table for table in TABLES if table.number == number]
         assert all(tuple(cell.data for cell in row.cells) == SETS for row in table.rows)
+
+
+NUMBERS = re.compile(r"\d\d\.\d(?:/\d\d\.\d)*")
+
+
+def test_the_large_table_is_the_references(shared: Path) -> None:
+    """Its nine rows, in its order; tables 1 and 2 repeat some of them."""
+    rows = [line for line in (shared / "REFERENCE.md").read_text().splitlines() if re.match(r"\| (ZS|FT) ", line)]
+    names = [("2", "voting"), *(("3", label) for label in "ABCD"), ("1", "voting"), *(("3", label) for label in "EFG")]
+    for (number, label), row in zip(names, rows, strict=True):
+        assert NUMBERS.findall(row.partition(" | ")[2]) == PUBLISHED[number][label].split(), (number, label)
+
+
+@pytest.mark.parametrize("number", ["4", "5", "6", "7", "8", "9", "12", "13", "14", "16"])
+def test_the_other_tables_are_the_references(shared: Path, number: str) -> None:
+    """Every number of the reference's line, in its order, is every number of the table, row by row."""
+    (line,) = (line for line in (shared / "REFERENCE.md").read_text().splitlines() if line.startswith(f"- T{number}, "))
+    numbers = [text for row in PUBLISHED[number].values() for text in row.split() if text != "-"]
+    assert NUMBERS.findall(line) == numbers
 
 
 def test_what_is_not_run_says_why() -> None:
@@ -155,6 +185,10 @@ def test_the_runs_of_a_row() -> None:
     names = [run.name for run, _ in jobs([finetuned("star", refined("star"))], [0])]
     last = "star_finetuned,localizer=star_reverse,answerer=star_forward(localizer=star_reverse)"
     assert names == ["qvhighlights_pretrain", "star_reverse", "star_forward,localizer=star_reverse", last]
+    assert refined("star").options == (("localizer", PRETRAIN), ("answerer", "zeroshot"))
+    answerer = finetuned("star", refined("star")).needs[1]
+    localizer, _ = another_round("star", 2, refined("star"), answerer)
+    assert localizer.options == (("localizer", refined("star")), ("answerer", answerer))
 
 
 def test_rows_that_are_the_same_share_their_run() -> None:
@@ -165,6 +199,10 @@ def test_rows_that_are_the_same_share_their_run() -> None:
     assert place["3", "G", "nextqa"] == place["14", "1", "nextqa"]
     assert place["3", "E", "nextqa"] == place["8", "random/uniform", "nextqa"]
     assert place["2", "voting", "star"] == place["9", "ZS", "star"]
+    assert place["1", "concat", "star"] == place["3", "E", "star"]
+    assert place["2", "concat", "star"] == place["3", "B", "star"]
+    assert place["6", "Moment-DETR", "nextqa"] == place["13", "Moment-DETR", "nextqa"]
+    assert place["13", "not-pre-trained", "nextqa"] == place["16", "default", "nextqa"] == place["5", "none", "nextqa"]
     assert len({run.name for run in place.values() if run}) == len({run for run in place.values() if run})
 
 
@@ -187,12 +225,12 @@ def test_every_command_is_a_right_one(settings: Settings) -> None:
     for run, seed in kinds.values():
         command = settings.command(run, seed)
         assert command[:3] == ["python", "-m", f"sevila.{run.entry}"]
-        config = load(run.entry, command[3:])
+        config = load(run.entry, command[3:])  # would refuse a head that is left open
         assert (config.exp, config.data["name"]) == (run.exp, run.data)
         assert (config.seed, config.resume) == (3 if run.trained else 0, True)
         assert config.run_dir == str(settings.folder(run, seed))
         assert config.model.source == "Salesforce/blip2-flan-t5-xl"
-        assert (config.precision, config.scoring["name"]) == ("bf16", "official")
+        assert (config.precision, config.scoring["name"]) == ("auto", "official")
         if run.entry == "eval":
             assert config.split == ("test" if run.data == "qvhighlights" else "val")
             assert config.frames.n == 75 if run.data == "qvhighlights" else config.selector["k"] <= config.frames.n
@@ -205,7 +243,7 @@ def test_where_runs_stand(settings: Settings, tmp_path: Path) -> None:
 
 def test_words_for_some_runs_only(tmp_path: Path) -> None:
     extra = (("", "model=tiny"), ("", "trainer.epochs=1"), ("star", "a=1"), ("star_reverse", "b=1"))
-    settings = Settings(tmp_path, data=Path("/videos"), extra=extra)
+    settings = Settings(tmp_path, data=Path("/videos"), extra=extra, gpus=4)
     refine = settings.command(refined("star"), 0)
     assert refine[-5:] == ["data.root=/videos/star", "model=tiny", "trainer.epochs=1", "a=1", "b=1"]
     assert settings.command(zeroshot("star"), 0)[-3:] == ["data.root=/videos/star", "model=tiny", "a=1"]
@@ -215,10 +253,10 @@ def test_words_for_some_runs_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("gpus", "launch", "numbers"),
     [(4, "accelerate launch --num_processes 4 -m", None), (2, "accelerate launch --num_processes 2 -m", (8, 2, 16000)),
-     (1, "python -m", (16, 4, 32000))],
+     (1, "python -m", (16, 4, 32000)), (None, "python -m", (16, 4, 32000))],
 )  # fmt: skip
 def test_the_published_batch_on_fewer_gpus(
-    tmp_path: Path, gpus: int, launch: str, numbers: tuple[int, float, int] | None
+    tmp_path: Path, gpus: int | None, launch: str, numbers: tuple[int, float, int] | None
 ) -> None:
     run = zeroshot("tvqa", refined("tvqa"))
     forward = finetuned("tvqa", PRETRAIN).needs[1]
@@ -229,6 +267,33 @@ def test_the_published_batch_on_fewer_gpus(
     assert trainer.batch_size == 4
     assert (trainer.accumulate, trainer.loss_divisor, trainer.warmup_steps) == (numbers or (4, 1, 8000))
     assert " ".join(settings.command(run, 0)).startswith(f"{launch} sevila.eval +exp=tvqa_zeroshot ")
+
+
+@pytest.mark.parametrize(
+    ("launch", "accumulate", "batch"),
+    [
+        ("accelerate launch --num_processes 2 -m", 8, None),
+        ("torchrun --nproc-per-node=4 -m", 4, None),
+        ("torchrun --nproc_per_node 8 -m", 4, "not the published one: 4 processes have it"),
+        ("torchrun --nproc_per_node auto -m", 4, "not the published one: 4 processes have it"),
+        ("srun -n 4 python -m", 4, "not the published one: 4 processes have it"),
+    ],
+)
+def test_another_launcher_keeps_the_batch_or_the_table_says_so(
+    tmp_path: Path, launch: str, accumulate: int, batch: str | None
+) -> None:
+    settings = Settings(tmp_path, launch=tuple(launch.split()))
+    command = settings.command(finetuned("tvqa", PRETRAIN).needs[1], 0)
+    assert load("train", command[command.index("+exp=tvqa_forward") :]).trainer.accumulate == accumulate
+    assert settings.describe()["batch"] == batch
+
+
+def test_one_process_is_one_gpu_and_evaluations_have_no_batch(tmp_path: Path) -> None:
+    plain, one, four = (Settings(tmp_path, gpus=gpus) for gpus in (None, 1, 4))
+    assert plain.command(PRETRAIN, 0) == one.command(PRETRAIN, 0) != four.command(PRETRAIN, 0)
+    assert plain.signature(PRETRAIN) == one.signature(PRETRAIN) != four.signature(PRETRAIN)
+    assert plain.signature(zeroshot("star", None)) == four.signature(zeroshot("star", None))
+    assert "accumulate" not in " ".join(plain.command(zeroshot("star", None), 0))
 
 
 # -- the experiments' files ---
@@ -252,6 +317,7 @@ def test_the_head_of_a_file_says_its_rows(file: Path) -> None:
     ("exp", "batch", "accumulate", "lr", "warmup", "epochs"),
     [
         ("qvhighlights_pretrain", 16, 1, 3e-5, 1000, 80),
+        ("qvhighlights_pretrain_asr", 16, 1, 3e-5, 1000, 3),
         ("nextqa_forward", 8, 2, 3e-5, 1000, 10),
         ("star_forward", 8, 2, 3e-5, 1000, 10),
         ("how2qa_forward", 4, 4, 3e-5, 3000, 10),
@@ -268,7 +334,7 @@ def test_hyper_parameters_as_published(
     exp: str, batch: int, accumulate: int, lr: float, warmup: int, epochs: int
 ) -> None:
     entry = "refine" if exp.endswith("reverse") else "train"
-    config = load(entry, [f"+exp={exp}"])
+    config = load(entry, [f"+exp={exp}", "localizer=zeroshot", "answerer=zeroshot"])
     trainer = config.trainer
     assert (trainer.batch_size, trainer.accumulate, trainer.lr) == (batch, accumulate, lr)
     assert (trainer.warmup_steps, trainer.epochs, trainer.warmup_lr) == (warmup, epochs, 1e-8)
@@ -282,8 +348,12 @@ def test_hyper_parameters_as_published(
         )
     else:
         assert config.task["frames"] == 4
-    if exp == "qvhighlights_pretrain":
+    if exp.endswith("reverse"):
+        assert config.task == {"name": "refine", "frames": 4, "frames_from": "video"}
+    if exp.startswith("qvhighlights_pretrain"):
         assert config.frames.n == 75
+        captions = exp == "qvhighlights_pretrain_asr"
+        assert config.data["train"].endswith("subs_train.jsonl" if captions else "highlight_train_release.jsonl")
 
 
 # -- the output ---
@@ -345,7 +415,6 @@ def test_rows_without_a_measurement_stay_empty(measured: Path, capsys: pytest.Ca
     assert any(line.split() == ["Avg", "63.6", "63.00", "-0.60"] for line in lines)  # row C
     assert any(line.split() == ["Avg", "73.8"] for line in lines)  # row G
     assert any(line.split()[-3:] == ["QVHighlights", "R1@0.5", "52.8"] for line in lines)  # another system
-    assert any(line.split()[-3:] == ["NExT-QA", "Acc", "62.7-62.9"] for line in lines)  # a range is no number
     assert not (measured / "tables").exists() and not (measured / "commands.json").exists()
 
 
@@ -395,12 +464,12 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_wrong_words_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = ["--dry-run", "--runs", str(tmp_path / "runs")]
     assert refused(capsys, "--table", "10", *runs).startswith("--table 10: there are 1, 2, 3, ")
-    assert refused(capsys, "--table", "12", "--rows", "2", *runs) == "--rows 2: the rows are 4, 1"
+    assert refused(capsys, "--table", "12", "--rows", "2", *runs) == "--rows 2: the rows are ZS-1, ZS-4, FT-1, FT-4"
     assert "no such row" in refused(capsys, "--table", "4", "--datasets", "star", *runs)
     assert refused(capsys, "--table", "12", "--set", "model", *runs) == "--set model: expected NAME=VALUE"
     message = refused(capsys, "--table", "12", "--use", "nextqa_reverse=/nowhere", *runs)
     assert message == "--use nextqa_reverse=/nowhere: no such file or folder"
-    message = refused(capsys, "--table", "12", "--rows", "1", "--use", f"x={tmp_path}", *runs)
+    message = refused(capsys, "--table", "12", "--rows", "ZS-1", "--use", f"x={tmp_path}", *runs)
     listed = "expected RUN=HEAD; the trainings here are qvhighlights_pretrain, nextqa_reverse"
     assert message == f"--use x={tmp_path}: {listed}"
     assert (

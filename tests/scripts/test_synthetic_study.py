@@ -25,14 +25,15 @@ import synthetic_study
 from reproduction.runs import plan
 from study import schedule
 from study.choices import CHOOSE, Chosen, choose
-from study.claims import claims, findings, most_needed, verdict
-from study.labels import refinements
+from study.claims import CHECK, PAPER, Claim, Finding, claims, findings, verdict
 from study.origin import environment
-from study.outputs import Study, write
+from study.outcomes import Outcomes, collect, read_outcomes, score, write_outcomes
+from study.outputs import write_all
 from study.pool import Ended, Task, open_pool, perform
-from study.rows import GROUPS, SELECTIONS, Numbers, Row, Runs, all_rows, chosen
+from study.rows import GROUPS, REFINEMENTS, SELECTIONS, Numbers, Row, Runs, all_rows, chosen
 from study.schedule import Job, Times, Worlds, duration, make
-from study.values import Values, score
+from study.values import Values
+from tiny_backbone import lessons
 
 from sevila.metrics.bootstrap import Estimate
 
@@ -370,7 +371,7 @@ def fabricated(root: Path, rows: Sequence[Row]) -> Worlds:
                 right = QUALITY.get(row.selection, 9) + 2 * (row.answerer == "fine-tuned")
                 right -= seed if row.run.trained else 0
                 fabricate(places.folder(world, row.run, seed), world, right, CHOICE.get(row.selection, (1, 3)))
-    for selection in ("sr", "pt_sr", "pt_sr_x2", "pt_sr_published", "true_windows"):
+    for selection in REFINEMENTS:
         for world in WORLDS:
             for seed in SEEDS:
                 labels = {"precision": 80.0 + seed, "recall": 60.0, "yes": 5.0}
@@ -386,19 +387,29 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def collected(root: Path, rows: Sequence[Row] = tuple(ROWS.values())) -> Outcomes:
+    jobs = Worlds(root).jobs([row.run for row in ROWS.values()], WORLDS, SEEDS)
+    about = environment(jobs, root, WORLDS, SEEDS, ["a=b"])
+    return collect(rows, DEFAULT, {world: questions_of(world) for world in WORLDS}, SEEDS, Worlds(root), about)
+
+
 @pytest.fixture(scope="module")
-def values(root: Path) -> Values:
-    return Values(list(ROWS.values()), {world: questions_of(world) for world in WORLDS}, SEEDS, Worlds(root), 500)
+def outcomes(root: Path) -> Outcomes:
+    return collected(root)
+
+
+@pytest.fixture(scope="module")
+def values(outcomes: Outcomes) -> Values:
+    return Values(outcomes)
 
 
 def test_a_question_is_right_and_its_frames_are_found() -> None:
     question = Question("q", "v", "?", ("a", "b"), 1, windows=((1.0, 2.0),))
     row = {"qid": "q", "prediction": 1, "keyframes": [FRAMES[1], FRAMES[4]], "frames": FRAMES}
     one = {**row, "keyframes": [FRAMES[2]], "prediction": 0}
-    assert score([row], [question], "f") == ([100.0], [50.0])
-    assert score([one], [question], "f") == ([0.0], [100.0])  # one frame cannot choose two
-    (recall,) = score([row], [replace(question, windows=((8.0, 9.0),))], "f")[1]
-    assert np.isnan(recall)
+    assert score([row], [question], "f") == ([True], [1], [2])
+    assert score([one], [question], "f") == ([False], [1], [1])  # one frame cannot choose two
+    assert score([row], [replace(question, windows=((8.0, 9.0),))], "f") == ([True], [0], [0])
     with pytest.raises(UserError, match="f: its questions are not those of the world"):
         score([row], [replace(question, qid="other")], "f")
 
@@ -418,8 +429,11 @@ def test_means_over_worlds_seeds_and_questions(values: Values) -> None:
 
 def test_effects_are_differences_to_the_best(values: Values) -> None:
     effect = values.effect("pt", ("uniform", "zero_shot"), "accuracy")
-    assert effect.mean == 7.5 and 0 <= effect.low < 7.5 < effect.high
-    assert values.effect("pt", ("pt",), "accuracy") == Estimate(0, 0, 0)
+    assert effect.closest.value == 7.5 and len(effect.means) == 2
+    seeds = [part.variance for part in effect.closest.parts if part.freedom == len(SEEDS) - 1]
+    assert seeds == [(10 - 7.5) ** 2 * 2 / 2 / 2**2] * 2  # effects of 10 and 5 points; two seeds, two worlds
+    assert effect.estimate().low < 0 < 7.5 < effect.estimate().high  # two trainings say little
+    assert values.effect("pt", ("pt",), "accuracy").estimate() == Estimate(0, 0, 0)
     worlds = values.world_effects("pt", ("uniform", "zero_shot"), "accuracy")
     assert {world: found.mean for world, found in worlds.items()} == {1: 7.5, 2: 7.5}
 
@@ -427,10 +441,12 @@ def test_effects_are_differences_to_the_best(values: Values) -> None:
 def test_rows_that_are_not_complete_are_left_out(root: Path, tmp_path: Path) -> None:
     rows = [ROWS["uniform"], ROWS["pt"], ROWS["zero_shot"]]
     places = fabricated(tmp_path, rows)
+    every = collected(tmp_path, rows)
+    assert list(every.runs) == ["eval_uniform", "eval_pt", "eval_zero_shot"]
     (places.folder(2, ROWS["pt"].run, 1) / "metrics.json").unlink()
-    found = Values(rows, {world: questions_of(world) for world in WORLDS}, SEEDS, places, 50)
+    found = Values(collected(tmp_path, rows))
     assert [row.key for row in found.rows] == ["uniform", "zero_shot"] and found.missing == [ROWS["pt"]]
-    known, unmeasured = findings(found, DEFAULT)
+    known, unmeasured = findings(found)
     assert [finding.claim.name for finding in known] == ["localizer_beats_uniform"] * 2
     assert {"pretraining_helps", "oracle_is_upper_bound"} <= {claim.name for claim in unmeasured}
 
@@ -457,37 +473,41 @@ def test_the_rule_of_the_verdict(low: float, high: float, bound: float, expected
 
 
 def test_claims_of_the_list(values: Values) -> None:
-    listed = [(claim.name, claim.measure) for claim in claims(values, DEFAULT) if not claim.extra]
-    both = ["localizer_beats_uniform", "pretraining_helps", "refinement_helps", "oracle_is_upper_bound"]
-    one = ["finetuning_helps", "keyframes_beat_more_uniform_frames"]
+    listed = [(claim.name, claim.measure) for claim in claims(values) if claim.part == PAPER]
+    both = ["localizer_beats_uniform", "pretraining_helps"]
+    both += ["refinement_helps_published_labels", "refinement_helps_five_orders"]
+    one = ["finetuning_helps", "keyframes_beat_more_uniform_frames", "oracle_is_upper_bound"]
     assert sorted(listed) == sorted(
         [(name, measure) for name in both for measure in ("accuracy", "recall")] + [(name, "accuracy") for name in one]
     )
-    every = [(claim.name, claim.measure) for claim in claims(values, DEFAULT)]
+    every = [(claim.name, claim.measure) for claim in claims(values)]
     assert len(set(every)) == len(every)
-    by_name = {(claim.name, claim.measure): claim for claim in claims(values, DEFAULT)}
+    assert [claim.name for claim in claims(values) if claim.part == CHECK] == ["oracle_recall_is_highest"]
+    by_name = {(claim.name, claim.measure): claim for claim in claims(values)}
+    assert "in five orders" in by_name["refinement_helps_five_orders", "accuracy"].text
+    assert f"at most {max(lessons.FRAMES)} frames" in by_name["keyframes_beat_more_uniform_frames", "accuracy"].text
     assert by_name["localizer_beats_uniform", "accuracy"].target == 20
     assert by_name["keyframes_beat_more_uniform_frames", "accuracy"].others == ("k8_uniform", "k32_uniform")
     oracle = by_name["oracle_is_upper_bound", "accuracy"]
     assert set(oracle.others) == set(SELECTIONS) - {"oracle"}
-    assert most_needed(values) == 2
+    assert values.most_windows() == 2
     hurt = by_name["more_keyframes_do_not_hurt", "accuracy"]
     assert (hurt.better, hurt.others, hurt.bound) == ("k2_pt_sr", ("k1_pt_sr",), -2)
 
 
 def test_verdicts_of_fabricated_rows(values: Values) -> None:
-    known, unmeasured = findings(values, DEFAULT)
+    known, unmeasured = findings(values)
     assert not unmeasured
     said = {(finding.claim.name, finding.claim.measure): finding for finding in known}
     better = said["localizer_beats_uniform", "accuracy"]
     assert (better.verdict, better.effect.mean, better.n, better.seeds) == ("reproduced", 25, 80, 2)
     assert said["localizer_beats_uniform", "recall"].effect == Estimate(50, 50, 50)
-    worse = said["refinement_helps", "accuracy"]
+    worse = said["refinement_helps_five_orders", "accuracy"]
     assert (worse.verdict, worse.effect.mean) == ("not reproduced", -5)
-    assert said["refinement_helps", "recall"].verdict == "undecided"  # the same frames in all resamples
+    assert said["refinement_helps_five_orders", "recall"].verdict == "undecided"  # the same frames in all resamples
     assert said["finetuning_helps", "accuracy"].effect.mean == 10
     oracle = said["oracle_is_upper_bound", "accuracy"]
-    assert oracle.effect.mean == 80 - (70 + 65) / 2 and oracle.verdict == "reproduced"
+    assert oracle.effect.mean == 80 - (70 + 65) / 2 and oracle.verdict == "undecided"  # two trainings say little
     assert said["more_keyframes_do_not_hurt", "accuracy"].verdict == "reproduced"
     document = better.to_json()
     assert {"claim", "verdict", "effect", "low", "high", "n", "seeds"} <= set(document)
@@ -495,23 +515,33 @@ def test_verdicts_of_fabricated_rows(values: Values) -> None:
     assert document["by_world"]["2"]["mean"] == 25
 
 
+def test_claims_are_corrected_for_their_number(values: Values) -> None:
+    found = findings(values)[0]
+    paper = [finding for finding in found if finding.claim.part == PAPER]
+    assert len(paper) == 11 and paper == found[:11]
+    smallest = min(finding.p for finding in paper if finding.p > 0)
+    rank = sum(finding.p < smallest for finding in paper)
+    (finding,) = [f for f in paper if f.p == smallest]
+    assert finding.p_holm == pytest.approx(min(1, (11 - rank) * smallest))  # by the number of the paper's claims alone
+    claim = Claim("c", "accuracy", "pt", ("uniform",), "text")
+    one = Finding(claim, Estimate(2, 1, 3), 0.02, {}, 80, 5, p_holm=0.04)
+    assert (one.verdict, one.holm_verdict) == ("reproduced", "reproduced")
+    assert replace(one, p_holm=0.06).holm_verdict == "undecided"
+    check = replace(one, claim=replace(claim, part=CHECK))
+    assert (check.verdict, check.holm_verdict, check.to_json()["p"]) == ("holds", "", None)
+
+
 # -- what is written ---
 
 
-def made(root: Path, values: Values) -> Study:
-    jobs = Worlds(root).jobs([row.run for row in ROWS.values()], WORLDS, SEEDS)
-    about = environment(jobs, root, WORLDS, SEEDS, ["a=b"])
-    return Study(values, DEFAULT, *findings(values, DEFAULT), refinements(values, DEFAULT), about)
-
-
-def test_everything_is_written_and_again_the_same(root: Path, values: Values, tmp_path: Path) -> None:
-    study = made(root, values)
-    write(study, tmp_path / "one")
+def test_everything_is_written_and_again_the_same(root: Path, outcomes: Outcomes, tmp_path: Path) -> None:
+    write_all(outcomes, tmp_path / "one")
     files = sorted(path.relative_to(tmp_path / "one").as_posix() for path in (tmp_path / "one").rglob("*.*"))
     tables = [f"tables/{name}.{end}" for name in (*GROUPS, "pseudo_labels") for end in ("json", "md")]
     plots = [f"plots/{name}.png" for name in ("rows", "keyframes", "frames", "pseudo_labels", "claims")]
-    assert files == sorted(["claims.json", "claims.md", "environment.json", "report.html", *tables, *plots])
-    write(made(root, Values(values.rows, values.questions, SEEDS, Worlds(root), 500)), tmp_path / "two")
+    results = ["claims.json", "claims.md", "environment.json", "outcomes.npz", "report.html"]
+    assert files == sorted([*results, *tables, *plots])
+    write_all(collected(root), tmp_path / "two")
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
 
@@ -529,22 +559,52 @@ def test_everything_is_written_and_again_the_same(root: Path, values: Values, tm
     assert about["versions"] == {"sevila": ["1"], "python": ["3"], "torch": ["2"]}
 
     markdown = (tmp_path / "one/claims.md").read_text()
-    assert "| refinement_helps | accuracy | not reproduced | -5.00 [" in markdown
+    assert "| refinement_helps_five_orders | accuracy | not reproduced | " in markdown
+    assert "## Checks: true by construction" in markdown
     assert "This study is smaller (80 test questions, trainings of each row: 2)" in markdown
     page = (tmp_path / "one/report.html").read_text()
     assert page.count("<img src='data:image/png;base64,") == page.count("<img") == 5 and "alt=''" not in page
-    assert "<td>refinement_helps</td><td>accuracy</td><td>not reproduced</td><td>-5.00 [" in page
+    assert "<td>refinement_helps_five_orders</td><td>accuracy</td><td>not reproduced</td>" in page
     assert "Rule of the verdict" in page and "Left out: scorer=clip" in page
+
+
+def test_the_outcomes_alone_give_everything_again(
+    outcomes: Outcomes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_all(outcomes, tmp_path / "one")
+    words = ["--from-outcomes", str(tmp_path / "one/outcomes.npz"), "--out", str(tmp_path / "two")]
+    assert synthetic_study.main(words) == 0
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+    assert files == sorted(path.relative_to(tmp_path / "two") for path in (tmp_path / "two").rglob("*.*"))
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+    assert "reproduced      localizer_beats_uniform, accuracy: 25.00 [" in capsys.readouterr().out
+
+
+def test_outcomes_of_every_question(outcomes: Outcomes, tmp_path: Path) -> None:
+    write_outcomes(outcomes, tmp_path / "o.npz")
+    found = read_outcomes(tmp_path / "o.npz")
+    assert (found.default, found.rows, found.seeds) == (DEFAULT, tuple(ROWS), SEEDS)
+    assert found.tests[2].qid.tolist() == [f"2_{i}" for i in range(40)]
+    assert found.tests[1].video[:5].tolist() == ["v0"] * 4 + ["v1"] and found.tests[1].type[0] == "causal"
+    assert found.tests[1].windows.tolist() == [2] * 36 + [1] * 4
+    pt = found.runs["eval_pt"][1]
+    assert pt.right.shape == (2, 40) and pt.right.sum(1).tolist() == [24, 22] and pt.right.dtype == bool
+    assert pt.recall[0, :36].tolist() == [50.0] * 36 and np.isnan(pt.recall[0, 36:]).all()
+    assert found.runs["eval_uniform"][1].right.shape == (1, 40)
+    for file in ("text.npz", "other.npz"):
+        (tmp_path / "text.npz").write_text("no zip")
+        np.savez(tmp_path / "other.npz", a=np.zeros(2))
+        with pytest.raises(UserError, match=f"{file}: is no outcomes.npz of a study"):
+            read_outcomes(tmp_path / file)
 
 
 def test_a_study_of_few_rows_has_fewer_files(root: Path, tmp_path: Path) -> None:
     rows = [ROWS["uniform"], ROWS["zero_shot_ft"]]
-    questions = {world: questions_of(world) for world in WORLDS}
-    found = Values(rows, questions, SEEDS, Worlds(root), 50)
     for old in ("tables/k.md", "tables/pseudo_labels.json", "plots/claims.png"):  # of a call with more rows
         (tmp_path / old).parent.mkdir(exist_ok=True)
         (tmp_path / old).touch()
-    write(made(root, found), tmp_path)
+    write_all(collected(root, rows), tmp_path)
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {"main.md", "main.json"}
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {"rows.png"}
     assert json.loads((tmp_path / "claims.json").read_text()) == []
@@ -561,8 +621,11 @@ def test_a_study_of_few_rows_has_fewer_files(root: Path, tmp_path: Path) -> None
     ("words", "message"),
     [
         (["--worlds", "1,x"], "--worlds 1,x: expected whole numbers, as in 900001,900002"),
+        ([], "--worlds: needed, as in 900001,900002, unless --from-outcomes names a file"),
+        (["--from-outcomes", "none.npz"], "none.npz: no such file"),
         (["--worlds", "1,1"], "--worlds 1,1: a world stands there twice"),
         (["--worlds", "1", "--seeds", "0"], "--seeds 0: must be at least 1"),
+        (["--worlds", "1", "--test-videos", "1"], "--test-videos 1: must be at least 2"),
         (["--worlds", "1", "--set", "a"], "--set a: expected KEY=VALUE"),
         (["--worlds", "1", "--set", "selector.kk=2"], "unknown key 'selector.kk'"),
         (["--worlds", "1", "--set", "data=nextqa"], "--set data=nextqa: the study is about data=synthetic"),

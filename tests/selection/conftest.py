@@ -17,7 +17,7 @@ from sevila.model.sevila import SeViLA
 
 @pytest.fixture(scope="session")
 def sevila() -> SeViLA:
-    model = SeViLA.load()
+    model = SeViLA.load(dtype=torch.float32)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for part in (model.backbone.vision, model.localizer.head, model.answerer.head):

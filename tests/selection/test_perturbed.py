@@ -105,6 +105,33 @@ def test_learns_which_frame_the_question_names(learns: Learns) -> None:
     assert before < 0.6 and after > 0.95
 
 
+def test_the_gradient_is_the_whole_jacobian() -> None:
+    """A frame's score moves the other frames' indicators too: the diagonal alone would be another gradient."""
+    scores = torch.tensor([[0.2, 0.3, 0.1]], dtype=torch.float64, requires_grad=True)
+    samples = noise(200_000, 1, 3)
+    (first,) = torch.autograd.grad(PerturbedIndicators.apply(scores, 1, 0.3, samples)[0, 0, 0], scores)
+    # of three equal noises P(a wins) falls when b or c rises, and does not change when all rise together
+    assert float(first[0, 0]) > 0.3 and float(first[0, 1]) < -0.2 and float(first[0, 2]) < -0.1
+    assert float(first.sum()) == pytest.approx(0, abs=0.03)
+
+
+def test_sigma_decays_to_nothing_over_a_training() -> None:
+    network = PerturbedTopK(4, samples=50, sigma=0.05, decay=True)
+    assert network.sigma == 0.05
+    seen = []
+    for step in range(10):
+        network.anneal(step / 10)
+        seen.append(network.sigma)
+    assert seen == pytest.approx([0.05 * (1 - step / 10) for step in range(10)])
+    close = torch.tensor([[0.0, 1.0, 0.98]])
+    assert network.pick(close, 1)[0, 0].tolist() == pytest.approx([0, 1, 0], abs=0.05)  # 0.02 apart, sigma 0.005
+    network.anneal(0.0)
+    assert float(network.pick(close, 1)[0, 0, 2]) > 0.15
+    constant = PerturbedTopK(4)
+    constant.anneal(0.9)
+    assert constant.sigma == 0.5
+
+
 def test_sizes() -> None:
     assert PerturbedTopK(4, samples=7).config.to_dict() == {
         "name": "perturbed",
@@ -112,6 +139,7 @@ def test_sizes() -> None:
         "width": 256,
         "samples": 7,
         "sigma": 0.5,
+        "decay": False,
     }
     with pytest.raises(UserError, match="perturbed: sigma=0: must be above 0"):
         PerturbedTopK(4, sigma=0)

@@ -53,7 +53,7 @@ def test_uniform_takes_the_middles_of_equal_parts():
 
 def test_uniform_follows_the_sampling_rule_of_videos(shared):
     """Choosing k of n positions is the rule that samples k frames of an n-frame video."""
-    for case in json.loads((shared / "golden/model/aux.json").read_text())["sampling"]:
+    for case in json.loads((shared / "golden/model64/aux.json").read_text())["sampling"]:
         if case["clip"] is None and case["n_frms"] <= case["vlen"]:
             assert spread(case["vlen"], case["n_frms"]) == case["uniform"]
 

@@ -18,7 +18,10 @@ from sevila.selection.network import Network
 from sevila.selection.trained import frame_features, load_network, new_network, text_features
 from sevila.weights.heads import save_head
 
-NODES = [{"name": "atp", "width": 16, "attention_heads": 2}, {"name": "perturbed", "width": 8, "sigma": 0.1}]
+NODES = [
+    {"name": "atp", "width": 16, "attention_heads": 2},
+    {"name": "perturbed", "width": 8, "sigma": 0.1, "decay": True},
+]
 
 
 @pytest.fixture(autouse=True)
@@ -103,4 +106,10 @@ def test_files_that_do_not_fit(sevila: SeViLA, tmp_path: Path) -> None:
     fails("made for the backbone big", backbone={"source": "big", "fingerprint": "0" * 12})
     fails("does not fit", head={**description["head"], "width": 32})
     fails("unknown key .*depth", head={**description["head"], "depth": 3})
+    network = saved(sevila, {"name": "perturbed", "width": 8}, tmp_path / "old.safetensors")
+    file = tmp_path / "old.json"
+    old = json.loads(file.read_text())
+    del old["head"]["decay"]  # written before there was a decay
+    file.write_text(json.dumps(old))
+    assert load_network(str(tmp_path / "old.safetensors"), "perturbed", sevila.backbone).sigma == network.sigma
     fails(r"holds other weights than selector\.json describes", sha256="0" * 64)

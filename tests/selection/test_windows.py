@@ -50,6 +50,7 @@ def test_overlapping_spans_count_once(tmp_path: Path) -> None:
         ('{"qid": 1}', r'line 1: expected "qid" and "pred_relevant_windows"'),
         ('{"qid": 1, "pred_relevant_windows": [[1, 2]]}', "line 1: expected"),
         ('{"qid": 1, "pred_relevant_windows": [["a", 2, 3]]}', "line 1: expected"),
+        (f'{{"qid": 1, "pred_relevant_windows": [[1, {10**4000}, 3]]}}', "line 1: expected"),
         ('{"qid": 1, "pred_relevant_windows": [[1, 2, NaN]]}', "line 1, field pred_relevant_windows: holds a number"),
         ('{"qid": 1, "pred_relevant_windows": []}\n{"qid": "1", "pred_relevant_windows": []}', "line 2: question 1"),
     ],

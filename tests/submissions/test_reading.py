@@ -41,7 +41,7 @@ def test_every_form(tmp_path: Path) -> None:
         ("vlep", "[]", "p.json: holds no prediction"),
         ("vlep", "3", "p.json: expected an object or a list of objects"),
         ("vlep", "[3]", "p.json: expected an object or a list of objects"),
-        ("vlep", '{"5": 1, "6": 0, "5": 0}', "p.json: key '5' stands there twice"),
+        ("vlep", '{"5": 1, "6": 0, "5": 0}', "p.json, line 1: key '5' stands there twice"),
         ("vlep", '{"a": {"prediction": 1}}', r'p.json: expected a list .* or \{qid: option\} or lines \{"example_id"'),
         ("nextqa", '{"1_2": {"prediction": 1}, "1_3": 2}', "p.json, key 1_3, field prediction: missing"),
         ("nextqa", '[{"qid": "a", "prediction": 1}, {"qid": "b"}]', "p.json, entry 2, field prediction: missing"),

@@ -19,7 +19,7 @@ from sevila.tasks.source import VideoSource
 
 @pytest.fixture(scope="module")
 def model() -> SeViLA:
-    return SeViLA.load("tiny")
+    return SeViLA.load("tiny", dtype=torch.float32)
 
 
 def test_it_is_small_and_in_transformers_format() -> None:

@@ -33,7 +33,7 @@ def world(small_world: list[str]) -> Synthetic:
 @pytest.fixture(scope="session")
 def tiny() -> SeViLA:
     """The tiny model with noise on its eyes and heads: frames and heads tell apart, whatever it has learned."""
-    model = SeViLA.load()
+    model = SeViLA.load(dtype=torch.float32)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for part in (model.backbone.vision, model.localizer.head, model.answerer.head):

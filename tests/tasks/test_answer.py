@@ -14,6 +14,7 @@ from sevila.data.loading import Batch, FrameDataset, collate
 from sevila.data.records import Question
 from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Oracle, Random, Selector, Uniform
+from sevila.selection.scorers import LongImageScorer
 from sevila.tasks.answer import AllFrames, AnswerTask, SelectEachStep
 from sevila.tasks.chain import ForwardChain
 
@@ -84,6 +85,18 @@ def test_select_each_step_is_the_chains_choice(
     picked = SelectEachStep(tiny, selector).pick(batch, tiny.backbone.encode(batch.pixels))
     assert picked == [list(choosing.keyframes) for choosing in chain.choose(questions)]
     assert len({tuple(row) for row in picked}) > 1 or isinstance(selector, Uniform)
+
+
+def test_frames_can_be_read_together_in_each_step(make_chain: Make, world: Synthetic, tiny: SeViLA) -> None:
+    scorer = LongImageScorer(tiny)
+    chain = replace(make_chain(LocalizerTopK(4)), scorer=scorer)
+    questions = world.questions("test")[:3] + world.questions("val")[:3]
+    batch = batch_of(questions, chain)
+    picked = SelectEachStep(tiny, chain.selector, scorer).pick(batch, tiny.backbone.encode(batch.pixels))
+    assert picked == [list(choosing.keyframes) for choosing in chain.choose(questions)]
+    assert all(row in ([0, 1, 2, 3], [4, 5, 6, 7]) for row in picked)
+    alone = SelectEachStep(tiny, chain.selector).pick(batch, tiny.backbone.encode(batch.pixels))
+    assert any(row not in ([0, 1, 2, 3], [4, 5, 6, 7]) for row in alone)
 
 
 def test_padding_is_never_selected(make_chain: Make, world: Synthetic, tiny: SeViLA) -> None:

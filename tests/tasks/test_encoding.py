@@ -18,15 +18,15 @@ from sevila.model.backbone import Backbone
 from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK
 from sevila.selection.clip import CLIPScorer
-from sevila.selection.scorers import JointLocalizerScorer, LocalizerScorer
+from sevila.selection.scorers import JointLocalizerScorer, LocalizerScorer, LongImageScorer
 from sevila.selection.trained import TrainedScorer
-from sevila.submissions.spans import JoinedSpans
+from sevila.submissions.spans import BinarySpans
 from sevila.tasks.answer import AnswerTask, SelectEachStep
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.encoding import GROUP, _encoded, patches_of
 from sevila.tasks.moments import retrieve
 from sevila.tasks.pretrain import PretrainTask
-from sevila.tasks.refine import LabelledFrames, RefineTask, make_pseudo_labels
+from sevila.tasks.refine import LabelEachStep, LabelledBefore, LabelledFrames, RefineTask, make_pseudo_labels
 from sevila.tasks.source import VideoSource
 
 N = 6
@@ -86,7 +86,7 @@ def test_an_evaluation_with_a_warm_store_decodes_and_encodes_nothing(
 
 def test_moments_are_the_same(make: Callable[..., ForwardChain], world: Synthetic, tiny: SeViLA) -> None:
     moments = world.moments("val")
-    found = [retrieve(tiny, make(stored).source, moments, JoinedSpans()) for stored in (False, True, True)]
+    found = [retrieve(tiny, make(stored).source, moments, BinarySpans()) for stored in (False, True, True)]
     assert found[0] == found[1] == found[2]
 
 
@@ -109,7 +109,7 @@ def test_a_scorer_of_pictures_gets_them(
     assert chosen(True) == plain and spent(work) == (N, 0)
 
 
-@pytest.mark.parametrize("scorer", [LocalizerScorer, JointLocalizerScorer, CLIPScorer, TrainedScorer])
+@pytest.mark.parametrize("scorer", [LocalizerScorer, JointLocalizerScorer, LongImageScorer, CLIPScorer, TrainedScorer])
 def test_scorers_say_what_they_look_at(scorer: type) -> None:
     assert scorer.needs_pictures == (scorer is CLIPScorer)
 
@@ -137,7 +137,7 @@ def epochs(source: VideoSource, records: list, rule: FrameRule, number: int = 2)
 
 
 def tasks() -> list[str]:
-    return ["pretrain", "answer", "refine"]
+    return ["pretrain", "answer", "refine", "refine in the step"]
 
 
 @pytest.mark.parametrize("name", tasks())
@@ -150,6 +150,7 @@ def test_training_is_the_same_to_the_bit(
         "pretrain": RecurringFrames(TrainingFrames(3, seed=1), 1),
         "answer": EvaluationFrames(N),
         "refine": LabelledFrames(3, 0, crop=False, labels=labels),
+        "refine in the step": RecurringFrames(TrainingFrames(3, seed=1), 1),
     }
 
     def run(stored: bool) -> list[torch.Tensor]:
@@ -157,7 +158,8 @@ def test_training_is_the_same_to_the_bit(
         task = {
             "pretrain": lambda: PretrainTask(tiny, chain.source, moments),
             "answer": lambda: AnswerTask(chain, questions, SelectEachStep(tiny, chain.selector)),
-            "refine": lambda: RefineTask(chain, questions, labels),
+            "refine": lambda: RefineTask(chain, questions, LabelledBefore(labels)),
+            "refine in the step": lambda: RefineTask(chain, questions, LabelEachStep(tiny)),
         }[name]()
         records = moments if name == "pretrain" else questions
         losses = []

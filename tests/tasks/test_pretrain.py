@@ -16,7 +16,7 @@ from sevila.data.video import CachedVideos
 from sevila.errors import UserError
 from sevila.model.prompts import moment_prompt
 from sevila.model.sevila import SeViLA
-from sevila.tasks.pretrain import PretrainTask, frame_labels, need_windows
+from sevila.tasks.pretrain import METRICS, PretrainTask, frame_labels, need_windows
 from sevila.tasks.source import VideoSource
 
 MOMENTS = [
@@ -66,24 +66,48 @@ def test_rows_of_a_batch_with_padding() -> None:
 
 def test_evaluation_ranks_the_frames_of_each_query() -> None:
     times = (0.0, 1.0, 2.0, 3.0)
-    scores = {moment_prompt("a"): [0.1, 0.9, 0.3, 0.2], moment_prompt("b"): [0.4, 0.3, 0.2, 0.1]}
+    yes = {moment_prompt("a"): [0.1, 0.9, 0.3, 0.2], moment_prompt("b"): [0.4, 0.3, 0.2, 0.1]}
+    no = {moment_prompt("a"): [0.0, 0.5, 0.5, 0.2], moment_prompt("b"): [0.0, 0.5, 0.5, 0.0]}
     moments = [
         Moment("0", "v", "a", 4.0, ((1.0, 1.0), (3.0, 3.0))),  # ranks 1 and 3: (1 + 2/3) / 2
         Moment("1", "v", "b", 4.0, ((2.5, 9.0),)),  # rank 4: 1/4
-        Moment("2", "v", "b", 4.0, ((1.5, 1.6),)),  # no true frame: left out
+        Moment("2", "v", "b", 4.0, ((1.5, 1.6),)),  # no true frame: nothing to rank
+        Moment("3", "v", "b", 4.0),  # hidden: nothing to compare with
     ]
+    # said: yes yes no no (a draw) of "a", yes no no yes of "b"
+    right = [False, True, True, False], [False, True, True, True], [False, True, True, False]
 
     class Source:
         def walk(self, records: list[Moment]) -> Iterator[tuple[list[int], SimpleNamespace]]:
             sample = SimpleNamespace(pixels=torch.zeros(4, 1), frames=SimpleNamespace(times=times), stored=None)
-            yield from (([1, 2], sample), ([0], sample))
+            yield from (([1, 2, 3], sample), ([0], sample))
 
-    def relevance(patches: torch.Tensor, texts: list[str]) -> torch.Tensor:
-        return torch.tensor([scores[text] for text in texts])
+    def yes_no(patches: torch.Tensor, texts: list[str]) -> torch.Tensor:
+        return torch.tensor([[yes[text], no[text]] for text in texts]).mT
 
-    model = SimpleNamespace(backbone=SimpleNamespace(encode=lambda pixels: pixels), relevance=relevance)
+    model = SimpleNamespace(backbone=SimpleNamespace(encode=lambda pixels: pixels), yes_no=yes_no)
     measured = PretrainTask(model, Source(), moments).evaluate()
-    assert measured == {"frame_mAP": pytest.approx(100 * (5 / 6 + 1 / 4) / 2, abs=0.005)}
+    assert measured == {
+        "frame_accuracy": pytest.approx(100 * sum(map(sum, right)) / 12, abs=0.005),
+        "frame_mAP": pytest.approx(100 * (5 / 6 + 1 / 4) / 2, abs=0.005),
+    }
+    assert tuple(measured) == METRICS
+
+
+def test_the_logits_of_both_words(tiny: SeViLA, world: Synthetic) -> None:
+    moments = world.moments("val")[:2]
+    source = VideoSource(CachedVideos(64), world.videos(), 3)
+    for rows, sample in source.walk(moments):
+        texts = [moment_prompt(moments[row].query) for row in rows]
+        patches = tiny.backbone.encode(sample.pixels)
+        both = tiny.yes_no(patches, texts)
+        assert both.shape == (len(rows), 3, 2)
+        torch.testing.assert_close(both[..., 0], tiny.relevance(patches, texts), atol=1e-4, rtol=0)
+        with torch.no_grad():
+            soft = tiny.localizer.head(patches)
+            no = torch.stack([tiny.localizer.first_word(soft, [text] * 3, ["no"])[:, 0] for text in texts])
+        torch.testing.assert_close(both[..., 1], no, atol=1e-4, rtol=0)
+        assert float((both[..., 0] - both[..., 1]).abs().max()) > 0.01
 
 
 def test_the_loss_is_the_mean_over_single_rows(tiny: SeViLA, world: Synthetic) -> None:

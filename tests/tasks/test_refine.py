@@ -12,13 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevila.data.benchmarks.synthetic import Synthetic
-from sevila.data.loading import Batch
+from sevila.data.frame_rules import TrainingFrames
+from sevila.data.loading import Batch, FrameDataset, collate
 from sevila.data.records import Question
+from sevila.data.video import CachedVideos, VideoInfo
 from sevila.errors import UserError
 from sevila.model.prompts import QuestionPrompts
 from sevila.model.sevila import SeViLA
 from sevila.tasks.chain import ForwardChain
-from sevila.tasks.refine import LabelledFrames, PseudoLabels, RefineTask, label_metrics, make_pseudo_labels
+from sevila.tasks.refine import (
+    LabelEachStep,
+    LabelledBefore,
+    LabelledFrames,
+    PseudoLabels,
+    RefineTask,
+    label_metrics,
+    make_pseudo_labels,
+)
 
 Make = Callable[..., ForwardChain]
 
@@ -101,12 +111,13 @@ def test_label_metrics_by_hand() -> None:
     }
 
 
+VIDEO = VideoInfo(length=1000, fps=25.0, width=96, height=64, duration=40.0)
 KNOWN = tuple(range(5, 165, 5))  # 32 frame numbers
 
 
 def drawn(seed: int, epoch: int, item: int, n: int = 4, known: tuple[int, ...] = KNOWN) -> list[int]:
     labels = [PseudoLabels(str(i), known, (0.0,) * len(known), (True,) * len(known)) for i in range(3)]
-    return LabelledFrames(n, seed, labels=labels).indices(1000, 25.0, None, (epoch, item))
+    return LabelledFrames(n, seed, labels=labels).indices(VIDEO, None, (epoch, item))
 
 
 @given(st.integers(0, 10**9), st.integers(0, 99), st.integers(0, 2), st.integers(1, 40))
@@ -150,17 +161,121 @@ def test_rows_of_a_batch_with_padding() -> None:
     model = SimpleNamespace(
         backbone=SimpleNamespace(encode=lambda pixels: pixels), localizer=localizer, prompts=QuestionPrompts()
     )
-    task = RefineTask(SimpleNamespace(model=model), [], labels)
+    task = RefineTask(SimpleNamespace(model=model), [], LabelledBefore(labels))
     loss, numbers = task.loss(batch)
     first, second = (QuestionPrompts().localize(q.question, q.options) for q in questions)
     assert localizer.rows == ([10.0, 11.0, 20.0], [first, first, second], [True, False, True])
     assert float(loss) == 0.25 and numbers == {"yes_share": pytest.approx(2 / 3)}
     assert task.head is localizer.head
+    windows = [((0.5, 1.5),), ((0.0, 1.0),)]  # of the two "yes" frames, the one at 1.0 s lies in its window
+    known = replace(batch, records=[replace(q, windows=w) for q, w in zip(questions, windows, strict=True)])
+    assert task.loss(known)[1] == {"yes_share": pytest.approx(2 / 3), "yes_precision": 0.5}
+    never = LabelledBefore([replace(label, labels=(False,) * 3) for label in labels])
+    assert RefineTask(SimpleNamespace(model=model), [], never).loss(known)[1] == {"yes_share": 0.0}
+
+
+# -- the published way: labels in the step ---
+
+
+def drawn_batch(world: Synthetic, tiny: SeViLA, questions: list[Question], epoch: int = 0) -> Batch:
+    """4 random frames of each whole video, cropped, as the published experiments draw them."""
+    dataset = FrameDataset(questions, CachedVideos(tiny.backbone.image_size), world.videos(), TrainingFrames(4, seed=0))
+    return collate([dataset[epoch, i] for i in range(len(questions))])
+
+
+def one_by_one(tiny: SeViLA, batch: Batch, first: int = 0) -> list[bool]:
+    """Frame by frame, each in a pass of its own."""
+    labels = []
+    for row, question in enumerate(batch.records):
+        turn = first % len(question.options)
+        options = [*question.options[turn:], *question.options[:turn]]
+        text = tiny.prompts.answer(question.question, options)
+        for place in range(len(batch.indices[row])):
+            with torch.no_grad():
+                soft = tiny.answerer.head(tiny.backbone.encode(batch.pixels[row, place][None]))
+                option = int(tiny.answerer.single_frame_logits(soft, [text], len(options))[0].argmax())
+            labels.append(options[option] == question.options[question.answer])
+    return labels
+
+
+def mixed(world: Synthetic) -> list[Question]:
+    """Questions about several videos, one of two options."""
+    questions = world.questions("test")[:5] + world.questions("val")[:4]
+    questions[1] = replace(questions[1], options=questions[1].options[:2], answer=1)
+    return questions
+
+
+def test_labels_in_the_step_are_the_answerers_own_of_what_was_drawn(world: Synthetic, tiny: SeViLA) -> None:
+    batch = drawn_batch(world, tiny, mixed(world))
+    patches = tiny.backbone.encode(batch.pixels)
+    labels = LabelEachStep(tiny).of(batch, patches[batch.mask])
+    assert labels == one_by_one(tiny, batch) and 0 < sum(labels) < len(labels) == 36
+    plain = replace(batch, pixels=drawn_batch(world, tiny, mixed(world), epoch=1).pixels)  # other frames, other crops
+    assert LabelEachStep(tiny).of(plain, tiny.backbone.encode(plain.pixels)[batch.mask]) != labels
+
+
+def test_labels_in_the_step_do_not_depend_on_the_pass(
+    world: Synthetic, tiny: SeViLA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = drawn_batch(world, tiny, mixed(world))
+    patches = tiny.backbone.encode(batch.pixels)[batch.mask]
+    labels = LabelEachStep(tiny).of(batch, patches)
+    monkeypatch.setattr(SeViLA, "rows", 5)
+    assert LabelEachStep(tiny).of(batch, patches) == labels
+
+
+def test_padding_has_no_label(world: Synthetic, tiny: SeViLA) -> None:
+    batch = drawn_batch(world, tiny, world.questions("val")[:2])
+    short = replace(
+        batch,
+        mask=torch.tensor([[True] * 4, [True, False, False, False]]),
+        indices=[batch.indices[0], batch.indices[1][:1]],
+        times=[batch.times[0], batch.times[1][:1]],
+    )
+    patches = tiny.backbone.encode(batch.pixels)
+    labels = LabelEachStep(tiny).of(batch, patches[batch.mask])
+    assert LabelEachStep(tiny).of(short, patches[short.mask]) == labels[:5]
+
+
+def test_in_several_orders_in_the_step_too(world: Synthetic, tiny: SeViLA) -> None:
+    batch = drawn_batch(world, tiny, mixed(world))
+    patches = tiny.backbone.encode(batch.pixels)[batch.mask]
+    each = [one_by_one(tiny, batch, first) for first in range(3)]
+    two = [i for i, q in enumerate(q for q in batch.records for _ in range(4)) if len(q.options) == 2]
+    for i in two:
+        each[2][i] = True  # two options have two orders
+    labels = LabelEachStep(tiny, orders=3).of(batch, patches)
+    assert labels == [all(of) for of in zip(*each, strict=True)] and 0 < sum(labels) < sum(each[0])
+
+
+def test_the_answerer_that_labels_has_no_dropout_and_learns_nothing(
+    make_chain: Make, world: Synthetic, tiny: SeViLA
+) -> None:
+    """While the Localizer's head is in training mode, where dropout draws numbers."""
+    batch = drawn_batch(world, tiny, world.questions("val")[:3])
+    task = RefineTask(make_chain(), [], LabelEachStep(tiny))
+    tiny.requires_grad_(False)
+    task.head.requires_grad_(True).train()
+    try:
+        patches = tiny.backbone.encode(batch.pixels)[batch.mask]
+        state = torch.get_rng_state()
+        labels = task.labels.of(batch, patches)
+        assert torch.equal(torch.get_rng_state(), state) and labels == one_by_one(tiny, batch)
+        loss, numbers = task.loss(batch)
+        loss.backward()
+        assert not torch.equal(torch.get_rng_state(), state)  # the Localizer's dropout
+        assert numbers["yes_share"] == sum(labels) / 12
+        touched = {name.partition(".")[0] for name, p in tiny.named_parameters() if p.grad is not None}
+        assert touched == {"localizer"} and not tiny.answerer.head.training
+    finally:
+        task.head.eval()
+        tiny.zero_grad(set_to_none=True)
+        tiny.requires_grad_(False)
 
 
 def test_evaluation_sees_the_localizer_as_it_stands(make_chain: Make, world: Synthetic, tiny: SeViLA) -> None:
     chain, questions = make_chain(), world.questions("val")
-    task = RefineTask(chain, questions, [])
+    task = RefineTask(chain, questions, LabelledBefore([]))
     before, chosen = task.evaluate(), chain.choose(questions)
     assert sorted(before) == ["accuracy", "keyframe_hit", "keyframe_recall"]
     kept = {name: tensor.clone() for name, tensor in tiny.localizer.head.state_dict().items()}

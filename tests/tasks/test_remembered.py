@@ -19,7 +19,7 @@ from sevila.files import sealed, unsealed
 from sevila.model.prompts import TemplatePrompts
 from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Oracle, Selector
-from sevila.selection.scorers import JointLocalizerScorer
+from sevila.selection.scorers import JointLocalizerScorer, LongImageScorer
 from sevila.tasks import remembered
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.refine import make_pseudo_labels
@@ -95,10 +95,15 @@ def test_another_question_or_selection_is_chosen_for_anew(make: Make, world: Syn
         replace(questions[0], video=world.questions("test")[0].video),
     ):
         assert make().choose([changed]) == make(stored=False).choose([changed]) and count(asked) == 2
-    for chain in (make(LocalizerTopK(3)), make(n=4), make(scorer=JointLocalizerScorer(tiny, 2))):
+    joint, long_image = JointLocalizerScorer(tiny, 2), LongImageScorer(tiny, 2)
+    for chain in (make(LocalizerTopK(3)), make(n=4), make(scorer=joint), make(scorer=long_image)):
         fresh = replace(chain, source=replace(chain.source, store=None))
         assert chain.choose(questions) == fresh.choose(questions)
-    assert count(asked) == 8  # the joint scorer asks by another way
+    assert count(asked) == 12  # the joint scorer asks by another way
+    make(scorer=LongImageScorer(tiny, 2)).choose(questions)
+    assert count(asked) == 0
+    make(scorer=LongImageScorer(tiny, 3)).choose(questions)
+    assert count(asked) == 2
 
 
 def test_other_selections_are_not_stored(make: Make, world: Synthetic, open_tiny_store, tiny: SeViLA) -> None:

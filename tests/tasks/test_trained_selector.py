@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,8 @@ from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Uniform
 from sevila.selection.trained import frame_features, new_network, text_features
 from sevila.tasks.chain import ForwardChain
-from sevila.tasks.trained_selector import TrainedSelectorTask
+from sevila.tasks.trained_selector import TrainedSelectorTask, score_entropy
+from sevila.training.loop import Annealed
 
 Make = Callable[..., ForwardChain]
 NODES = [
@@ -58,7 +60,29 @@ def test_a_hard_choice_has_the_answerers_own_loss(make_chain: Make, world: Synth
         patches = tiny.backbone.encode(batch.pixels)[:, [0, 3, 6]]
         texts = [tiny.prompts.answer(q.question, q.options) for q in questions]
         expected = tiny.answerer.loss(patches, texts, [q.answer for q in questions])
-    assert float(loss) == pytest.approx(float(expected), abs=1e-5) and numbers == {"weight": 1.0}
+        equal = math.log(8)  # of eight equal scores
+        less, _ = TrainedSelectorTask(chain, [], Told([0, 3, 6]), entropy=0.5).loss(batch)
+    assert float(loss) == pytest.approx(float(expected), abs=1e-5)
+    assert numbers == {"weight": 1.0, "entropy": pytest.approx(equal, abs=1e-5)}
+    assert float(less) == pytest.approx(float(expected) - 0.5 * equal, abs=1e-5)
+
+
+def test_the_entropy_of_scores() -> None:
+    chances = torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.5, 0.0]])
+    scores = chances.log().requires_grad_(True)
+    entropy = score_entropy(scores)
+    assert float(entropy.detach()) == pytest.approx((1.5 * math.log(2) + math.log(2)) / 2)
+    entropy.backward()
+    assert bool(scores.grad.isfinite().all()) and scores.grad[1].tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+    assert float(scores.grad[0, 0]) < 0 < float(scores.grad[0, 1])  # more even scores have more entropy
+
+
+def test_the_network_hears_how_far_the_training_is(make_chain: Make, tiny: SeViLA) -> None:
+    network = new_network({"name": "perturbed", "decay": True}, tiny.backbone, seed=0)
+    task = TrainedSelectorTask(make_chain(), [], network)
+    assert isinstance(task, Annealed)
+    task.anneal(0.75)
+    assert network.sigma == pytest.approx(0.125)
 
 
 def test_shorter_videos_and_padding(make_chain: Make, world: Synthetic, tiny: SeViLA) -> None:
@@ -91,7 +115,7 @@ def test_only_the_selector_learns_and_its_choice_gets_better(
     make_chain: Make, world: Synthetic, node: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One keyframe of eight. First the real loss, for its gradients; then one whose best frame can be seen."""
-    model = SeViLA.load()
+    model = SeViLA.load(dtype=torch.float32)
     chain = replace(make_chain(LocalizerTopK(1)), model=model)
     questions = world.questions("train")[:12]
     batch = batch_of(questions, chain)

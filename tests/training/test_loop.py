@@ -63,6 +63,25 @@ def test_only_best_and_last_are_kept(toy, tmp_path):
     assert (tmp_path / "best").read_text() == f"step_{state.best_step}\n"
 
 
+def test_a_task_may_hear_how_much_is_done(toy, tmp_path, monkeypatch):
+    """Before every step, also after a crash; tasks without `anneal` are not told."""
+
+    def hearing(heard):
+        task = toy.Toy()
+        task.anneal = heard.append
+        return task
+
+    whole, first, rest = [], [], []
+    toy.run(tmp_path / "whole", task=hearing(whole))
+    assert whole == [step / 12 for step in range(12)]
+    broken = hearing(first)
+    monkeypatch.setattr(broken, "loss", lambda batch: 1 / 0 if first[-1] == 7 / 12 else toy.Toy.loss(broken, batch))
+    with pytest.raises(ZeroDivisionError):
+        toy.run(tmp_path / "broken", task=broken)
+    toy.run(tmp_path / "broken", task=hearing(rest), resume=True)
+    assert first == whole[:8] and rest == whole[6:]  # saved every two steps
+
+
 def test_keep_all(toy, tmp_path):
     toy.run(tmp_path, keep_all=True)
     assert {p.name for p in tmp_path.glob("step_*")} == {f"step_{n}" for n in (2, 4, 6, 8, 10, 12)}
@@ -353,7 +372,7 @@ def test_options_that_cannot_be(toy, name):
 
 
 def test_devices_and_precisions():
-    with pytest.raises(UserError, match="precision=float16: must be one of fp32, bf16"):
+    with pytest.raises(UserError, match="precision=float16: must be one of fp32, bf16, fp64"):
         make_accelerator("cpu", "float16")
     for device in ("tpu", "cpu:1", "cuda:x"):
         with pytest.raises(UserError, match=f"device={device}: must be auto, cpu, cuda or cuda:N"):

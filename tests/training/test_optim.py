@@ -51,7 +51,7 @@ def test_adamw_first_step():
 
 
 def test_published_schedule_equals_the_official_one(shared):
-    golden = json.loads((shared / "golden/model/aux.json").read_text())["lr"]
+    golden = json.loads((shared / "golden/model64/aux.json").read_text())["lr"]
     schedule = PublishedSchedule(
         peak=golden["init_lr"],
         epochs=golden["max_epoch"],

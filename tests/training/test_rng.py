@@ -34,6 +34,15 @@ def test_seed_all_and_large_seeds():
     assert draw() != first
 
 
+def test_a_negative_seed_is_a_seed_of_its_own():
+    firsts = []
+    for seed in (1, -1, -2):
+        seed_all(seed)
+        firsts.append([random.random(), np.random.rand(), torch.rand(1).item()])
+    for drawn in zip(*firsts, strict=True):
+        assert len(set(drawn)) == 3
+
+
 def test_still_rng_also_after_an_error():
     seed_all(1)
     expected = draw()

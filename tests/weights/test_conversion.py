@@ -355,7 +355,7 @@ def test_a_conversion_that_is_cut_short_leaves_nothing(
 @pytest.fixture(scope="module")
 def real(shared: Path) -> State:
     """520 names at full size, without memory."""
-    shapes = json.loads((shared / "golden" / "model" / "real_checkpoint_keys.json").read_text())
+    shapes = json.loads((shared / "golden" / "model64" / "real_checkpoint_keys.json").read_text())
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 

@@ -54,7 +54,7 @@ def test_names_by_hand() -> None:
 
 def test_the_released_checkpoints_names_and_sizes_at_full_size(shared: Path) -> None:
     """518 tensors and two integer buffers, without their memory."""
-    shapes = json.loads((shared / "golden" / "model" / "real_checkpoint_keys.json").read_text())
+    shapes = json.loads((shared / "golden" / "model64" / "real_checkpoint_keys.json").read_text())
     state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     heads = heads_from(state, "sevila_pretrained.pth")
     assert len(state) == 520

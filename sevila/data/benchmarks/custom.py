@@ -18,7 +18,7 @@ from itertools import count, takewhile
 from pathlib import Path
 
 from sevila.data.benchmarks.from_files import FromFiles, files
-from sevila.data.benchmarks.rows import Dropped, Row, read_rows, records
+from sevila.data.benchmarks.rows import Dropped, Row, read_rows, records, shown, whole_number
 from sevila.data.folders import VideoFolder
 from sevila.data.records import Question
 
@@ -80,7 +80,8 @@ def _options(row: Row, given: set[str]) -> tuple[str, ...]:
     if "options" in given:
         options = row.values["options"]
         if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
-            raise row.fail("options", f"expected a list of texts, found {options!r}; in csv give a0, a1, ...")
+            raise row.fail("options", f"expected a list of texts, found {shown(options)}; in csv give a0, a1, ...")
+        row.whole("options", *options)
     else:
         fields = list(takewhile(given.__contains__, (f"a{i}" for i in count())))
         later = sorted(f for f in given - set(fields) if f[:1] == "a" and f[1:].isdigit())
@@ -95,9 +96,12 @@ def _options(row: Row, given: set[str]) -> tuple[str, ...]:
 def _answer(row: Row, options: Sequence[str]) -> int:
     """The option's text, or its number. In csv, "2" could be both: where they differ nothing is guessed."""
     value = row.values["answer"]
-    if not isinstance(value, str) or value not in options:
+    number, index = whole_number(value), options.index(value) if value in options else None
+    if index is None and number is None and isinstance(value, str):
+        listed = ", ".join(map(shown, options))
+        raise row.fail("answer", f"{shown(value)} is none of the options {listed}, nor the number of one")
+    if index is None:
         return row.integer("answer", 0, len(options) - 1)
-    index = options.index(value)
-    if value.isdecimal() and int(value) < len(options) and int(value) != index:
+    if number in range(len(options)) and number != index:
         raise row.fail("answer", f"{value!r} is both an option's number and another's text: use jsonl, and a number")
     return index

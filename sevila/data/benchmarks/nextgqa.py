@@ -8,7 +8,7 @@ from pathlib import Path
 from sevila.data.benchmarks import nextqa, unified
 from sevila.data.benchmarks.from_files import FromFiles, files
 from sevila.data.benchmarks.nextqa import WindowTable
-from sevila.data.benchmarks.rows import Dropped, Row, read_rows, records
+from sevila.data.benchmarks.rows import Dropped, Row, read_rows, records, whole_number
 from sevila.data.records import Question
 from sevila.errors import UserError
 
@@ -59,7 +59,7 @@ def _question(row: Row, table: WindowTable | None) -> Question:
     if unified.is_unified(row):
         return nextqa.unified_question(row, table)
     options = row.texts("a{}", nextqa.OPTIONS)
-    if row.text("answer").isdecimal() and row.text("answer") not in options:  # NExT-QA's own form
+    if whole_number(row.text("answer")) is not None and row.text("answer") not in options:  # NExT-QA's own form
         answer = row.integer("answer", 0, nextqa.OPTIONS - 1)
     else:
         answer = row.choice("answer", options)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from sevila.data.benchmarks.from_files import FromFiles, files
-from sevila.data.benchmarks.rows import Dropped, Row, read_rows, records
+from sevila.data.benchmarks.rows import Dropped, Row, read_rows, records, shown
 from sevila.data.folders import VideoFolder
 from sevila.data.records import Moment
 
@@ -22,7 +22,8 @@ def build(
     drop_bad_rows: bool = False,
     drop_unreadable: bool = False,
 ) -> FromFiles:
-    """QVHighlights below `root`. The older highlight_test_release.jsonl, which hides its windows, loads too."""
+    """QVHighlights below `root`. The older highlight_test_release.jsonl, which hides its windows, loads too, and so do
+    the ASR captions of subs_train.jsonl, for weakly supervised pre-training."""
     return FromFiles(
         "qvhighlights",
         partial(VideoFolder, Path(root) / videos),
@@ -35,7 +36,10 @@ def build(
 
 
 def read_moments(path: Path, dropped: list[Dropped] | None = None) -> list[Moment]:
-    """The rows, or those of the unified json, as records; windows and saliency are None where the file hides them."""
+    """The rows, or those of the unified json, as records; windows and saliency are None where the file has none.
+
+    In subs_train.jsonl a query is what somebody says in the video, and its one window is when.
+    """
     return records(read_rows(path), _moment, dropped)
 
 
@@ -55,4 +59,4 @@ def _saliency(row: Row) -> tuple[tuple[int, ...], ...]:
     try:
         return tuple(tuple(int(score) for score in clip) for clip in clips)
     except (TypeError, ValueError, OverflowError):
-        raise row.fail("saliency_scores", f"expected a list of scores for each clip, found {clips!r}") from None
+        raise row.fail("saliency_scores", f"expected a list of scores for each clip, found {shown(clips)}") from None

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
+import re
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sevila.data.records import Moment, Question, Window
 from sevila.errors import UserError
-from sevila.files import read_json, read_text
+from sevila.files import (
+    HALF_CHARACTER,
+    HALF_CHARACTER_FAULT,
+    BadJson,
+    json_lines,
+    parse_json,
+    read_json,
+    read_text,
+)
 
 R = TypeVar("R", Question, Moment)
 
@@ -42,8 +53,15 @@ class Row:
     def text(self, field: str) -> str:
         value = self.values.get(field)
         if not isinstance(value, str):
-            raise self.fail(field, "missing" if value is None else f"expected text, found {value!r}")
-        return value
+            raise self.fail(field, "missing" if value is None else f"expected text, found {shown(value)}")
+        return self.whole(field, value)[0]
+
+    def whole(self, field: str, *texts: str) -> tuple[str, ...]:
+        """The texts as they stand. UserError for one that holds half a character: no tokenizer or file takes it."""
+        for text in texts:
+            if HALF_CHARACTER.search(text):
+                raise self.fail(field, f"{shown(text)} {HALF_CHARACTER_FAULT}")
+        return texts
 
     def name(self, field: str) -> str:
         """An id: text that is not empty, or a whole number."""
@@ -60,27 +78,24 @@ class Row:
 
     def integer(self, field: str, low: int, high: int) -> int:
         """A whole number from low to high, written as one."""
-        value = self.values.get(field)
-        try:
-            number = int(value) if not isinstance(value, (bool, float)) else None
-        except (TypeError, ValueError):
-            number = None
+        number = whole_number(self.values.get(field))
         if number is None or not low <= number <= high:
-            raise self.fail(field, f"expected a whole number from {low} to {high}, found {value!r}")
+            found = shown(self.values.get(field))
+            raise self.fail(field, f"expected a whole number from {low} to {high}, found {found}")
         return number
 
     def choice(self, field: str, options: Sequence[str]) -> int:
         """The index of the option whose text stands in the field; of equal options the first."""
         value = self.text(field)
         if value not in options:
-            raise self.fail(field, f"{value!r} is none of the options {', '.join(map(repr, options))}")
+            raise self.fail(field, f"{shown(value)} is none of the options {', '.join(map(shown, options))}")
         return options.index(value)
 
     def number(self, field: str) -> float:
         """A finite number that is not negative."""
         value = self.values.get(field)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-            raise self.fail(field, f"expected a number of at least 0, found {value!r}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
+            raise self.fail(field, f"expected a number of at least 0, found {shown(value)}")
         return float(value)
 
     def clip(self, field: str, start: Any, end: Any) -> Window | None:
@@ -90,8 +105,9 @@ class Row:
         """
         try:
             first, last = float(start), float(end)
-        except (TypeError, ValueError):
-            raise self.fail(field, f"expected start and end in seconds, found {start!r} and {end!r}") from None
+        except (TypeError, ValueError, OverflowError):
+            found = f"{shown(start)} and {shown(end)}"
+            raise self.fail(field, f"expected start and end in seconds, found {found}") from None
         if math.isnan(first) or math.isnan(last):
             return None
         if not 0 <= first <= last < math.inf:
@@ -107,7 +123,7 @@ class Row:
         """A clip written as a list [start, end]."""
         value = self.values.get(field)
         if not isinstance(value, list) or len(value) != 2:
-            raise self.fail(field, f"expected [start, end] in seconds, found {value!r}")
+            raise self.fail(field, f"expected [start, end] in seconds, found {shown(value)}")
         return self.clip(field, *value)
 
     def windows(self, field: str) -> tuple[Window, ...]:
@@ -115,18 +131,34 @@ class Row:
         pairs = self.values.get(field)
         windows = windows_of(pairs)
         if windows is None:
-            raise self.fail(field, f"expected a list of [start, end], found {pairs!r}")
+            raise self.fail(field, f"expected a list of [start, end], found {shown(pairs)}")
         if any(not start <= end for start, end in windows):
-            raise self.fail(field, f"a window ends before it starts: {pairs!r}")
+            raise self.fail(field, f"a window ends before it starts: {shown(pairs)}")
         return windows
 
 
 def windows_of(pairs: Any) -> tuple[Window, ...] | None:
     """A list of [start, end] as windows, or None where it is something else."""
     try:
-        return tuple((float(start), float(end)) for start, end in pairs)
-    except (TypeError, ValueError):
+        windows = tuple((float(start), float(end)) for start, end in pairs)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return windows if all(map(math.isfinite, chain.from_iterable(windows))) else None
+
+
+def whole_number(value: Any) -> int | None:
+    """A whole number or its text, also as pandas writes it (1.0) in a column with gaps; None for anything else."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,20}(\.0+)?\s*", value):
+        return int(value.partition(".")[0])
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def shown(value: Any) -> str:
+    """A value for an error's line, shortened."""
+    text = repr(value[:200] if isinstance(value, str) else value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 @dataclass(frozen=True)
@@ -180,6 +212,9 @@ def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """The rows of a csv file with a header; UserError for a missing column."""
     reader = csv.DictReader(io.StringIO(read_text(path)), strict=True)
     header = reader.fieldnames or ()
+    twice = next((column for column, count in Counter(header).items() if column and count > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}, line 1: column {twice!r} stands there twice: remove one")
     missing = [column for column in columns if column not in header]
     if missing:
         raise UserError(f"{path}, line 1: no column {', '.join(missing)}; has {', '.join(header)}")
@@ -206,14 +241,11 @@ def headless_csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
 
 def jsonl_rows(path: Path) -> Iterator[Row]:
     """The rows of a file with one JSON object a line; empty lines are passed over."""
-    # split("\n"), not splitlines(): a JSON string may hold U+2028 and its like unescaped
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in json_lines(read_text(path)):
         try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            yield Row(path, number, {}, fault=f"not valid JSON: {error.msg}")
+            values = parse_json(line)
+        except BadJson as error:
+            yield Row(path, number, {}, fault=str(error))
             continue
         yield _object_row(path, number, values, "line")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sevila.data.benchmarks import unified
 from sevila.data.benchmarks.from_files import FromFiles, files
-from sevila.data.benchmarks.rows import Dropped, Row, read_rows, records
+from sevila.data.benchmarks.rows import Dropped, Row, read_rows, records, shown
 from sevila.data.folders import VideoFolder
 from sevila.data.records import Question
 
@@ -61,5 +61,5 @@ def _choices(row: Row, choices: Any) -> tuple[str, ...]:
     except (TypeError, KeyError):
         raise row.fail("choices", "expected a list of {choice_id, choice}") from None
     if len(texts) < 2 or not all(isinstance(text, str) for text in texts):
-        raise row.fail("choices", f"expected at least two texts, found {list(texts)!r}")
-    return texts
+        raise row.fail("choices", f"expected at least two texts, found {shown(list(texts))}")
+    return row.whole("choices", *texts)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sevila.data.benchmarks import unified
 from sevila.data.benchmarks.from_files import FromFiles, files
-from sevila.data.benchmarks.rows import Dropped, Row, read_rows, records
+from sevila.data.benchmarks.rows import Dropped, Row, read_rows, records, shown
 from sevila.data.benchmarks.tvqa import TVQAVideos
 from sevila.data.folders import VideoFolder
 from sevila.data.records import Question
@@ -67,12 +67,12 @@ def _question(row: Row) -> Question:
         return unified.question(row, prefix="VLEP_")
     events = row.values.get("events")
     if not isinstance(events, list) or len(events) != 2 or not all(isinstance(event, str) for event in events):
-        raise row.fail("events", f"expected two texts, found {events!r}")
+        raise row.fail("events", f"expected two texts, found {shown(events)}")
     return Question(
         qid=row.name("example_id"),
         video=row.name("vid_name"),
         question="",
-        options=tuple(events),
+        options=row.whole("events", *events),
         answer=row.integer("answer", 0, 1) if "answer" in row.values else None,
         clip=row.pair("ts"),
     )

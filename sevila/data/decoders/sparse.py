@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from sevila.data.nal import coding_of
-from sevila.data.streams import FrameTable, open_video
+from sevila.data.streams import FrameTable, open_video, packets_of
 
 Convert = Callable[[VideoFrame], Tensor]
 
@@ -43,22 +43,20 @@ def sparse_frames(
         if not table.open_groups:
             stream.codec_context.options = {"err_detect": "explode"}  # raise for damage, do not paint over it
         try:
-            return _decode(container, stream, table, stamps, convert)
+            return _decode(_Walk(path, container, stream, table), stream, stamps, convert)
         except av.FFmpegError as error:
             raise Doubt from error
 
 
-def _decode(
-    container: InputContainer, stream: VideoStream, table: FrameTable, stamps: Sequence[int], convert: Convert
-) -> dict[int, Tensor]:
-    wanted, coding = set(stamps), coding_of(stream)
-    walk, found = _Walk(container, stream, table), {}
+def _decode(walk: _Walk, stream: VideoStream, stamps: Sequence[int], convert: Convert) -> dict[int, Tensor]:
+    wanted, coding, keys = set(stamps), coding_of(stream), walk.table.keys
+    found: dict[int, Tensor] = {}
     run = _Run(stream.codec_context, wanted, convert)
-    for place, group in itertools.groupby(stamps, lambda stamp: bisect_right(table.keys, stamp)):
-        if place > max(walk.place, 1) and not walk.is_next(table.keys[place - 1]):
+    for place, group in itertools.groupby(stamps, lambda stamp: bisect_right(keys, stamp)):
+        if place > max(walk.place, 1) and not walk.is_next(keys[place - 1]):
             found |= run.finish()
             walk.jump(place)
-            run = _Run(stream.codec_context, wanted, convert, table.keys[place - 1], proven=coding is not None)
+            run = _Run(stream.codec_context, wanted, convert, keys[place - 1], proven=coding is not None)
         missing = set(group) - run.sent
         while missing and (packet := walk.take()):
             if packet.pts in wanted or coding is None or not coding.droppable(bytes(packet)):
@@ -73,9 +71,10 @@ class _Walk:
     place   how many of the table's key frames lie up to here
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream, table: FrameTable) -> None:
-        self._container, self._stream, self._table = container, stream, table
-        self._packets = container.demux(stream)
+    def __init__(self, path: Path, container: InputContainer, stream: VideoStream, table: FrameTable) -> None:
+        self.table = table
+        self._path, self._container, self._stream = path, container, stream
+        self._packets = packets_of(path, container, stream)
         self._held: av.Packet | None = None
         self.place = 0
 
@@ -83,7 +82,7 @@ class _Walk:
         """The next packet; None at the end."""
         packet, self._held = self._peek(), None
         if packet is not None and packet.is_keyframe:
-            self.place = max(self.place, bisect_right(self._table.keys, packet.pts))
+            self.place = max(self.place, bisect_right(self.table.keys, packet.pts))
         return packet
 
     def is_next(self, key: int) -> bool:
@@ -93,12 +92,12 @@ class _Walk:
 
     def jump(self, place: int) -> None:
         """Make the packet of this key frame, ahead of here, the next one. What lies between is not decoded."""
-        key = self._table.keys[place - 1]
-        if self._table.seekable and place > self.place + 1:
+        key = self.table.keys[place - 1]
+        if self.table.seekable and place > self.place + 1:
             self._seek(key)
             first = self._peek()
             if first is None or first.pts > key:  # a container looks by decoding stamps, and may overshoot
-                self._seek(self._table.keys[0])
+                self._seek(self.table.keys[0])
         self._stream.codec_context.flush_buffers()
         while not self.is_next(key):
             if self.take() is None:
@@ -106,13 +105,11 @@ class _Walk:
 
     def _seek(self, stamp: int) -> None:
         self._container.seek(stamp, stream=self._stream)
-        self._packets, self._held = self._container.demux(self._stream), None
+        self._packets, self._held = packets_of(self._path, self._container, self._stream), None
 
     def _peek(self) -> av.Packet | None:
         self._held = self._held or next(self._packets, None)
-        if self._held is None or not self._held.size:  # PyAV's last packet is empty
-            return None
-        if self._held.pts is None:
+        if self._held is not None and self._held.pts is None:
             raise Doubt("a packet has lost its stamp")
         return self._held
 

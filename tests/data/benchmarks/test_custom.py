@@ -57,7 +57,36 @@ def test_jsonl(tmp_path: Path) -> None:
         ({"options": []}, "field options: expected 2 to 26, found 0"),
         ({"options": "x|y"}, "field options: expected a list of texts, found 'x|y'; in csv give a0, a1, ..."),
         ({"options": [1, 2]}, "field options: expected a list of texts, found [1, 2]; in csv give a0, a1, ..."),
-        ({"answer": "green"}, "field answer: expected a whole number from 0 to 2, found 'green'"),
+        (
+            {"answer": "green"},
+            "field answer: 'green' is none of the options 'red', 'blue', 'grey', nor the number of one",
+        ),
+        ({"answer": "7"}, "field answer: expected a whole number from 0 to 2, found '7'"),
+        ({"answer": 1.5}, "field answer: expected a whole number from 0 to 2, found 1.5"),
+        (
+            {"answer": "9" * 5000},
+            f"field answer: '{'9' * 99}... is none of the options 'red', 'blue', 'grey', nor the number of one",
+        ),
+        (
+            {"options": ["1.0", "2.0", "3.0"], "answer": "2.0"},
+            "field answer: '2.0' is both an option's number and another's text: use jsonl, and a number",
+        ),
+        (
+            {"options": ["a", "b\ud83d"]},
+            r"field options: 'b\ud83d' holds half a character, as of an emoji that was cut, or is no UTF-8: mend it",
+        ),
+        (
+            {"question": "\ude00?"},
+            r"field question: '\ude00?' holds half a character, as of an emoji that was cut, or is no UTF-8: mend it",
+        ),
+        (
+            {"qid": "\ud83d"},
+            r"field qid: '\ud83d' holds half a character, as of an emoji that was cut, or is no UTF-8: mend it",
+        ),
+        (
+            {"start": 1, "end": 10**4000},
+            f"field start and end: expected start and end in seconds, found 1 and 1{'0' * 99}...",
+        ),
         ({"answer": 3}, "field answer: expected a whole number from 0 to 2, found 3"),
         (
             {"options": ["1", "2", "3"], "answer": "2"},
@@ -88,6 +117,23 @@ def test_one_file_for_all_splits(tmp_path: Path) -> None:
     for split in ("train", "val"):
         with pytest.raises(UserError, match="line 3, field split: expected train, val, test or nothing, found 'valid'"):
             data.questions(split)
+
+
+def test_an_answer_as_pandas_writes_it(tmp_path: Path) -> None:
+    """A column of whole numbers with a gap is written as 1.0."""
+    (tmp_path / "val.csv").write_text("video,question,a0,a1,answer\nv,1,x,y,1.0\nv,2,x,y,\nv,3,x,y,0.0\n")
+    assert [q.answer for q in read_questions(tmp_path / "val.csv", "val")] == [1, None, 0]
+    (tmp_path / "val.jsonl").write_text('{"video": "v", "question": "1", "options": ["x", "y"], "answer": 1.0}\n')
+    assert [q.answer for q in read_questions(tmp_path / "val.jsonl", "val")] == [1]
+
+
+def test_a_column_that_stands_twice(tmp_path: Path) -> None:
+    path = tmp_path / "val.csv"
+    path.write_text("video,question,a0,a1,answer,answer\nv,1,x,y,0,1\n")
+    with pytest.raises(UserError, match=r"val\.csv, line 1: column 'answer' stands there twice: remove one"):
+        read_questions(path, "val")
+    path.write_text("video,question,a0,a1,answer,,\nv,1,x,y,0,,\n")  # a spreadsheet's empty columns
+    assert [q.answer for q in read_questions(path, "val")] == [0]
 
 
 def test_a_qid_that_stands_twice(tmp_path: Path) -> None:

@@ -9,9 +9,14 @@ from typing import Any
 
 import pytest
 
+from sevila.config import load
 from sevila.data.benchmarks.qvhighlights import read_moments
+from sevila.data.benchmarks.registry import BENCHMARKS
 from sevila.data.records import Moment
 from sevila.errors import UserError
+from sevila.model.prompts import moment_prompt
+from sevila.schema import named
+from sevila.tasks.pretrain import frame_labels, need_windows
 
 ROW = {
     "qid": 2579,
@@ -58,6 +63,29 @@ def test_rows_as_records(write: Write) -> None:
         ),
         Moment(qid="x1", video="v", query="a cup", duration=16.5),
     ]
+
+
+def test_captions_are_queries(write: Write) -> None:
+    """As in moment_detr's subs_train.jsonl: neither clips nor saliency."""
+    spoken = [
+        {"qid": i, "query": text, "duration": 150, "vid": "j7rJstUseKg_360.0_510.0", "relevant_windows": [window]}
+        for i, (text, window) in enumerate([("so let me show you", [0, 4.26]), ("", [148.5, 150])])
+    ]
+    first, silent = read_moments(write(*spoken))
+    assert first == Moment("0", "j7rJstUseKg_360.0_510.0", "so let me show you", 150.0, ((0.0, 4.26),))
+    assert (silent.query, silent.windows, silent.saliency) == ("", ((148.5, 150.0),), None)
+    need_windows([first, silent], [first])  # they may be trained on
+    assert moment_prompt(first.query).startswith("Question: so let me show you. Option A: yes. Option B: no. ")
+    assert frame_labels([0.0, 4.26, 4.27, 149.0], first) == [True, True, False, False]
+
+
+def test_captions_are_a_training_split(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    kept = {key: ROW[key] for key in ("qid", "query", "duration", "vid", "relevant_windows")}
+    (tmp_path / "annotations/subs_train.jsonl").write_text(json.dumps(kept) + "\n")
+    node = {**load("train", ["+exp=qvhighlights_pretrain_asr"]).data, "root": str(tmp_path)}
+    (moment,) = named("data", node, BENCHMARKS).moments("train")
+    assert moment.windows == ((0.0, 2.5), (164.0, 166.0)) and moment.saliency is None
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -56,11 +57,32 @@ def test_a_csv_row_of_another_length_can_be_dropped(tmp_path: Path) -> None:
     assert [d.reason for d in dropped] == [f"{path}, line {n}: expected 3 fields" for n in (3, 4)]
 
 
+def test_lines_that_json_does_not_hold_can_be_dropped(tmp_path: Path) -> None:
+    lines = ['{"qid": 1, "answer": 0, "answer": 1}', "[" * 100_000, f'{{"qid": {"1" * 5000}}}', GOOD[0]]
+    path, dropped = write(tmp_path / "f.jsonl", lines), []
+    assert [q.qid for q in records(read_rows(path), parse, dropped)] == ["1"]
+    assert [d.reason for d in dropped] == [
+        f"{path}, line 1: key 'answer' stands there twice",
+        f"{path}, line 2: not valid JSON: nested too deeply",
+        f"{path}, line 3: holds a number of more than 4300 digits",
+    ]
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    for name in ("f.csv", "f.jsonl", "f.json"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(UserError, match=f"{name}: is a pipe or device: name a file"):
+            list(read_rows(tmp_path / name))
+
+
 def test_files_that_are_no_annotations(tmp_path: Path) -> None:
     for name, text, problem in [
         ("f.txt", "", ": an annotation file is named .csv, .jsonl or .json"),
         ("f.json", "3", ": expected a list of rows, found int"),
         ("f.json", "[1", ", line 1: not valid JSON"),
+        ("f.json", "[" * 100_000, ": not valid JSON: nested too deeply"),
+        ("f.json", f"[{'1' * 5000}]", ": holds a number of more than 4300 digits"),
+        ("f.json", '[{"a": "}"},\n{"a": {"b": 1},\n"c": 2, "a": 3}]', ", line 3: key 'a' stands there twice"),
     ]:
         (tmp_path / name).write_text(text)
         with pytest.raises(UserError) as caught:
@@ -116,3 +138,28 @@ def test_ids_and_choices() -> None:
     assert row(answer="b").choice("answer", ["a", "b", "b"]) == 1
     with pytest.raises(UserError, match="'c' is none of the options 'a', 'b'"):
         row(answer="c").choice("answer", ["a", "b"])
+
+
+@pytest.mark.parametrize(("value", "number"), [(1.0, 1), ("1.0", 1), ("0.00", 0), (" 1 ", 1), (1, 1)])
+def test_whole_numbers(value: object, number: int) -> None:
+    assert row(answer=value).integer("answer", 0, 1) == number
+
+
+@pytest.mark.parametrize("value", [True, 0.5, "0.5", "1.", "1e0", "", None, [1], float("nan"), 10**4000, "1" * 5000])
+def test_what_is_no_whole_number(value: object) -> None:
+    with pytest.raises(UserError, match="field answer: expected a whole number from 0 to 1, found ") as caught:
+        row(answer=value).integer("answer", 0, 1)
+    assert len(str(caught.value)) < 200
+
+
+def test_numbers_that_no_float_holds() -> None:
+    huge = 10**4000
+    for read in (
+        lambda r: r.number("x"),
+        lambda r: r.clip("x", 0, huge),
+        lambda r: r.windows("x"),
+        lambda r: r.pair("x"),
+    ):
+        for value in (huge, [0, huge], [[0, huge]], [[0, float("inf")]]):
+            with pytest.raises(UserError, match=r"^f, line 7, field x: "):
+                read(row(x=value))

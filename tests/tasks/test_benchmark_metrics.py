@@ -1,0 +1,44 @@
+"""The numbers of a benchmark's tables, and those by which a training chooses its best head."""
+
+from __future__ import annotations
+
+import pytest
+
+from sevila.data.records import Question
+from sevila.model.sevila import ScoredFrame
+from sevila.tasks.benchmark_metrics import benchmark_metrics, metric_names, validation_metrics
+from sevila.tasks.chain import Prediction
+
+FRAMES = (ScoredFrame(0, 0.0, None), ScoredFrame(10, 1.0, None))
+
+
+def predicted(qtype: str, right: bool, windows: tuple | None = None, votes: tuple | None = None) -> Prediction:
+    question = Question("q", "v", "?", ("x", "y"), 0, qtype=qtype, windows=windows)
+    return Prediction(question, FRAMES, (0,), 0 if right else 1, (1.0, 0.0), votes)
+
+
+STAR = [predicted("Interaction", True)] * 3 + [predicted("Interaction", False)] + [predicted("Sequence", False)] * 2
+STAR += [predicted("Prediction", True), predicted("Feasibility", True)]
+
+
+def test_star_is_ranked_by_the_mean_of_its_types() -> None:
+    found = benchmark_metrics("star", STAR)
+    assert (found["accuracy"], found["mean_over_types"]) == (62.5, 68.75)  # 5 of 8; (3/4 + 0 + 1 + 1) / 4
+    assert validation_metrics("star", STAR) == {"accuracy": 62.5, "mean_over_types": 68.75}
+    assert metric_names("star", [p.question for p in STAR]) == ["mean_over_types", "accuracy"]
+
+
+@pytest.mark.parametrize("benchmark", ["nextqa", "how2qa", "tvqa", "vlep", "custom", "synthetic", "nextgqa"])
+def test_the_others_are_ranked_by_accuracy(benchmark: str) -> None:
+    found = [predicted("TN", True), predicted("CW", False)]
+    assert metric_names(benchmark, [p.question for p in found]) == ["accuracy"]
+    assert validation_metrics(benchmark, found) == {"accuracy": 50.0}
+
+
+@pytest.mark.parametrize("benchmark", ["", "star", "nextqa", "nextgqa"])
+@pytest.mark.parametrize("voting", [False, True])
+def test_the_names_are_those_of_the_numbers(benchmark: str, voting: bool) -> None:
+    votes = (0,) if voting else None
+    found = [predicted("TN", True, ((0.0, 0.5),), votes), predicted("CW", False, ((0.5, 1.5),), votes)]
+    names = metric_names(benchmark, [p.question for p in found], voting)
+    assert sorted(names) == sorted(validation_metrics(benchmark, found)) and len(names) >= 3

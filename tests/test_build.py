@@ -1,0 +1,85 @@
+"""From a configuration to what computes: the precision that `auto` takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from sevila import build
+from sevila import eval as evaluation
+from sevila.config import load
+from sevila.files import read_json
+from sevila.model import precision
+
+
+@pytest.fixture(params=["with", "without"])
+def fast(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What `auto` takes on a processor with bfloat16 units, and on one without."""
+    flags = "avx512f avx512_bf16" if request.param == "with" else "avx512f avx512_vnni"
+    (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n")
+    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    precision._warn_of_slow_bfloat16.cache_clear()
+    return "bf16" if request.param == "with" else "fp32"
+
+
+def test_auto_is_the_default_and_becomes_what_the_device_is_fast_in(fast: str) -> None:
+    config = load("predict", ["device=cpu"])
+    assert config.precision == "auto"
+    assert build.resolved(config) == replace(config, precision=fast)
+    assert config.precision == "auto"  # as it was
+    assert build.resolved(load("predict", ["device=cuda:1"])).precision == "bf16"
+
+
+@pytest.mark.parametrize(("found", "device"), [(True, "cuda"), (False, "cpu")])
+def test_an_automatic_device_has_its_own_precision(
+    fast: str, found: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
+    assert build.resolved(load("predict", [])) == replace(load("predict", []), precision="bf16" if found else fast)
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16", "fp64"])
+def test_a_precision_that_is_named_stays(fast: str, name: str) -> None:
+    config = load("eval", ["+exp=nextqa_zeroshot", "data.root=x", "localizer=zeroshot", f"precision={name}"])
+    assert build.resolved(config) is config
+
+
+def test_the_embedded_world_is_computed_in_float32(fast: str) -> None:
+    assert build.resolved(load("eval", ["+exp=synthetic_eval"])).precision == "fp32"
+
+
+def test_the_model_has_the_precision_that_is_said(fast: str, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load("predict", ["device=cpu"])
+    accelerator = build.accelerator(config)
+    assert accelerator.mixed_precision == {"bf16": "bf16", "fp32": "no"}[fast]
+    assert build.model(config, accelerator.device).backbone.dtype == build.DTYPES[fast]
+    assert capsys.readouterr().err == ""
+    build.tell_precision(config)
+    build.tell_precision(build.resolved(config))  # was named
+    assert capsys.readouterr().err == f"sevila: precision=auto takes {fast} here\n"
+
+
+def test_bfloat16_without_units_is_warned_of(fast: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        build.model(load("predict", ["precision=bf16"]), torch.device("cpu"))
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == (0 if fast == "bf16" else 1)
+
+
+def test_a_run_says_what_auto_took_and_keeps_to_it(
+    fast: str, small_world: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], one_thread: None
+) -> None:
+    words = ["+exp=synthetic_eval", "device=cpu", f"run_dir={tmp_path / 'run'}", "frames.n=4", "selector.k=1"]
+    assert evaluation.cli([*words, "precision=auto", *small_world]) == 0
+    assert f"sevila: precision=auto takes {fast} here" in capsys.readouterr().err
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["precision"] == fast
+    assert read_json(tmp_path / "run/environment.json")["precision"] == fast
+    assert evaluation.cli([*words, "precision=auto", "resume=true", *small_world]) == 0
+
+    other = {"bf16": "fp32", "fp32": "bf16"}[fast]
+    assert evaluation.cli([*words, f"precision={other}", "resume=true", *small_world]) == 2
+    assert f"started with precision={fast}, now precision={other}" in capsys.readouterr().err
