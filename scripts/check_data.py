@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sevila import cli, schema
@@ -99,9 +100,11 @@ def run(config: CheckData) -> list[Report]:
     from sevila.data.check import look
     from sevila.files import check_place, write_json
     from sevila.report.terminal import printable
+    from sevila.run import check_not_of_data
 
     if config.out is not None:
         check_place("out", config.out)
+        check_not_of_data("out", Path(config.out), config.data)
     make = BENCHMARKS.get(str(config.data.get("name")))
     forced = {key: value for key, value in KEEP_ALL.items() if make and key in inspect.signature(make).parameters}
     data = schema.named("data", {**config.data, **forced}, BENCHMARKS)

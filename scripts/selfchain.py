@@ -20,10 +20,11 @@ from typing import Any
 
 from sevila import build, refine, train
 from sevila import eval as evaluation
+from sevila.cli import guarded
 from sevila.config import load
 from sevila.errors import UserError
 from sevila.examples import examples
-from sevila.files import home_path, read_json, read_jsonl, write_json
+from sevila.files import home_path, read_json, read_jsonl, temporary_beside, write_json
 from sevila.report.ablation import ablation_page, print_ablation
 
 ENTRIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
@@ -44,6 +45,7 @@ ROWS = {
     "refined_finetuned": ("localizer", "refine", "ft_refined"),
 }
 SHORT_TUNING = {"trainer.epochs": "4", "trainer.lr": "2e-4"}  # not the experiment's 12: all must be done in six minutes
+TABLE, SETTINGS = "ablation.json", "settings.json"
 SAME_KEYFRAMES = {"pretrained_finetuned": "pretrained", "refined_finetuned": "refined"}
 TRAININGS = {
     "pretrain": ("train", "synthetic_pretrain", {}),
@@ -63,8 +65,7 @@ class SelfChain:
     def stage(self, entry: str, exp: str, name: str, settings: dict[str, str]) -> dict[str, Any]:
         """Make one run, or take it as it is where it has finished; returns its metrics."""
         run_dir = self.folder / name
-        words = [f"+exp={exp}", f"run_dir={run_dir}", f"data.seed={self.seed}", f"seed={self.seed % 2**31}"]
-        words += [f"{key}={self._place(value)}" for key, value in settings.items()] + self.overrides
+        words = self._words(exp, name, settings)
         module, run = ENTRIES[entry]
         print(f"\n$ python -m {module} {' '.join(words)}", flush=True)
         if (run_dir / "metrics.json").exists():
@@ -73,15 +74,31 @@ class SelfChain:
             run(load(entry, [*words, "resume=true"]))
         return read_json(run_dir / "metrics.json")
 
+    def _words(self, exp: str, name: str, settings: dict[str, str]) -> list[str]:
+        words = [f"+exp={exp}", f"run_dir={self.folder / name}"]
+        words += [f"data.seed={self.seed}", f"seed={self.seed % 2**31}"]
+        return words + [f"{key}={self._place(value)}" for key, value in settings.items()] + self.overrides
+
     def _place(self, value: str) -> str:
         return str(self.folder / value) if value in TRAININGS else value
 
     def begin(self) -> None:
-        """Make the folder, or go on with it: UserError where it was begun with other overrides."""
-        path, settings = self.folder / "settings.json", {"seed": self.seed, "overrides": self.overrides}
-        if path.exists() and read_json(path) != settings:
+        """Make the folder, or go on with it. UserError for bad overrides, or where it was begun with others."""
+        for name, (entry, exp, settings) in TRAININGS.items():
+            load(entry, self._words(exp, name, settings))
+        load("eval", self._words("synthetic_eval", "eval", {}))
+        path, settings = self.folder / SETTINGS, {"seed": self.seed, "overrides": self.overrides}
+        if self._has_stages() and path.exists() and read_json(path) != settings:
             raise UserError(f"{self.folder}: was begun with {read_json(path)}; remove it, or give the same again")
         write_json(path, settings)
+
+    def _has_stages(self) -> bool:
+        return self.folder.is_dir() and any(file.is_dir() for file in self.folder.iterdir())
+
+    def forget(self) -> None:
+        """Remove the folder of a call that was refused before its first stage: the next one may be another."""
+        if self.folder.is_dir() and not self._has_stages():
+            shutil.rmtree(self.folder)
 
     def rows(self) -> list[dict[str, Any]]:
         """Train everything, evaluate every row of the table."""
@@ -113,17 +130,22 @@ def report(folder: Path, table: list[dict[str, Any]], seed: int, overrides: list
     print_ablation(table)
 
 
+def check_out(out: Path) -> None:
+    """UserError for a place that holds something else than an older result: it would be removed."""
+    if out.exists() and not (out.is_dir() and ((out / TABLE).is_file() or not any(out.iterdir()))):
+        raise UserError(f"--out {out}: is there already and no result of this script; name another folder")
+
+
 def replace(new: Path, old: Path) -> None:
     """Put the finished folder in the place of an older one, which is gone only then."""
-    aside = old.with_name(f"{old.name}.old")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = temporary_beside(old)
     if old.exists():
         os.replace(old, aside)
     os.replace(new, old)
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of the world and of all trainings; any integer")
     parser.add_argument("--out", type=home_path, default=Path("runs/selfchain"))
@@ -131,18 +153,18 @@ def main() -> int:
     args = parser.parse_args()
     started = time.monotonic()
     unfinished = args.out.with_name(f"{args.out.name}.unfinished-{args.seed}")
+    check_out(args.out)
     chain = SelfChain(unfinished, args.seed, args.overrides)
-    table = chain.rows()
-    write_json(unfinished / "ablation.json", table)
+    try:
+        table = chain.rows()
+    except UserError:
+        chain.forget()
+        raise
+    write_json(unfinished / TABLE, table)
     report(unfinished, table, args.seed, args.overrides)
     replace(unfinished, args.out)
     print(f"\nwritten: {args.out}/ablation.json and report.html, in {time.monotonic() - started:.0f} s")
-    return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(f"sevila: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(guarded(main))

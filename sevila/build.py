@@ -69,11 +69,20 @@ def tell_precision(config: schema.Base) -> None:
 
 
 def run_folder(config: schema.Experiment, accelerator: Accelerator) -> RunFolder:
-    """The run's folder, for several processes the first one's: without run_dir its name is the time."""
-    folders = [RunFolder.create(config.run_dir, config.exp, config.resume)]
+    """The run's folder, checked by every process."""
+    folder = RunFolder.create(config.run_dir, config.exp, config.resume)
+    accelerator.wait_for_everyone()  # none makes it before all have looked
+    return folder
+
+
+def start_run(config: schema.Experiment, folder: RunFolder, data: Benchmark, accelerator: Accelerator) -> None:
+    """Make the run folder, once for all processes: without run_dir its name is the time, and the first to make it."""
+    if accelerator.is_main_process:
+        folder.start(resolved(config), str(accelerator.device))
+        tell_precision(config)
+        folder.write_dropped(data.dropped)
     if accelerator.num_processes > 1:
-        broadcast_object_list(folders)
-    return folders[0]
+        (folder.path,) = broadcast_object_list([folder.path])
 
 
 def check_heads(config: schema.Base) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
@@ -12,7 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from sevila.config import Library, Words, experiments, in_utf8, library, load, split, typed
-from sevila.errors import UserError
+from sevila.errors import UserError, machine_error
 from sevila.files import read_text
 from sevila.report.terminal import printable, steady
 from sevila.schema import ENTRIES, nested, to_yaml, types
@@ -51,24 +50,22 @@ def main(entry: str, run: Callable[[Any], None], argv: Sequence[str] | None = No
 
 @steady
 def guarded(run: Callable[[], None]) -> int:
-    """Run something; the exit code: 0, 2 after bad input with one line on stderr, 130 after an interrupt."""
+    """Run something; the exit code: 0, 130 after an interrupt, and with one line on stderr 2 after bad input.
+
+    What the machine refuses (space, memory, a file) is a line too, with the code 2, or 1 where no user can mend it.
+    """
     try:
         run()
-    except UserError as error:
-        return _refused(str(error))
     except KeyboardInterrupt:
         print("sevila: interrupted", file=sys.stderr)
         return 130
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+    except Exception as error:
+        told = error if isinstance(error, UserError) else machine_error(error)
+        if told is None:
             raise
-        return _refused(f"{error.filename}: {error.strerror}")
+        print(f"sevila: error: {printable(str(told))}", file=sys.stderr)
+        return told.exit_code
     return 0
-
-
-def _refused(message: str) -> int:
-    print(f"sevila: error: {printable(message)}", file=sys.stderr)
-    return 2
 
 
 def help_text(entry: str, words: Words) -> str:

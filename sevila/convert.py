@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from sevila.cli import guarded
 from sevila.errors import UserError
-from sevila.files import home, home_path
+from sevila.files import check_other, home, home_path
 from sevila.report.terminal import printable
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ def run(argv: Sequence[str] | None = None) -> None:
     for key in ("qformer_heads", "vision_heads"):
         if getattr(given, key) is not None and getattr(given, key) < 1:
             raise UserError(f"--{key.replace('_', '-')}={getattr(given, key)}: must be at least 1")
+    for source in (*given.sources, given.backbone, given.tokenizer):
+        check_other("OUT", given.out, {"SOURCE": source})
 
     import torch
 

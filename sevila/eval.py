@@ -16,8 +16,6 @@ from sevila.cli import main
 from sevila.errors import UserError
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from sevila.data.benchmarks.base import Benchmark
     from sevila.run import RunFolder
     from sevila.tasks.answering import Answering
@@ -56,23 +54,22 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
     _check_outputs(config, export=False)
     rule = schema.named("task.spans", spans or {"name": "binary"}, SPANS)
     accelerator = build.accelerator(config)
-    folder = build.run_folder(config, accelerator)
-    model = build.model(config, accelerator.device)
-    data = build.benchmark(config)
-    queries = data.moments(config.split)
-    if config.submission:
-        check_complete(data.name, (), len(data.dropped))
-    source = build.source(config, model, data)
-    _start(config, folder, data, accelerator)
-    found = Share.of(queries).work(lambda share: retrieve(model, source, share, rule))
-    metrics = moment_metrics(found)
-    if not accelerator.is_main_process:
+    with build.run_folder(config, accelerator) as folder:
+        model = build.model(config, accelerator.device)
+        data = build.benchmark(config)
+        queries = data.moments(config.split)
+        if config.submission:
+            check_complete(data.name, (), len(data.dropped))
+        source = build.source(config, model, data)
+        build.start_run(config, folder, data, accelerator)
+        found = Share.of(queries).work(lambda share: retrieve(model, source, share, rule))
+        metrics = moment_metrics(found)
+        if not accelerator.is_main_process:
+            return metrics
+        metrics = _finish(config, folder, data, metrics, [retrieval.to_json() for retrieval in found])
+        if config.submission:
+            _say(write_moments(Path(config.submission), queries, [retrieval.prediction for retrieval in found]))
         return metrics
-    folder.write_predictions(retrieval.to_json() for retrieval in found)
-    metrics = _finish(config, folder, data, metrics, [])
-    if config.submission:
-        _say(write_moments(Path(config.submission), queries, [retrieval.prediction for retrieval in found]))
-    return metrics
 
 
 def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
@@ -87,55 +84,51 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     accelerator = build.accelerator(config)
     if config.compare_scoring and accelerator.num_processes > 1:
         raise UserError("compare_scoring=true: counts in one process; leave it out, or start one")
-    folder = build.run_folder(config, accelerator)
-    build.selector(config.selector, config.frames.n)
-    model = build.model(config, accelerator.device)
-    comparison = build.compare_scoring(model) if config.compare_scoring else None
-    data = build.benchmark(config)
-    questions = data.questions(config.split)
-    if config.submission:
-        check_complete(data.name, questions, len(data.dropped))
-    chain = build.chain(config, model, data, answering)
-    _start(config, folder, data, accelerator)
-    kept = None if comparison else folder.unfinished  # a comparison counts as it goes
-    predictions = Share.of(questions).work(lambda share: chain.predict(share, "questions by video", keep=kept))
-    metrics = benchmark_metrics(data.name, predictions)
-    if not accelerator.is_main_process:
+    with build.run_folder(config, accelerator) as folder:
+        build.selector(config.selector, config.frames.n)
+        model = build.model(config, accelerator.device)
+        comparison = build.compare_scoring(model) if config.compare_scoring else None
+        data = build.benchmark(config)
+        questions = data.questions(config.split)
+        if config.submission:
+            check_complete(data.name, questions, len(data.dropped))
+        chain = build.chain(config, model, data, answering)
+        build.start_run(config, folder, data, accelerator)
+        kept = None if comparison else folder.unfinished  # a comparison counts as it goes
+        predictions = Share.of(questions).work(lambda share: chain.predict(share, "questions by video", keep=kept))
+        metrics = benchmark_metrics(data.name, predictions)
+        if not accelerator.is_main_process:
+            return metrics
+        if comparison is not None:
+            metrics["scoring_agreement"] = comparison.agreement
+        build.warn_of_truncation(model)
+        rows = [prediction.to_json() for prediction in predictions]
+        metrics = _finish(config, folder, data, metrics, rows, examples(questions, rows, data.videos()))
+        if config.submission:
+            _say(write_submission(data.name, Path(config.submission), questions, rows))
+        if config.export:
+            write_keyframes(config.export, rows)
+            print(f"written: {config.export} (frame_time: seconds since a video's first frame)")
+        shutil.rmtree(folder.unfinished, ignore_errors=True)
         return metrics
-    rows = [prediction.to_json() for prediction in predictions]
-    folder.write_predictions(rows)
-    if comparison is not None:
-        metrics["scoring_agreement"] = comparison.agreement
-    build.warn_of_truncation(model)
-    metrics = _finish(config, folder, data, metrics, examples(questions, rows, data.videos()))
-    if config.submission:
-        _say(write_submission(data.name, Path(config.submission), questions, rows))
-    if config.export:
-        write_keyframes(config.export, rows)
-        print(f"written: {config.export} (frame_time: seconds since a video's first frame)")
-    shutil.rmtree(folder.unfinished, ignore_errors=True)
-    return metrics
-
-
-def _start(config: schema.Eval, folder: RunFolder, data: Benchmark, accelerator: Accelerator) -> None:
-    """Make the run folder, once for all processes."""
-    from sevila import build
-
-    if accelerator.is_main_process:
-        folder.start(build.resolved(config), str(accelerator.device))
-        build.tell_precision(config)
-        folder.write_dropped(data.dropped)
-    accelerator.wait_for_everyone()
 
 
 def _check_outputs(config: schema.Eval, export: bool = True) -> None:
     """UserError for a file that could not be written at the end, before anything slow begins."""
-    from sevila.files import check_place
+    from sevila.files import check_other, check_place
+    from sevila.run import check_not_of_data, check_not_of_run
     from sevila.submissions.writing import check_submission
 
-    for key, file in (("submission", config.submission), ("export", config.export)):
-        if file:
-            check_place(key, file)
+    inputs = _inputs(config)
+    for key, given in (("submission", config.submission), ("export", config.export)):
+        if given:
+            check_place(key, given)
+        for file in _written(key, given) if given else ():
+            check_other(key, file, inputs)
+            check_not_of_run(key, file, config.run_dir)
+            check_not_of_data(key, file, config.data)
+    if config.submission and config.export and Path(config.submission).resolve() == Path(config.export).resolve():
+        raise UserError(f"export={config.export}: is the submission too; name another file")
     if config.submission:
         check_submission(config.data["name"], Path(config.submission))
     if config.export and not export:
@@ -146,22 +139,41 @@ def _check_outputs(config: schema.Eval, export: bool = True) -> None:
         raise UserError(f"export={config.export}: expected a name that ends in .json")
 
 
+def _written(key: str, given: str) -> list[Path]:
+    """The file that a key names; NExT-GQA's submission is two beside it."""
+    file = Path(given)
+    parts = [file.with_name(f"{file.stem}_{part}.json") for part in ("answers", "spans")]
+    return [file, *parts] if key == "submission" else [file]
+
+
+def _inputs(config: schema.Eval) -> dict[str, str]:
+    """The files that the configuration names as inputs."""
+    inputs = {"localizer": config.localizer, "answerer": config.answerer}
+    for group in ("data", "selector", "scorer", "vision"):
+        node = getattr(config, group)
+        inputs |= {f"{group}.{key}": value for key, value in node.items() if isinstance(value, str)}
+    return inputs
+
+
 def _finish(
     config: schema.Eval,
     folder: RunFolder,
     data: Benchmark,
     metrics: dict[str, Any],
-    pictures: Sequence[Any],
+    rows: Sequence[dict[str, Any]],
+    pictures: Sequence[Any] = (),
 ) -> dict[str, Any]:
-    """Write what a run folder holds at its end, and print the numbers."""
+    """Print the numbers, and write what a run folder holds at its end; they are true where it cannot be written."""
     from sevila.report.metrics_table import print_metrics, run_page
+    from sevila.run import REPORT
 
     if data.dropped:
         metrics = {**metrics, "dropped": len(data.dropped)}
-    folder.write_metrics(metrics)
-    run_page(folder.path / "report.html", config.exp, metrics, [], pictures)
     print_metrics(metrics)
     print(f"run folder: {folder.path}")
+    folder.write_predictions(rows)
+    folder.write_metrics(metrics)
+    run_page(folder.path / REPORT, config.exp, metrics, [], pictures)
     return metrics
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -10,17 +11,19 @@ import shutil
 import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sevila.errors import UserError
+from sevila.errors import UserError, system_error
 
 # A lone surrogate: JSON can write one ("\\ud83d"), and a command line that is not UTF-8 leaves them; UTF-8 has none.
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 HALF_CHARACTER_FAULT = "holds half a character, as of an emoji that was cut, or is no UTF-8: mend it"
 TEMPORARY_MARK = ".tmp-"  # in the name of everything that is not finished
 MOST_BYTES = 255 - len(f".{TEMPORARY_MARK}") - 12  # of a file's name: file systems take 255, with the temporary mark
+_TEMPORARY = re.compile(r"\..*\.tmp-[0-9a-f]{12}(\.[^.]*)?", re.DOTALL)
+SEAL = "sha256"  # the key of a sealed object's checksum
 
 
 @contextmanager
@@ -28,20 +31,62 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it becomes `path` when the block ends well, else it is removed.
 
     The caller makes a file or a folder there. The temporary name is hidden and keeps the suffix, because some
-    writers choose their format by it. Missing parent folders are made. A file at `path` is replaced; a folder
-    that holds something is not (OSError), since no system call swaps two folders in one step.
+    writers choose their format by it. Missing parent folders are made. The content is on the disk before it gets its
+    name. A file at `path` is replaced; a folder that holds something is not (OSError), since no system call swaps two
+    folders in one step. Where the system refuses something, the OSError names `path`, whoever was writing.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}{TEMPORARY_MARK}{uuid.uuid4().hex[:12]}{path.suffix}")
+    temporary = temporary_beside(path)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, path)
     finally:  # after a good end the temporary name is gone already
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        remove(temporary)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name for what is not finished, or is to go."""
+    return path.with_name(f".{path.stem}{TEMPORARY_MARK}{uuid.uuid4().hex[:12]}{path.suffix}")
+
+
+def sweep(folder: Path) -> None:
+    """Remove everything below a folder that killed writers left unfinished. Nobody may be writing there."""
+    for place, folders, names in os.walk(folder):
+        for name in [name for name in (*folders, *names) if _TEMPORARY.fullmatch(name)]:
+            remove(Path(place) / name)
+        folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all it holds, or nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an OSError, or another writer's word for one, name the file that was to be written."""
+    try:
+        yield
+    except Exception as error:
+        refused = system_error(error)
+        if refused is None or refused.errno is None:
+            raise
+        raise OSError(refused.errno, os.strerror(refused.errno), str(path)) from error
+
+
+def _flush(path: Path) -> None:
+    """Have the content of a file, or of a folder's files, on the disk before a name points to it."""
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
 
 
 def check_place(key: str, path: str | os.PathLike[str]) -> None:
@@ -56,6 +101,13 @@ def check_place(key: str, path: str | os.PathLike[str]) -> None:
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise UserError(f"{key}={path}: {above} cannot be written to")
+
+
+def check_other(key: str, path: str | os.PathLike[str], inputs: Mapping[str, str | os.PathLike[str] | None]) -> None:
+    """UserError for an output that is one of the inputs (by name -> path), also under another name or by a link."""
+    for name, given in inputs.items():
+        if given is not None and os.path.exists(path) and os.path.exists(given) and os.path.samefile(path, given):
+            raise UserError(f"{key}={path}: is the input {name}={given}; name another file")
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -76,6 +128,33 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
     """
     text = json.dumps(obj, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(content: Any) -> str:
+    """The checksum of what JSON can say: 32 hex digits, the same before it is written and after it is read."""
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def sealed(content: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """An object with its own checksum, which `unsealed` verifies. `place`: where it belongs, and is wrong elsewhere."""
+    return {**content, SEAL: seal([place, content])}
+
+
+def unsealed(found: Any, place: str = "") -> dict[str, Any]:
+    """The object without its checksum. ValueError where that is missing or not right: it was damaged or edited."""
+    if not isinstance(found, dict) or SEAL not in found:
+        raise ValueError("has no checksum")
+    content = {key: value for key, value in found.items() if key != SEAL}
+    if seal([place, content]) != found[SEAL]:
+        raise ValueError("is damaged (its checksum is wrong)")
+    return content
 
 
 def json_line(row: Mapping[str, Any], ascii: bool = False) -> str:

@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -20,20 +19,20 @@ from sevila.data.keys import EpochSampler, FrameKey
 from sevila.data.loading import Batch, FrameDataset, Record, stream
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.files import read_jsonl, write_jsonl
+from sevila.files import read_jsonl, sealed, unsealed, write_jsonl
 from sevila.model.sevila import SeViLA
 from sevila.report.metrics_table import print_metrics, run_page
-from sevila.run import RunFolder
+from sevila.run import KEYFRAMES, LABELS, LOG, REPORT, RunFolder
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.refine import PseudoLabels, make_pseudo_labels
 from sevila.tasks.share import Share
 from sevila.training import state as checkpoints
 from sevila.training.build import build_options, build_schedule
 from sevila.training.loop import Task, train
-from sevila.training.sinks import Sink, WandbSink, all_of
+from sevila.training.sinks import Sink, WandbSink, all_of, check_wandb
 from sevila.weights.heads import save_head
 
-LOG = "metrics.jsonl"
+T = TypeVar("T")
 
 
 class Batches:
@@ -98,11 +97,7 @@ class Workshop:
         return self.chain.source.dataset(records, rule, fixed_indices)
 
     def start(self) -> None:
-        if self.accelerator.is_main_process:
-            self.folder.start(build.resolved(self.config), str(self.accelerator.device))
-            build.tell_precision(self.config)
-            self.folder.write_dropped(self.data.dropped)
-        self.accelerator.wait_for_everyone()
+        build.start_run(self.config, self.folder, self.data, self.accelerator)
 
     def keyframes(self, questions: Sequence[Question]) -> dict[str, tuple[int, ...]]:
         """Frame numbers of the keyframes that the frozen selection takes, qid by qid; kept in keyframes.jsonl."""
@@ -111,8 +106,8 @@ class Workshop:
             chosen = self.chain.choose(share, label="keyframes")
             return [{"qid": c.question.qid, "indices": [c.frames[i].index for i in c.keyframes]} for c in chosen]
 
-        rows = self._made_once(self.folder.path / "keyframes.jsonl", questions, make)
-        return {row["qid"]: tuple(row["indices"]) for row in rows}
+        chosen = self._made_once(self.folder.path / KEYFRAMES, questions, make, _frame_numbers)
+        return {question.qid: indices for question, indices in zip(questions, chosen, strict=True)}
 
     def pseudo_labels(self, questions: Sequence[Question], orders: int) -> list[PseudoLabels]:
         """The frozen Answerer's labels, in the questions' order; made once and kept in pseudo_labels.jsonl."""
@@ -120,19 +115,38 @@ class Workshop:
         def make(share: Sequence[Question]) -> list[dict[str, Any]]:
             return [label.to_json() for label in make_pseudo_labels(self.model, self.chain.source, share, orders)]
 
-        rows = self._made_once(self.folder.path / "pseudo_labels.jsonl", questions, make)
-        return [PseudoLabels.from_json(row) for row in rows]
+        return self._made_once(self.folder.path / LABELS, questions, make, PseudoLabels.from_json)
 
     def _made_once(
-        self, path: Path, questions: Sequence[Question], make: Callable[[Sequence[Question]], list[dict[str, Any]]]
-    ) -> list[dict[str, Any]]:
-        """The rows of a file, one a question, in their order; each of several processes makes those of its videos."""
+        self,
+        path: Path,
+        questions: Sequence[Question],
+        make: Callable[[Sequence[Question]], list[dict[str, Any]]],
+        parse: Callable[[dict[str, Any]], T],
+    ) -> list[T]:
+        """A file's rows, one a question, in their order; each of several processes makes those of its videos.
+
+        Every row has a checksum. UserError for a file that an earlier start made and that is not as it was.
+        """
         if not path.exists():
             rows = Share.of(questions).work(make)
             if self.accelerator.is_main_process:
-                write_jsonl(path, rows)
+                write_jsonl(path, map(sealed, rows))
         self.accelerator.wait_for_everyone()
-        return read_jsonl(path)
+        again = "remove the file, and resume=true makes it again"
+        try:
+            rows = read_jsonl(path)
+        except UserError as error:
+            raise UserError(f"{error}; {again}") from None
+        if [row.get("qid") for row in rows] != [question.qid for question in questions]:
+            raise UserError(f"{path}: its {len(rows)} rows are not those of the {len(questions)} questions; {again}")
+        parsed = []
+        for row in rows:
+            try:
+                parsed.append(parse(unsealed(row)))
+            except (KeyError, TypeError, ValueError):
+                raise UserError(f"{path}: the row of question {row['qid']} is damaged; {again}") from None
+        return parsed
 
     def fit(
         self, task: Task, dataset: FrameDataset, metric: str, role: str, extra: Mapping[str, Any] | None = None
@@ -157,13 +171,15 @@ class Workshop:
                 accelerator=self.accelerator, resume=folder.resumed,
             )  # fmt: skip
         best = checkpoints.find(folder.checkpoints, "best")
-        checkpoints.load_head(best / checkpoints.HEAD, task.head)
-        metrics = {**self._metrics_at(state.best_step), **(extra or {}), "step": state.best_step}
+        if best is None:
+            raise UserError(f"{folder.checkpoints}: its best checkpoint is gone; start a new run")
+        checkpoints.load_head(best, task.head)
+        metrics = {**state.best_metrics, **(extra or {}), "step": state.best_step}
         if self.accelerator.is_main_process:
+            print_metrics(metrics)  # first: these numbers are true, whether anything can be written or not
             save_head(folder.path / f"{role}.safetensors", task.head, self.model.backbone, role, self._history(metrics))
             folder.write_metrics(metrics)
-            run_page(folder.path / "report.html", f"{config.exp}", metrics, read_jsonl(folder.path / LOG), [])
-            print_metrics(metrics)
+            run_page(folder.path / REPORT, f"{config.exp}", metrics, read_jsonl(folder.path / LOG), [])
             build.warn_of_truncation(self.model)
         return metrics
 
@@ -181,14 +197,6 @@ class Workshop:
         finally:
             remote.close()
 
-    def _metrics_at(self, step: int | None) -> dict[str, Any]:
-        """The validation metrics that were logged at a step."""
-        found: dict[str, Any] = {}
-        for row in read_jsonl(self.folder.path / LOG):
-            if row["step"] == step:
-                found.update({key.removeprefix("val/"): row[key] for key in row if key.startswith("val/")})
-        return found
-
     def _history(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Where a head comes from, for its json."""
         config = self.config
@@ -196,14 +204,25 @@ class Workshop:
         return {**own, "step": metrics["step"]}
 
 
-def workshop(config: schema.Train | schema.Refine) -> Workshop:
-    """Check and build everything; nothing is written yet (but the synthetic world is drawn if it is not there)."""
+def _frame_numbers(row: Mapping[str, Any]) -> tuple[int, ...]:
+    """A row's keyframes. ValueError where they are none."""
+    indices = row["indices"]
+    if not isinstance(indices, list) or not indices or not all(type(index) is int and index >= 0 for index in indices):
+        raise ValueError("no frame numbers")
+    return tuple(indices)
+
+
+@contextmanager
+def workshop(config: schema.Train | schema.Refine) -> Iterator[Workshop]:
+    """Check and build everything; nothing is written yet (but the synthetic world is drawn if it is not there).
+
+    The run folder is the run's own until the end of the `with` block.
+    """
     accelerator = build.accelerator(config)
-    folder = build.run_folder(config, accelerator)
-    build.selector(config.selector, config.frames.n)
-    build_schedule(config.trainer, total_steps=1)
-    if config.wandb.mode != "disabled" and find_spec("wandb") is None:
-        raise UserError(f"wandb.mode={config.wandb.mode}: wandb is not installed; pip install wandb")
-    model = build.model(config, accelerator.device)
-    data = build.benchmark(config)
-    return Workshop(config, folder, accelerator, model, data, build.chain(config, model, data))
+    with build.run_folder(config, accelerator) as folder:
+        build.selector(config.selector, config.frames.n)
+        build_schedule(config.trainer, total_steps=1)
+        check_wandb(config.wandb.mode, config.wandb.project)
+        model = build.model(config, accelerator.device)
+        data = build.benchmark(config)
+        yield Workshop(config, folder, accelerator, model, data, build.chain(config, model, data))

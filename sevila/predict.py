@@ -11,7 +11,7 @@ from sevila import schema
 from sevila.cli import main
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.files import HALF_CHARACTER, HALF_CHARACTER_FAULT, check_place, home_path, numbered_jsonl
+from sevila.files import HALF_CHARACTER, HALF_CHARACTER_FAULT, check_other, check_place, home_path, numbered_jsonl
 from sevila.model.prompts import letters
 from sevila.report.terminal import knows_unicode, printable
 
@@ -25,7 +25,7 @@ PICTURES = (".png", ".html")
 def run(config: schema.Predict) -> None:
     """Answer one question, or a file of them."""
     questions = list(_questions(config))
-    out = _out(config)
+    out = _out(config, questions)
     _check_videos(config, questions)
 
     from sevila import build
@@ -88,7 +88,7 @@ def _question(qid: str, row: dict[str, Any], where: str) -> Question:
     return Question(qid, row["video"], row["question"], options)
 
 
-def _out(config: schema.Predict) -> Path | None:
+def _out(config: schema.Predict, questions: Sequence[Question]) -> Path | None:
     if config.out is None:
         return None
     out = Path(config.out)
@@ -96,6 +96,9 @@ def _out(config: schema.Predict) -> Path | None:
     if out.suffix not in wanted:
         raise UserError(f"out={out}: expected a name that ends in {' or '.join(wanted)}")
     check_place("out", out)
+    check_other("out", out, {"questions": config.questions})
+    for question in questions:
+        check_other("out", out, {"video": question.video})
     return out
 
 

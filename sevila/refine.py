@@ -27,7 +27,8 @@ def run(config: schema.Refine) -> dict[str, Any]:
 
     tasks = {"refine": refine, "windows": windows}
     schema.check_named("task", config.task, tasks, "shop")  # before the model is loaded
-    return schema.named("task", config.task, tasks, shop=workshop(config))
+    with workshop(config) as shop:
+        return schema.named("task", config.task, tasks, shop=shop)
 
 
 def refine(

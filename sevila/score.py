@@ -13,7 +13,7 @@ from sevila.data.benchmarks.qvhighlights import read_moments
 from sevila.data.benchmarks.rows import windows_of
 from sevila.data.records import Moment, Question, Window
 from sevila.errors import UserError
-from sevila.files import check_place, read_json, write_json
+from sevila.files import check_other, check_place, read_json, write_json
 from sevila.metrics.grounding import Grounding, grounding, to_seconds
 from sevila.metrics.moments import MomentPrediction, qvhighlights
 from sevila.metrics.multiple_choice import Choice, accuracy
@@ -47,6 +47,8 @@ def run(config: schema.Score) -> Score:
     """Score, print, and write `out` where it is given."""
     if config.out is not None:
         check_place("out", config.out)
+        inputs = ("annotations", "predictions", "segments", "spans", "answers")
+        check_other("out", config.out, {key: getattr(config, key) for key in inputs})
     score = SCORERS[config.benchmark](config)
     _print(config.benchmark, score)
     if config.out is not None:

@@ -20,7 +20,8 @@ def run(config: schema.Train) -> dict[str, Any]:
 
     tasks = {"pretrain": pretrain, "answer": answer, "vote": vote, "select": select}
     schema.check_named("task", config.task, tasks, "shop")  # before the model is loaded
-    return schema.named("task", config.task, tasks, shop=workshop(config))
+    with workshop(config) as shop:
+        return schema.named("task", config.task, tasks, shop=shop)
 
 
 def pretrain(shop: Workshop, frames: int = 4, crop: bool = True) -> dict[str, Any]:

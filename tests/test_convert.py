@@ -40,6 +40,18 @@ def test_as_a_process(tmp_path: Path) -> None:
     assert done.stderr == f"sevila: error: the following arguments are required: OUT; {remedy}\n"
 
 
+def test_the_output_is_no_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "blip2").mkdir()
+    (tmp_path / "head.pth").write_bytes(b"weights")
+    (tmp_path / "link").symlink_to(tmp_path / "blip2")
+    for source, out in (("head.pth", "head.pth"), ("blip2", "blip2"), ("blip2", "link")):
+        assert convert.cli([str(tmp_path / source), str(tmp_path / out)]) == 2
+        told = f"OUT={tmp_path / out}: is the input SOURCE={tmp_path / source}; name another file"
+        assert capsys.readouterr().err == f"sevila: error: {told}\n"
+    assert convert.cli([str(tmp_path / "head.pth"), str(tmp_path / "out"), "--backbone", str(tmp_path / "out")]) == 2
+    assert (tmp_path / "head.pth").read_bytes() == b"weights"
+
+
 def test_from_official_files_to_official_numbers(shared: Path, tmp_path: Path) -> None:
     """A whole official state dict, converted and loaded as a user would, answers as the official code did."""
     golden = Golden(shared / "golden" / "model64", shared / "t5_tokenizer", fused=True)

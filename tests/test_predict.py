@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -133,6 +134,42 @@ def test_a_malformed_line_is_named(
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"sevila: error: {path}{message}")
     assert list(Path.cwd().iterdir()) == []
+
+
+def test_an_answer_is_printed_though_its_file_cannot_be_written(
+    video: Path, write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    assert predict.cli([f"video={video}", *ASKED, "k=2", "n_frames=8", "out=a.html"]) == 2
+    printed = capsys.readouterr()
+    assert all(option in printed.out for option in OPTIONS) and "written" not in printed.out
+    assert printed.err.endswith("sevila: error: a.html: No space left on device; make room or raise the limit\n")
+    path = write({"video": "v.mp4", "question": QUESTION, "options": OPTIONS})
+    assert predict.cli([f"questions={path}", "k=2", "n_frames=8", "out=a.jsonl"]) == 2
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["qid"] == "1" and "a.jsonl: No space left" in printed.err
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_an_output_that_is_an_input(video: Path, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write({"video": "v.mp4", "question": QUESTION, "options": OPTIONS})
+    before = path.read_bytes()
+    for name in (str(path), "link.jsonl", "hard.jsonl"):
+        if name == "link.jsonl":
+            Path(name).symlink_to(path)
+        elif name == "hard.jsonl":
+            os.link(path, name)
+        assert predict.cli([f"questions={path}", f"out={name}"]) == 2
+        assert capsys.readouterr().err == (
+            f"sevila: error: out={name}: is the input questions={path}; name another file\n"
+        )
+    assert path.read_bytes() == before
+    Path("pipe.jsonl").symlink_to("/dev/null")
+    assert predict.cli([f"questions={path}", "out=pipe.jsonl"]) == 2
+    assert "out=pipe.jsonl: is a device or a pipe; name a file" in capsys.readouterr().err
 
 
 def test_a_folder_of_frames(video: Path, write: Write, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,6 +57,14 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return go
 
 
+def test_the_output_is_no_input(put: Put, refusal: Any) -> None:
+    annotations, predictions = put("a.csv", "video,qid\n"), put("p.json", {})
+    for key, path in (("annotations", annotations), ("predictions", predictions)):
+        words = ["benchmark=nextqa", f"annotations={annotations}", f"predictions={predictions}", f"out={path}"]
+        assert refusal(*words) == f"out={path}: is the input {key}={path}; name another file"
+    assert Path(annotations).read_text() == "video,qid\n"
+
+
 # -- the official numbers, from the command line ---
 
 

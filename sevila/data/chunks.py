@@ -1,12 +1,12 @@
 """A chunk: a file with the patches of some frames of one video, and what proves that it is whole.
 
-A safetensors file: `patches` [t, P, Dv], `indices` and `times` of the t frames; in its header to whom it belongs and
-the CRC-32 of each frame's patches. A file that is shorter or longer than its header says cannot be opened.
+A safetensors file: `patches` [t, P, Dv], `indices` and `times` of the t frames; in its header to whom it belongs,
+the CRC-32 of each frame's patches and a checksum of all that is not patches. A file that is shorter or longer than its
+header says cannot be opened.
 """
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sevila.files import atomic_path
+from sevila.files import seal, write_bytes
 
 SUFFIX = ".safetensors"
 
@@ -54,13 +54,21 @@ def open_chunk(file: Path, owner: Mapping[str, str], dtype: torch.dtype) -> Chun
                 raise Refused("is not what its place says")
             indices, times, patches = (opened.get_tensor(name) for name in ("indices", "times", "patches"))
             checksums = tuple(int(word) for word in said["crc32"].split())
+            found = Chunk(file, tuple(indices.tolist()), tuple(times.tolist()), checksums)
+            if said["seal"] != _seal(found, owner, patches):
+                raise Refused("is damaged (a checksum is wrong)")
     except FileNotFoundError:
         raise
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise Refused(f"cannot be read ({str(error).splitlines()[0]})") from None
     if len({len(indices), len(times), len(patches), len(checksums)}) > 1 or patches.dtype != dtype:
         raise Refused("is not what its place says")
-    return Chunk(file, tuple(indices.tolist()), tuple(times.tolist()), checksums)
+    return found
+
+
+def _seal(chunk: Chunk, owner: Mapping[str, str], patches: Tensor) -> str:
+    """The checksum of a chunk without its patches."""
+    return seal([dict(owner), chunk.indices, chunk.times, chunk.checksums, list(patches.shape), str(patches.dtype)])
 
 
 def write_chunk(
@@ -72,11 +80,10 @@ def write_chunk(
         "indices": torch.tensor(indices),
         "times": torch.tensor(times, dtype=torch.float64),
     }
-    data = save(tensors, {**owner, "crc32": " ".join(str(checksum(row)) for row in patches)})
-    with atomic_path(file) as temporary, temporary.open("xb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())  # or a power cut could leave the name and not the bytes
+    chunk = Chunk(file, tuple(indices), tuple(map(float, times)), tuple(checksum(row) for row in patches))
+    checksums = {"crc32": " ".join(map(str, chunk.checksums)), "seal": _seal(chunk, owner, patches)}
+    data = save(tensors, {**owner, **checksums})
+    write_bytes(file, data)
     return len(data)
 
 

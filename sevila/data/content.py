@@ -5,25 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
+from sevila.data import store_folder
 from sevila.data.frame_folder import picture_files, rate_file
 from sevila.errors import UserError
-from sevila.files import read_json, read_text, write_json
+from sevila.files import read_text
 
 
 class ContentHashes:
     """Content hashes of videos, files or folders of pictures; 32 hex digits.
 
-    folder   where they are remembered by path, size and the times of the last changes (content's and file's, in
-             nanoseconds, so that a copy which keeps its times is noticed too); None: by this object only
+    store   the folder of the store where they are remembered by path, size and the times of the last changes
+            (content's and file's, in nanoseconds, so that a copy which keeps its times is noticed too); None: by this
+            object only
 
     Of a folder the pictures and their rate count, not their names.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder
+    def __init__(self, store: Path | None = None) -> None:
+        self.store = store
         self._known: dict[str, tuple[Any, str]] = {}  # path -> state, content
 
     def of(self, path: Path) -> str:
@@ -41,19 +44,22 @@ class ContentHashes:
             raise UserError(f"video {path} cannot be opened ({error.strerror}): check the path") from error
 
     def _file(self, key: str) -> Path | None:
-        if self.folder is None:
+        if self.store is None:
             return None
         name = hashlib.sha256(os.fsencode(key)).hexdigest()[:32]
-        return self.folder / name[:2] / f"{name}.json"
+        return self.store / store_folder.CONTENT / name[:2] / f"{name}.json"
 
     def _remembered(self, key: str) -> tuple[Any, str] | None:
         file = self._file(key)
-        if file is None or not file.is_file():
+        if file is None:
             return None
         try:
-            row = read_json(file)
+            row = store_folder.read_sealed(self.store, file)
             return (row["state"], row["content"]) if row["path"] == key else None
-        except (UserError, KeyError, TypeError):  # damaged, or removed meanwhile: hash again, and write it anew
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            print(f"sevila: warning: {file}: {error}; its video is hashed again", file=sys.stderr)
             return None
 
     def _remember(self, key: str, state: Any, content: str) -> None:
@@ -61,9 +67,9 @@ class ContentHashes:
         if file is None:
             return
         try:
-            write_json(file, {"path": key, "state": state, "content": content})
+            store_folder.write_sealed(self.store, file, {"path": key, "state": state, "content": content})
         except OSError:  # a store that may only be read: this object remembers
-            self.folder = None
+            self.store = None
 
 
 def _file_state(path: Path) -> list[int]:

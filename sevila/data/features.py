@@ -24,10 +24,9 @@ from sevila.data import store_folder
 from sevila.data.chunks import SUFFIX, Chunk, Refused, open_chunk, write_chunk
 from sevila.data.content import ContentHashes
 from sevila.data.video import VideoInfo
-from sevila.errors import UserError
-from sevila.files import TEMPORARY_MARK, read_json, write_json
+from sevila.files import TEMPORARY_MARK
 
-RULES = "2"  # to be raised when a frame number comes to mean another frame, or a file another form
+RULES = "3"  # to be raised when a frame number comes to mean another frame, or a file another form
 Facts = tuple[Any, ...]  # the arguments of a `FeatureStore`, hashable
 PLAIN = "plain"  # the view of frames that are only resized and normalised
 KNOWN_PLACES = 4096  # directories whose lists of frames a process keeps
@@ -109,12 +108,13 @@ class FeatureStore:
         note: Mapping[str, str] | None = None,
     ) -> None:
         store_folder.open_folder(folder)
+        self.lock = store_folder.share(folder)
         self.facts: Facts = (folder, _pairs(maker), dtype, rest, max_bytes, _pairs(note or {}))
         self.folder, self.dtype, self.rest = folder, dtype, rest
         self.maker = {**maker, "dtype": _name(dtype), "at rest": _name(rest), "rules": RULES}
         self.note = dict(note or {})
         self.id = hashlib.sha256(json.dumps(self.maker, sort_keys=True).encode()).hexdigest()[:16]
-        self.contents = ContentHashes(folder / store_folder.CONTENT)
+        self.contents = ContentHashes(folder)
         self.room = Room(folder, max_bytes)
         self._infos: dict[str, VideoInfo] = {}
         self._places: OrderedDict[Path, dict[str, Chunk]] = OrderedDict()
@@ -140,14 +140,17 @@ class FeatureStore:
 
     def _read_info(self, file: Path) -> VideoInfo | None:
         try:
-            row = read_json(file)
+            row = store_folder.read_sealed(self.folder, file)
             info = VideoInfo(**row["info"]) if row["rules"] == RULES else None
             return info and replace(info, times=info.times and tuple(info.times))
-        except (UserError, KeyError, TypeError):  # there is none, or none that can be read
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            print(f"sevila: warning: {file}: {error}; it is made again", file=sys.stderr)
             return None
 
     def _new_info(self, file: Path, info: VideoInfo) -> VideoInfo:
-        self._writing(lambda: write_json(file, {"rules": RULES, "info": asdict(info)}))
+        self._writing(lambda: store_folder.write_sealed(self.folder, file, {"rules": RULES, "info": asdict(info)}))
         return info
 
     # --- reading ---
@@ -196,6 +199,8 @@ class FeatureStore:
         if file in self._bad:
             return None
         try:
+            if not store_folder.inside(self.folder, file):
+                raise Refused("is a link, which a store has none of")
             return open_chunk(file, self._owner(place), self.rest)
         except FileNotFoundError:
             return None
@@ -241,8 +246,10 @@ class FeatureStore:
         times = [lack.times[row[index]] for index in indices]
 
         def add() -> None:
+            store_folder.refuse_links(self.folder, file.parent)
             if not (self._home / "maker.json").exists():
-                write_json(self._home / "maker.json", {"maker": self.maker, "note": self.note})
+                about = {"maker": self.maker, "note": self.note}
+                store_folder.write_sealed(self.folder, self._home / "maker.json", about)
             self.room.taken(write_chunk(file, self._owner(lack.place), indices, times, resting))
             self._bad.discard(file)
 

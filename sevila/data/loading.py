@@ -6,6 +6,7 @@ import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sevila.data.frame_rules import FrameRule
 from sevila.data.keys import FrameKey
 from sevila.data.records import Moment, Question
 from sevila.data.video import CachedVideos, Frames, VideoInfo
-from sevila.errors import UserError
+from sevila.errors import UserError, system_error
 
 Record = Question | Moment
 
@@ -196,21 +197,28 @@ def stream(dataset: FrameDataset, workers: int, **options: Any) -> Iterator[Any]
     A faulty record raises its own one-line UserError here also where a worker met it (a DataLoader would make a
     page of it). The workers leave SIGTERM to the main process, which may want to save something: schedulers send it to
     every process of a job. So whatever happens they are ended with the iterator; they would outlive an exception, and
-    the process would wait for them forever.
+    the process would wait for them forever. While they start the signal waits, here and in them.
     """
     if options.get("batch_size", 1) is not None:
         options["collate_fn"] = _collate_or_fault
     generator = torch.Generator()  # its own: nothing is drawn from the global one
     options.setdefault("worker_init_fn", ignore_sigterm)
-    loader = iter(DataLoader(_Faults(dataset), num_workers=workers, generator=generator, **options))
+    others, mask = set(active_children()), signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    loader = None
     try:
+        loader = iter(DataLoader(_Faults(dataset), num_workers=workers, generator=generator, **options))
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for item in loader:
             if isinstance(item, Exception):
                 raise item
             yield item
     finally:
-        if workers:
+        if loader is None:  # some may have started; nobody else would end them
+            for worker in set(active_children()) - others:
+                worker.kill()
+        elif workers:
             loader._shutdown_workers()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def ignore_sigterm(worker: int) -> None:
@@ -229,8 +237,11 @@ class _Faults(Dataset[Any]):
             return self.dataset[key]
         except UserError as error:
             return UserError(str(error))
-        except Exception:  # a bug: the main process shall show where
-            return RuntimeError(traceback.format_exc())
+        except Exception as error:
+            refused = system_error(error)
+            if refused is not None and refused.errno is not None:  # by the machine: to be told in a line
+                return OSError(refused.errno, refused.strerror, refused.filename)
+            return RuntimeError(traceback.format_exc())  # a bug: the main process shall show where
 
 
 def _collate_or_fault(samples: Sequence[Sample | Exception]) -> Batch | Exception:

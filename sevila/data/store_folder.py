@@ -5,13 +5,16 @@
     videos/CONTENT.json             length, rate and size of every video
     patches/MAKER/                  maker.json says who made them; then CONTENT/VIEW/COUNT-FRAMES.safetensors
     tables/KIND/ID/                 about.json says what of; then rows in jsonl files (keyframes, pseudo-labels)
+    .lock                           while somebody uses it (see `share`)
 
 Files are never changed, only added and removed, each under its name only when it is whole. So any number of processes
-may read and write a store at once, and a reader sees a file or none.
+may read and write a store at once, and a reader sees a file or none. Every file has a checksum, verified on reading,
+over its content and its place; links are not followed, for they could lead out of the store.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -21,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from sevila.errors import UserError
-from sevila.files import TEMPORARY_MARK, read_json, write_json
+from sevila.files import TEMPORARY_MARK, read_json, sealed, sweep, unsealed, write_json
+from sevila.locks import LOCK, FolderLock, Held
 
 MARK = "store.json"
-FORM = {"sevila": "store", "version": 1}
+FORM = {"sevila": "store", "version": 2}
 CONTENT, VIDEOS, PATCHES, TABLES = "content", "videos", "patches", "tables"
 _CHUNK = re.compile(r"\d+-[0-9a-f]{16}\.safetensors")
 
@@ -34,7 +38,7 @@ def open_folder(folder: Path) -> None:
     try:
         if (folder / MARK).is_file():
             check_form(folder)
-        elif folder.is_dir() and any(TEMPORARY_MARK not in file.name for file in folder.iterdir()):
+        elif folder.is_dir() and any(TEMPORARY_MARK not in f.name and f.name != LOCK for f in folder.iterdir()):
             if not (folder / MARK).is_file():  # another process may have made it one in the meantime
                 raise UserError(f"store.folder={folder}: holds other things than a store; name an empty or new folder")
         else:
@@ -43,12 +47,58 @@ def open_folder(folder: Path) -> None:
         raise UserError(f"store.folder={folder}: cannot be written to ({error.strerror}); name another one") from None
 
 
+def share(folder: Path) -> FolderLock:
+    """Say that this process uses the store. Where the last ones to use it were killed, what they left goes first."""
+    lock = FolderLock()
+    try:
+        lock.acquire(folder, shared=True)
+        if lock.found and lock.alone():
+            sweep(folder)
+            lock.share()
+    except (Held, OSError):  # somebody tidies up just now, or the store may only be read
+        pass
+    return lock
+
+
 def check_form(folder: Path) -> None:
     """UserError for a folder that is no store, or one of another form."""
     if not (folder / MARK).is_file():
         raise UserError(f"{folder}: is no store (no {MARK} in it); name the folder that store.folder named")
     if read_json(folder / MARK) != FORM:
-        raise UserError(f"{folder}: a store of another version of sevila; name another folder, or remove it")
+        raise UserError(
+            f"{folder}: a store of another version of sevila, or its {MARK} is damaged; "
+            "name another folder, or remove this one"
+        )
+
+
+def inside(folder: Path, path: Path) -> bool:
+    """Whether a path below the store's folder leads there, through no link. The folder itself may be one."""
+    root = os.path.realpath(folder)
+    return os.path.realpath(path) == os.path.join(root, path.relative_to(folder))
+
+
+def read_sealed(folder: Path, file: Path) -> dict[str, Any]:
+    """What `write_sealed` wrote. FileNotFoundError where there is nothing; ValueError for a damaged file or a link."""
+    if not os.path.lexists(file):
+        raise FileNotFoundError(file)
+    if not inside(folder, file):
+        raise ValueError("is a link, which a store has none of")
+    try:
+        return unsealed(read_json(file), str(file.relative_to(folder)))
+    except UserError as error:
+        raise ValueError(str(error).removeprefix(f"{file}: ")) from None
+
+
+def write_sealed(folder: Path, file: Path, content: dict[str, Any]) -> None:
+    """Write an object with its checksum, which holds at this place in the store. OSError where that cannot be done."""
+    refuse_links(folder, file.parent)
+    write_json(file, sealed(content, str(file.relative_to(folder))))
+
+
+def refuse_links(folder: Path, place: Path) -> None:
+    """OSError for a place below the store's folder that would lead out of it."""
+    if not inside(folder, place):
+        raise OSError(errno.ELOOP, "a link in it leads elsewhere", str(place))
 
 
 def size_of(folder: Path) -> int:
@@ -131,11 +181,21 @@ def _named(folder: Path) -> list[Path]:
 
 
 def _maker(folder: Path) -> Makers:
-    about = read_json(folder / "maker.json") if (folder / "maker.json").is_file() else {}
+    about = _about(folder)
     chunks = [file for file in _files(folder) if _CHUNK.fullmatch(file.name)]
     frames = sum(int(file.name.partition("-")[0]) for file in chunks)
     videos = len({file.parent.parent.name for file in chunks})
     return Makers(folder.name, about, videos, frames, size_of(folder))
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    store = folder.parent.parent
+    try:
+        return read_sealed(store, folder / "maker.json")
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        return {"maker": {"maker.json": str(error)}}
 
 
 def _table(kind: str, folder: Path) -> Rows:
@@ -144,7 +204,9 @@ def _table(kind: str, folder: Path) -> Rows:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(sub for sub in folder.iterdir() if sub.is_dir()) if folder.is_dir() else []
+    if not folder.is_dir() or folder.is_symlink():
+        return []
+    return sorted(sub for sub in folder.iterdir() if sub.is_dir() and not sub.is_symlink())
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -154,6 +216,6 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _bytes(file: Path) -> int:
     try:
-        return file.stat().st_size
+        return file.lstat().st_size
     except FileNotFoundError:
         return 0

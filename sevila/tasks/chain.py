@@ -40,7 +40,9 @@ class Choosing:
 
     @classmethod
     def from_row(cls, question: Question, row: Mapping[str, Any]) -> Choosing:
-        return cls(question, tuple(ScoredFrame(*frame) for frame in row["frames"]), tuple(row["keyframes"]))
+        """KeyError, TypeError or ValueError for a row that says something else."""
+        frames = tuple(_frame(*frame) for frame in row["frames"])
+        return cls(question, frames, tuple(_position(place, len(frames)) for place in row["keyframes"]))
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,12 @@ class Prediction(Choosing):
     @classmethod
     def from_row(cls, question: Question, row: Mapping[str, Any]) -> Prediction:
         chosen = Choosing.from_row(question, row)
-        votes = None if row["votes"] is None else tuple(row["votes"])
-        return cls(question, chosen.frames, chosen.keyframes, row["option"], tuple(row["logits"]), votes)
+        options = len(question.options)
+        votes = None if row["votes"] is None else tuple(_position(vote, options) for vote in row["votes"])
+        logits = tuple(float(logit) for logit in row["logits"])
+        if len(logits) != options:
+            raise ValueError(f"{len(logits)} logits of {options} options")
+        return cls(question, chosen.frames, chosen.keyframes, _position(row["option"], options), logits, votes)
 
     def to_json(self) -> dict[str, Any]:
         """A line of predictions.jsonl; times in seconds, logits and scores to six digits."""
@@ -76,6 +82,18 @@ class Prediction(Choosing):
             "keyframes": [frames[i] for i in self.keyframes],
             "frames": frames,
         }
+
+
+def _frame(index: int, time: float, score: float | None) -> ScoredFrame:
+    if type(index) is not int or index < 0:
+        raise ValueError(f"frame {index!r}")
+    return ScoredFrame(index, float(time), None if score is None else float(score))
+
+
+def _position(place: int, among: int) -> int:
+    if type(place) is not int or not 0 <= place < among:
+        raise ValueError(f"place {place!r} among {among}")
+    return place
 
 
 def _round(number: float | None) -> float | None:

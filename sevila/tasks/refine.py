@@ -66,9 +66,13 @@ class PseudoLabels:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> PseudoLabels:
-        return cls(
-            row["qid"], tuple(row["indices"]), tuple(row["times"]), tuple(bool(label) for label in row["labels"])
-        )
+        """KeyError, TypeError or ValueError for a row that says something else."""
+        indices, times, labels = (tuple(row[key]) for key in ("indices", "times", "labels"))
+        if not len(indices) == len(times) == len(labels) > 0:
+            raise ValueError(f"{len(indices)} frames, {len(times)} times, {len(labels)} labels")
+        if not all(type(index) is int and index >= 0 for index in indices) or not set(labels) <= {0, 1}:
+            raise ValueError("no frame numbers, or labels other than 0 and 1")
+        return cls(row["qid"], indices, tuple(map(float, times)), tuple(map(bool, labels)))
 
 
 def make_pseudo_labels(

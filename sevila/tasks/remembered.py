@@ -10,6 +10,7 @@ known again and a changed one is not.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -50,6 +51,13 @@ class Remembered:
         """
         groups = [(self.key([questions[place] for place in places]), places) for places in by_video(questions)]
         known = self.table.rows()
+        for key, places in groups:
+            if key in known and not _fits(known[key], [questions[place] for place in places], from_row):
+                print(
+                    f"sevila: warning: {self.table.folder}: the row {key} is not of its kind: made again",
+                    file=sys.stderr,
+                )
+                del known[key]
         missing = [place for key, places in groups if key not in known for place in places]
         group_of = {place: group for group in groups for place in group[1]}
         made: dict[int, T] = {}
@@ -69,6 +77,18 @@ class Remembered:
         known.update(new)
         rows = {place: row for key, places in groups for place, row in zip(places, known[key]["results"], strict=True)}
         return [from_row(question, rows[place]) for place, question in enumerate(questions)]
+
+
+def _fits(
+    row: Mapping[str, Any], asked: Sequence[Question], from_row: Callable[[Question, Mapping[str, Any]], Any]
+) -> bool:
+    """Whether a stored row holds a result for each of the questions, and nothing that cannot be one."""
+    try:
+        for question, result in zip(asked, row["results"], strict=True):
+            from_row(question, result)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True
 
 
 def choices(

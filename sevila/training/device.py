@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -23,10 +24,10 @@ PATIENCE = timedelta(hours=12)  # of processes for each other: shares of labels 
 def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerator:
     """The accelerator for `device` ("auto", "cpu", "cuda", "cuda:1", ...) and `precision` ("fp32", "bf16", "fp64").
 
-    Under `accelerate launch` or `torchrun` every process gets its own GPU. May be called again with other
-    values. Of accelerate's own variables only ACCELERATE_USE_CPU counts, for "auto" (`accelerate launch --cpu`): the
-    others, left over from another project, would change numbers. Raises UserError for values it does not know and for
-    a GPU that is not there.
+    Under `accelerate launch` or `torchrun` every process gets its own GPU. A process that is alone where several were
+    asked for says so. May be called again with other values. Of accelerate's own variables only ACCELERATE_USE_CPU
+    counts, for "auto" (`accelerate launch --cpu`): the others, left over from another project, would change numbers.
+    Raises UserError for values it does not know and for a GPU that is not there.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision={precision}: must be one of {', '.join(PRECISIONS)}")
@@ -41,6 +42,8 @@ def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerat
     cpu = kind == "cpu" or (kind == "auto" and os.environ.get("ACCELERATE_USE_CPU", "").lower() in _TRUE)
     with _hidden_settings():
         accelerator = Accelerator(cpu=cpu, mixed_precision=PRECISIONS[precision], kwargs_handlers=[patience])
+    if accelerator.num_processes == 1:
+        _warn_if_alone()
     if number and accelerator.num_processes > 1:
         raise UserError(f"device={device}: several processes have a GPU each; use device=cuda")
     if number:
@@ -61,3 +64,23 @@ def _hidden_settings() -> Iterator[None]:
         yield
     finally:
         os.environ.update(hidden)
+
+
+def _warn_if_alone() -> None:
+    """Say on stderr that this process works alone though its environment speaks of several.
+
+    `accelerate launch --cpu --num_processes N` starts one process. It does not tell it N; but only for N > 1 it sets
+    MASTER_PORT, and then without the WORLD_SIZE that torchrun sets.
+    """
+    asked = ""
+    for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
+        if os.environ.get(name, "").isdecimal() and int(os.environ[name]) > 1:
+            asked = f"{name}={os.environ[name]}"
+    if "ACCELERATE_USE_CPU" in os.environ and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
+        asked = "accelerate launch --num_processes"
+    if asked:
+        print(
+            f"sevila: warning: several processes were asked for ({asked}), but this one is alone; "
+            "torchrun --nproc_per_node N -m sevila.train ... starts N that work together",
+            file=sys.stderr,
+        )

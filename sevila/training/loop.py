@@ -287,6 +287,7 @@ class _Run:
         state.evaluated = state.step
         if state.best_metric is None or value > state.best_metric:
             state.best_metric, state.best_step = float(value), state.step
+            state.best_metrics = dict(metrics)
         self._record({f"val/{key}": number for key, number in metrics.items()})
         best = f"(best {state.best_metric:.2f} at step {state.best_step})"
         self.bar.note(state.step, f"val {name} {value:.2f} {best}")

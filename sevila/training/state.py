@@ -5,18 +5,19 @@
         step_120/           complete, or not there at all
             head.safetensors    the head's weights (nothing else is trained)
             training.pt         optimiser, random generators; tensors and plain types only
-            state.json          TrainState, and the plan of the run it belongs to
+            state.json          TrainState, the plan of the run it belongs to, checksums of the others and its own
 
-A folder is written under a temporary name and renamed; then `last` is replaced, which is the one moment at
-which a checkpoint starts to count; older folders go after that. Everything is read with safetensors, json and
-torch.load(weights_only=True): a checkpoint cannot run code.
+Checksums are verified on reading: a file that was damaged or edited is refused by its name. A folder is written under
+a temporary name and renamed; then `last` is replaced, which is the one moment at which a checkpoint starts to count;
+older folders go after that. Everything is read with safetensors, json and torch.load(weights_only=True): a checkpoint
+cannot run code.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -27,9 +28,10 @@ import torch
 from torch import nn
 
 from sevila.errors import UserError
-from sevila.files import TEMPORARY_MARK, atomic_path, write_text
+from sevila.files import atomic_path, file_digest, remove, sealed, sweep, temporary_beside, unsealed, write_text
 
 HEAD, TRAINING, STATE = "head.safetensors", "training.pt", "state.json"
+FORM = 2  # of a checkpoint's files; the first had no checksums
 
 
 @dataclass
@@ -42,6 +44,7 @@ class TrainState:
     evaluated    step of the latest evaluation (0: none yet)
     best_metric  the best value of the chosen metric, None before the first evaluation
     best_step    the step that reached it first
+    best_metrics all metrics of that evaluation
     averages     name -> [sum, count] of what is to be logged next
     """
 
@@ -51,6 +54,7 @@ class TrainState:
     evaluated: int = 0
     best_metric: float | None = None
     best_step: int | None = None
+    best_metrics: dict[str, float] = field(default_factory=dict)
     averages: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -71,9 +75,15 @@ def step_folder(folder: Path, step: int) -> Path:
 def find(folder: Path, which: str) -> Path | None:
     """Folder of the `last` or `best` checkpoint under `folder`, or None where there is none yet."""
     pointer = folder / which
-    if not pointer.is_file():
+    if not pointer.exists():
         return None
-    target = folder / pointer.read_text(encoding="utf-8").strip()
+    name = _read(pointer, lambda p: p.read_text(encoding="utf-8"))
+    if not re.fullmatch(r"step_\d+\n", name):
+        raise UserError(
+            f"{pointer}: is empty or damaged; write the name of the newest step_N folder beside it into it, "
+            "or start a new run"
+        )
+    target = folder / name.strip()
     if not target.is_dir():
         raise UserError(f"{pointer}: names {target.name}, which is not there; restore it or start a new run")
     return target
@@ -99,20 +109,26 @@ def save(folder: Path, head: nn.Module, snapshot: Snapshot, keep_all: bool = Fal
     """
     state = snapshot.state
     target = step_folder(folder, state.step)
-    description = json.dumps({"state": asdict(state), "plan": snapshot.plan}, indent=1) + "\n"
+    folder.mkdir(exist_ok=True)  # not its parents: a run folder that was removed meanwhile does not come back
     if target.exists():
-        write_text(target / STATE, description)
+        _write_state(target / STATE, snapshot, _description(target / STATE)["files"])
     else:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
         with atomic_path(target) as temporary:
             temporary.mkdir()
             safetensors.torch.save_file(weights, temporary / HEAD)
-            torch.save({"optimizer": snapshot.optimizer, "rngs": snapshot.rngs}, temporary / TRAINING)
-            write_text(temporary / STATE, description)
-            _flush(temporary / HEAD, temporary / TRAINING, temporary / STATE, temporary)
+            with (temporary / TRAINING).open("wb") as file:  # a file object's errors say what the system refused
+                torch.save({"optimizer": snapshot.optimizer, "rngs": snapshot.rngs}, file)
+            files = {name: file_digest(temporary / name) for name in (HEAD, TRAINING)}
+            _write_state(temporary / STATE, snapshot, files)
     write_text(folder / "last", target.name + "\n")
     tidy(folder, state, keep_all)
     return target
+
+
+def _write_state(path: Path, snapshot: Snapshot, files: Mapping[str, str]) -> None:
+    content = {"form": FORM, "state": asdict(snapshot.state), "plan": snapshot.plan, "files": dict(files)}
+    write_text(path, json.dumps(sealed(content), indent=1) + "\n")
 
 
 def load(path: Path, head: nn.Module, plan: Mapping[str, Any]) -> Snapshot:
@@ -129,15 +145,21 @@ def load(path: Path, head: nn.Module, plan: Mapping[str, Any]) -> Snapshot:
                 f"{path / STATE}: written with {key}={description['plan'][key]}, this run has {key}={value}; "
                 "resume with the same value or choose a new run_dir"
             )
+    _whole(path / TRAINING, description)
     training = _read(path / TRAINING, lambda p: torch.load(p, map_location="cpu", weights_only=True))
     _same_keys(path / TRAINING, training, {"optimizer", "rngs"})
-    load_head(path / HEAD, head)
+    load_head(path, head)
     state = TrainState(**description["state"])
+    if state.best_step is not None:
+        best = step_folder(path.parent, state.best_step) / HEAD  # needed at the end: better missed now
+        _whole(best, _description(best.with_name(STATE)))
     return Snapshot(state, description["plan"], training["optimizer"], training["rngs"])
 
 
-def load_head(path: Path, head: nn.Module) -> None:
-    """Put the weights in the safetensors file `path` into `head`; every name and shape must fit."""
+def load_head(checkpoint: Path, head: nn.Module) -> None:
+    """Put the weights of a checkpoint into `head`; every name and shape must fit, and the file be undamaged."""
+    path = checkpoint / HEAD
+    _whole(path, _description(checkpoint / STATE))
     weights = _read(path, safetensors.torch.load_file)
     expected = head.state_dict()
     _same_keys(path, weights, set(expected))
@@ -167,20 +189,32 @@ def tidy(folder: Path, state: TrainState, keep_all: bool = False) -> None:
         stale = path.name not in keep and (not keep_all or _step_of(path) > state.step)
         if stale:
             # under a temporary name first: what is half-removed must not look complete
-            os.replace(path, folder / f".{path.name}{TEMPORARY_MARK}old")
-    for path in folder.glob(f".*{TEMPORARY_MARK}*"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+            going = temporary_beside(path)
+            os.replace(path, going)
+            remove(going)
+    sweep(folder)
 
 
 def _description(path: Path) -> dict[str, Any]:
-    """What state.json says. UserError where it is no such file."""
+    """What state.json says. UserError where it is no such file, damaged, or without checksums."""
     found = _read(path, lambda p: json.loads(p.read_text(encoding="utf-8")))
-    _same_keys(path, found, {"state", "plan"})
+    if isinstance(found, Mapping) and set(found) == {"state", "plan"}:
+        raise UserError(f"{path}: written by an older version of sevila, without checksums; start a new run")
+    try:
+        found = unsealed(found)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; restore it or start a new run") from None
+    _same_keys(path, found, {"form", "state", "plan", "files"})
+    if found["form"] != FORM:
+        raise UserError(f"{path}: written by another version of sevila; resume with that one or start a new run")
     _same_keys(path, found["state"], {f.name for f in fields(TrainState)})
     return found
+
+
+def _whole(path: Path, description: Mapping[str, Any]) -> None:
+    """UserError where a file is not the one that state.json was written with."""
+    if _read(path, file_digest) != description["files"].get(path.name):
+        raise UserError(f"{path}: is damaged (its checksum is wrong); restore it or start a new run")
 
 
 def _step_of(path: Path) -> int:
@@ -205,13 +239,3 @@ def _read(path: Path, reader: Any) -> Any:
     except Exception as error:  # a damaged file can make a parser fail in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: cannot be read ({reason}); restore it or start a new run") from error
-
-
-def _flush(*paths: Path) -> None:
-    """Have the files' content on the disk before anything points to them."""
-    for path in paths:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -61,6 +61,18 @@ def test_a_damaged_memory_is_made_again(tmp_path: Path, hashed: list[Path]) -> N
     assert len(hashed) == 4
 
 
+def test_another_hash_in_the_memory_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"one")
+    first = ContentHashes(tmp_path / "h").of(video)
+    (file,) = (tmp_path / "h").rglob("*.json")
+    file.write_text(file.read_text().replace(first, "0" * 32))
+    assert ContentHashes(tmp_path / "h").of(video) == first
+    assert capsys.readouterr().err == (
+        f"sevila: warning: {file}: is damaged (its checksum is wrong); its video is hashed again\n"
+    )
+
+
 def test_folders_of_pictures(tmp_path: Path) -> None:
     hashes = ContentHashes()
     for name in ("a", "b"):

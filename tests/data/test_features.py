@@ -136,6 +136,60 @@ def test_a_flipped_bit_is_noticed(make: Make, capsys: pytest.CaptureFixture) -> 
     assert make().read(PLACE, [1, 2]).rows == [0, 1]
 
 
+def everything(store: FeatureStore, video: Path) -> tuple[object, ...]:
+    """What a store knows of two frames, and of a video whose probing gives another rate."""
+    found = store.read(PLACE, [1, 2])
+    rows = [] if found.patches is None else found.patches.tolist()
+    return found.rows, rows, found.times, store.info(video, lambda _: OTHER_INFO), store.place(video, PLAIN).video
+
+
+INFO, OTHER_INFO = VideoInfo(50, 25.0, 96, 64, 2.0), VideoInfo(51, 25.0, 96, 64, 2.0)
+
+
+@pytest.mark.parametrize("kind", ["patches", "videos", "content"])
+def test_a_byte_flipped_anywhere_is_noticed(make: Make, tmp_path: Path, kind: str, capsys) -> None:
+    """Patches, frame numbers, times, rates: what is not as it was written is not there, and is made again."""
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"a video")
+    make().write(lack(1, 2), patches(1, 2))
+    make().info(video, lambda _: INFO)
+    whole = everything(make(), video)
+    assert whole[0] == [0, 1] and whole[3] == INFO
+    lost = ([], [], {}, INFO, whole[4]) if kind == "patches" else (*whole[:3], OTHER_INFO, whole[4])
+    (file,) = (
+        f
+        for f in (tmp_path / "store" / kind).rglob("*")
+        if f.suffix in (".safetensors", ".json") and f.name != "maker.json"
+    )
+    content, noticed = file.read_bytes(), 0
+    for place in range(0, len(content), 5):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        capsys.readouterr()
+        found = everything(make(), video)
+        assert found in (whole, lost), place
+        told = capsys.readouterr().err
+        assert (found == whole and kind != "content") or told.startswith(f"sevila: warning: {file}: ")
+        noticed += bool(told)
+        file.write_bytes(content)
+    assert noticed > len(content) // 5 - 5  # all but filling
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3, 5])
+def test_links_are_not_followed(make: Make, tmp_path: Path, depth: int, capsys: pytest.CaptureFixture) -> None:
+    make().write(lack(1), patches(1))
+    (file,) = chunks(make())
+    link = (file, *file.parents)[depth]
+    link.rename(tmp_path / "elsewhere")
+    link.symlink_to(tmp_path / "elsewhere")
+    store = make()
+    assert store.read(PLACE, [1]).rows == []
+    assert "is a link, which a store has none of" in capsys.readouterr().err
+    store.write(lack(2), patches(2))
+    if depth:  # nothing is written through a link either
+        assert len(list((tmp_path / "elsewhere").rglob("*.safetensors"))) == 1
+        assert "(a link in it leads elsewhere); nothing is added any more" in capsys.readouterr().err
+
+
 def test_a_foreign_file_is_no_patches(make: Make, capsys: pytest.CaptureFixture) -> None:
     make().write(lack(1), patches(1))
     (file,) = chunks(make())
@@ -178,8 +232,14 @@ def test_two_processes_write_at_once(make: Make) -> None:
 
 
 def _die_writing(folder: Path) -> None:
-    store = open_store(folder, MAKER, torch.float32)
-    os.fsync = lambda _: os._exit(9)  # the bytes are there, their name is not
+    store, done = open_store(folder, MAKER, torch.float32), []
+
+    def fsync(_: int) -> None:
+        if done:  # maker.json was the first
+            os._exit(9)  # the bytes are there, their name is not
+        done.append(True)
+
+    os.fsync = fsync
     store.write(lack(1), patches(1))
 
 
@@ -243,7 +303,7 @@ def test_a_store_that_may_only_be_read(make: Make, monkeypatch: pytest.MonkeyPat
     def refused(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("sevila.data.chunks.atomic_path", refused)
+    monkeypatch.setattr("sevila.data.chunks.write_bytes", refused)
     store.write(lack(2), patches(2))
     store.write(lack(3), patches(3))
     assert store.read(PLACE, [1, 2]).rows == [0]

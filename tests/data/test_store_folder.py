@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from sevila.data.features import PLAIN, Lack, Place, open_store
-from sevila.data.store_folder import MARK, clear, contents, open_folder
+from sevila.data.store_folder import MARK, clear, contents, open_folder, share
 from sevila.data.tables import Table
 from sevila.errors import UserError
+from sevila.locks import LOCK
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_contents_are_counted(folder: Path) -> None:
 def test_everything_goes(folder: Path) -> None:
     held = contents(folder).bytes
     assert clear(folder) == held - contents(folder).bytes
-    assert [file.name for file in folder.iterdir()] == ["store.json"]
+    assert {file.name for file in folder.iterdir()} == {"store.json", LOCK}
 
 
 def test_a_run_goes_on_writing_into_a_cleared_store(folder: Path) -> None:
@@ -59,7 +60,7 @@ def test_a_run_goes_on_writing_into_a_cleared_store(folder: Path) -> None:
 def test_what_is_not_the_stores_stays(folder: Path) -> None:
     (folder / "thesis.tex").write_text("mine")
     clear(folder)
-    assert sorted(file.name for file in folder.iterdir()) == ["store.json", "thesis.tex"]
+    assert sorted(file.name for file in folder.iterdir()) == [LOCK, "store.json", "thesis.tex"]
 
 
 def test_one_maker_or_table_goes(folder: Path) -> None:
@@ -91,3 +92,39 @@ def test_opening_twice_changes_nothing(tmp_path: Path) -> None:
     before = (tmp_path / "new/store" / MARK).read_bytes()
     open_folder(tmp_path / "new/store")
     assert (tmp_path / "new/store" / MARK).read_bytes() == before
+
+
+def test_what_killed_runs_left_goes_when_nobody_else_is_there(tmp_path: Path) -> None:
+    def leave() -> Path:
+        left = tmp_path / "patches/.2-ab.tmp-0123456789ab.safetensors"
+        left.parent.mkdir(exist_ok=True)
+        left.write_bytes(b"half")
+        return left
+
+    open_folder(tmp_path)
+    living = share(tmp_path)
+    left = leave()  # that one is writing
+    other = share(tmp_path)
+    assert left.exists()
+    other.release()
+    living.release()
+    assert left.exists() and not (tmp_path / LOCK).exists()
+    (tmp_path / LOCK).write_text("")  # as a killed process leaves it
+    first = share(tmp_path)
+    assert not left.exists()
+    left = leave()
+    second = share(tmp_path)  # beside the first one
+    assert left.exists()
+    for lock in (first, second):
+        lock.release()
+
+
+def test_links_do_not_lead_out(folder: Path, tmp_path: Path) -> None:
+    held = contents(folder)
+    (folder / "patches").rename(tmp_path / "patches")
+    (folder / "patches").symlink_to(tmp_path / "patches")
+    found = contents(folder)
+    assert found.makers == () and found.bytes < held.bytes and found.tables == held.tables
+    with pytest.raises(UserError, match="cannot be cleared"):
+        clear(folder)
+    assert len(list((tmp_path / "patches").iterdir())) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sevila.cli import guarded
+from sevila.data import loading
 from sevila.data.folders import VideoFolder
 from sevila.data.frame_rules import EvaluationFrames
 from sevila.data.keys import OrderedSampler
@@ -79,3 +82,51 @@ def test_workers_survive_a_signal_to_all_processes(dataset: FrameDataset) -> Non
     (worker,) = multiprocessing.active_children()
     os.kill(worker.pid, signal.SIGTERM)
     assert [sample.record.qid for sample in samples] == ["q1", "q2"]
+
+
+def test_a_signal_to_all_while_the_workers_start(dataset: FrameDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a worker has learned to leave it to the main process; as a scheduler sends it."""
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+    plain = loading.ignore_sigterm
+
+    def late(worker: int) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as torch leaves it until here
+        os.kill(os.getpid(), signal.SIGTERM)
+        plain(worker)
+
+    monkeypatch.setattr(loading, "ignore_sigterm", late)
+    try:
+        samples = stream(dataset, 1, batch_size=None, sampler=OrderedSampler(3))
+        assert [sample.record.qid for sample in samples] == ["q0", "q1", "q2"]
+        os.kill(os.getpid(), signal.SIGTERM)  # and the main process hears it again
+        assert heard == [1]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_worker_that_was_killed_is_one_line(dataset: FrameDataset, capsys: pytest.CaptureFixture) -> None:
+    def run() -> None:
+        samples = stream(dataset, 1, batch_size=None, sampler=OrderedSampler(3), prefetch_factor=1)
+        next(samples)
+        (worker,) = multiprocessing.active_children()
+        os.kill(worker.pid, signal.SIGKILL)
+        list(samples)
+
+    assert guarded(run) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("sevila: error: DataLoader worker (pid") and line.endswith("then lower frames.workers")
+    assert no_children_left()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_the_machine_refuses_a_worker_is_told_as_such(
+    dataset: FrameDataset, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(EvaluationFrames, "transform", refused)
+    with pytest.raises(OSError) as raised:
+        next(stream(dataset, workers, batch_size=None, sampler=OrderedSampler(3)))
+    assert raised.value.errno == errno.ENOMEM and no_children_left()

@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from sevila import eval as evaluation
 from sevila import predict, refine, train
+from sevila.files import file_digest, sealed, unsealed
+from sevila.locks import FolderLock
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PRETRAIN, FORWARD, REVERSE, EVAL = (f"+exp=synthetic_{name}" for name in ("pretrain", "forward", "reverse", "eval"))
@@ -169,8 +171,107 @@ def test_a_checkpoint_with_missing_and_extra_keys(
     tensors["extra"] = tensors.pop("queries")
     save_file(tensors, head)
     words = [PRETRAIN, "task.frames=4", *short, f"run_dir={run}", "resume=true"]
+    assert refusal(train.cli, *words).startswith(f"{head}: is damaged (its checksum is wrong); restore it or start a")
+    state = head.with_name("state.json")
+    described = unsealed(json.loads(state.read_text()))
+    described["files"]["head.safetensors"] = file_digest(head)
+    state.write_text(json.dumps(sealed(described)))
     message = refusal(train.cli, *words)
     assert message.startswith(f"{head}: missing keys: queries; unexpected keys: extra; ")
+
+
+@pytest.mark.parametrize(
+    ("name", "cli", "exp", "content", "message"),
+    [
+        (
+            "checkpoints/last",
+            train.cli,
+            PRETRAIN,
+            "",
+            "is empty or damaged; write the name of the newest step_N folder",
+        ),
+        ("checkpoints/best", train.cli, PRETRAIN, "step_99\n", None),  # made anew from the last checkpoint
+        ("config.yaml", evaluation.cli, EVAL, "", "is empty, cut off or of another version; restore it, or start in"),
+        ("environment.json", evaluation.cli, EVAL, "", None),  # written at every start
+    ],
+)
+def test_small_files_at_resume(
+    chain_runs: Path, short: list[str], small_world: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    name: str, cli: Callable[..., int], exp: str, content: str, message: str | None,
+) -> None:  # fmt: skip
+    source, run = chain_runs / ("R1" if exp == PRETRAIN else "R4"), tmp_path / "run"
+    shutil.copytree(source, run)
+    (run / name).write_text(content)
+    words = {PRETRAIN: ["task.frames=4", *short], EVAL: [f"localizer={chain_runs}/R3", f"answerer={chain_runs}/R2"]}[
+        exp
+    ]
+    code = cli([exp, *words, *small_world, f"run_dir={run}", "resume=true"])
+    if message is None:
+        assert code == 0 and (run / "metrics.json").read_bytes() == (source / "metrics.json").read_bytes()
+    else:
+        (line,) = capsys.readouterr().err.splitlines()
+        assert code == 2 and line.startswith(f"sevila: error: {run / name}: {message}")
+
+
+@pytest.mark.parametrize("damage", ["cut", "half", "edited", "empty"])
+def test_labels_that_are_not_whole_at_resume(
+    refusal: Refusal, chain_runs: Path, short: list[str], tmp_path: Path, damage: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(chain_runs / "R3", run)
+    file = run / "pseudo_labels.jsonl"
+    whole = file.read_text()
+    rows = whole.count("\n")
+    edited = whole.replace('"labels": [', '"labels": [2, ', 1)
+    cut = {"cut": whole[: whole.rindex("\n", 0, -1) + 1], "half": whole[:-20], "edited": edited, "empty": ""}[damage]
+    file.write_text(cut)
+    words = [REVERSE, f"localizer={chain_runs}/R1", "answerer=zeroshot", *short, f"run_dir={run}", "resume=true"]
+    line = refusal(refine.cli, *words)
+    said = {
+        "cut": f": its {rows - 1} rows are not",
+        "half": f", line {rows}: not valid",
+        "empty": ": its 0 rows are not",
+    }
+    assert line.startswith(f"{file}{said.get(damage, ': the row of question ')}")
+    assert line.endswith("; remove the file, and resume=true makes it again")
+
+
+def test_outputs_that_are_inputs(refusal: Refusal, chain_runs: Path, small_world: list[str], tmp_path: Path) -> None:
+    run, world = chain_runs / "R4", Path(small_world[0].removeprefix("data.root="))
+    before = {path: path.stat().st_mtime_ns for path in (*chain_runs.rglob("*"), *world.rglob("*"))}
+    for key, path, message in (
+        ("export", run / "metrics.json", f"is a file of the run in {run}; name another one"),
+        ("submission", run / "metrics.json", f"is a file of the run in {run}; name another one"),
+        ("export", chain_runs / "R1/localizer.json", f"is a file of the run in {chain_runs}/R1; name another one"),
+        (
+            "export",
+            next(world.rglob("windows_test.json")),
+            f"is there already, in the data set's folder data.root={world};",
+        ),
+    ):
+        words = [EVAL, f"{key}={path}"]
+        assert refusal(evaluation.cli, *words).startswith(f"{key}={path}: {message}")
+    stored = tmp_path / "choices.json"
+    shutil.copy(run / "predictions.jsonl", stored)
+    words = [EVAL, "selector=stored", f"selector.file={stored}", f"export={stored}"]
+    assert refusal(evaluation.cli, *words) == f"export={stored}: is the input selector.file={stored}; name another file"
+    words = [EVAL, "data=nextqa", f"submission={tmp_path}/a.json", f"export={tmp_path}/a.json"]
+    assert "is the submission too" in refusal(evaluation.cli, *words, world=False)
+    assert {path: path.stat().st_mtime_ns for path in (*chain_runs.rglob("*"), *world.rglob("*"))} == before
+
+
+def test_a_run_beside_a_living_one(refusal: Refusal, chain_runs: Path, short: list[str]) -> None:
+    """Resumed by mistake while it goes on: its folder stays as it is."""
+    run, lock = chain_runs / "R1", FolderLock()
+    lock.acquire(run)
+    (run / "checkpoints/.step_9.tmp-0123456789ab").mkdir()
+    try:
+        line = refusal(train.cli, PRETRAIN, "task.frames=4", *short, f"run_dir={run}", "resume=true")
+        assert line.startswith(f"run_dir={run}: process {os.getpid()} on ") and "is at work in it" in line
+        assert (run / "checkpoints/.step_9.tmp-0123456789ab").is_dir()
+    finally:
+        (run / "checkpoints/.step_9.tmp-0123456789ab").rmdir()
+        lock.release()
 
 
 def test_a_world_that_cannot_be_written(refusal: Refusal, tmp_path: Path) -> None:

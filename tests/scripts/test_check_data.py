@@ -125,6 +125,13 @@ def test_a_wrong_command_line(check: Check, words: list[str], problem: str) -> N
     assert code == 2 and out == "" and problem in err and err.count("\n") == 1
 
 
+def test_the_report_takes_no_place_of_the_data(check: Check, root: Path) -> None:
+    before = (root / "val.csv").read_bytes()
+    code, out, err = check(f"out={root}/val.csv")
+    assert code == 2 and out == "" and err.count("\n") == 1 and (root / "val.csv").read_bytes() == before
+    assert f"out={root}/val.csv: is there already, in the data set's folder data.root={root}; name another file" in err
+
+
 def test_a_data_set_must_be_named(check_data: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert check_data.main([]) == 2
     assert capsys.readouterr().err == "sevila: error: data.name has no value: say what data is to be\n"

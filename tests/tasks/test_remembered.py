@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from sevila.data.benchmarks.synthetic import Synthetic
 from sevila.data.features import FeatureStore
 from sevila.data.folders import VideoFolder
 from sevila.data.video import CachedVideos
+from sevila.files import sealed, unsealed
 from sevila.model.prompts import TemplatePrompts
 from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Oracle, Selector
@@ -163,6 +165,35 @@ def test_labels_are_made_once(make: Make, world: Synthetic, asked: list[str], ti
     place = next(place for place, made in enumerate(plain) if any(made.labels))
     other = replace(questions[place], answer=(questions[place].answer + 1) % len(questions[place].options))
     assert make_pseudo_labels(tiny, make().source, [other])[0].labels != plain[place].labels and count(asked) == 1
+
+
+@pytest.mark.parametrize("kind", ["keyframes", "pseudo_labels"])
+def test_a_row_that_says_something_else_is_made_again(
+    make: Make, world: Synthetic, asked: list[str], tiny: SeViLA, kind: str, capsys: pytest.CaptureFixture
+) -> None:
+    """Its checksum may be right, as of a program that wrote another form."""
+    questions = world.questions("val")[:1]
+
+    def get() -> object:
+        if kind == "keyframes":
+            return make().choose(questions)
+        return make_pseudo_labels(tiny, make().source, questions)
+
+    plain = get()
+    (file,) = (make().source.store.folder / "tables" / kind).glob("*/*.jsonl")
+    row = unsealed(json.loads(file.read_text()), file.parent.name)
+    (result,) = row["results"]
+    changes = [{"indices": ["1"] * N}, {"labels": [2] * N}, {"times": [0.0]}]
+    if kind == "keyframes":
+        changes = [{"keyframes": [0, N]}, {"keyframes": ["0"]}, {"frames": [[0, "x", 1.0]] * N}, {"frames": None}]
+    for wrong in [*([{**result, **change}] for change in changes), [], [result, result]]:
+        for left in file.parent.glob("*.jsonl"):
+            left.unlink()
+        file.write_text(json.dumps(sealed({**row, "results": wrong}, file.parent.name)) + "\n")
+        count(asked)
+        capsys.readouterr()
+        assert get() == plain and count(asked) > 0
+        assert f"the row {row['key']} is not of its kind: made again" in capsys.readouterr().err
 
 
 def test_what_an_interrupted_run_made_is_not_lost(

@@ -1,4 +1,4 @@
-"""Device and precision are what was asked for, whatever accelerate's own variables say."""
+"""Device and precision are what was asked for, whatever accelerate's own variables say; alone where not asked: told."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from accelerate.utils import DistributedType, DynamoBackend
 
 from sevila.training import state as checkpoints
-from sevila.training.device import make_accelerator
+from sevila.training.device import _warn_if_alone, make_accelerator
 
 LEFT_OVER = {
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
@@ -25,6 +25,7 @@ LEFT_OVER = {
     "FSDP_VERSION": "x",
     "PARALLELISM_CONFIG_TP_SIZE": "2",
 }
+VARIABLES = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "ACCELERATE_USE_CPU", "MASTER_PORT")
 
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])
@@ -56,3 +57,31 @@ def test_a_training_is_equal_with_and_without_them(
 def test_launched_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
     assert make_accelerator("auto").device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, None),
+        ({"ACCELERATE_USE_CPU": "True"}, None),  # accelerate launch --num_processes 1
+        ({"MASTER_PORT": "29500"}, None),  # of somebody else's job script
+        ({"ACCELERATE_USE_CPU": "True", "MASTER_PORT": "29500"}, "(accelerate launch --num_processes)"),
+        ({"SLURM_STEP_NUM_TASKS": "1"}, None),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, "(SLURM_STEP_NUM_TASKS=2)"),
+        ({"WORLD_SIZE": "4"}, "(WORLD_SIZE=4)"),
+    ],
+)
+def test_alone(
+    variables: dict[str, str], said: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    _warn_if_alone()
+    told = capsys.readouterr().err
+    if said is None:
+        assert told == ""
+    else:
+        assert told.startswith("sevila: warning: several processes were asked for") and said in told
+        assert "torchrun --nproc_per_node N -m sevila.train" in told and told.count("\n") == 1

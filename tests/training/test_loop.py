@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -227,7 +228,7 @@ def crash_after(patch: pytest.MonkeyPatch, operations: int) -> list[int]:
 
     for target, name in (
         (checkpoints.os, "replace"),
-        (checkpoints.shutil, "rmtree"),
+        (shutil, "rmtree"),
         (checkpoints.safetensors.torch, "save_file"),
         (checkpoints.torch, "save"),
         (Path, "mkdir"),

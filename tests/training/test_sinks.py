@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from sevila.errors import UserError
-from sevila.training.sinks import WandbSink, all_of
+from sevila.training.sinks import WandbSink, all_of, check_wandb
 
 
 def test_all_of():
@@ -48,4 +48,42 @@ def test_wandb_bad_mode_or_absent(tmp_path, monkeypatch):
         WandbSink(tmp_path, "sevila", "of")
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="wandb is not installed"):
+        WandbSink(tmp_path, "sevila", "offline")
+
+
+class Refusing(FakeWandb):
+    """wandb, that nobody is logged in to, or that has something against the run."""
+
+    class Error(Exception):
+        pass
+
+    api = SimpleNamespace(api_key=None)
+
+    def init(self, **arguments):
+        raise self.Error("entity not found\n(see the docs)")
+
+
+def test_what_wandb_refuses_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", Refusing())
+    with pytest.raises(UserError, match=r"wandb\.mode=online: nobody is logged in; run `wandb login`"):
+        check_wandb("online", "sevila")
+    check_wandb("offline", "sevila")
+    for project in ("a/b", "", "x" * 129):
+        with pytest.raises(UserError, match=r"wandb\.project=\S*: 1 to 128 characters, none of them"):
+            check_wandb("offline", project)
+    with pytest.raises(UserError) as raised:
+        WandbSink(tmp_path, "sevila", "offline")
+    assert str(raised.value) == (
+        "wandb.mode=offline: entity not found (see the docs); wandb.mode=disabled goes without it"
+    )
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    check_wandb("disabled", "a/b")
+    with pytest.raises(UserError, match="wandb is not installed"):
+        check_wandb("online", "sevila")
+
+
+def test_an_id_that_is_empty(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb())
+    (tmp_path / "wandb_id").write_text("")
+    with pytest.raises(UserError, match=r"wandb_id: is empty or damaged; remove it"):
         WandbSink(tmp_path, "sevila", "offline")
