@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer, Blip2ForConditionalGeneration, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
@@ -87,7 +86,7 @@ def convert(
     sizes       of the backbone that is written
 
     `out` appears when it is complete. Raises UserError for sources that are unreadable or do not fit, with every
-    missing, unexpected and misshaped tensor, and where `out` holds something or cannot be written.
+    missing, unexpected and misshaped tensor, and where `out` holds something; OSError where it cannot be written.
     """
     check_out(out)
     if len(sources) == 1 and not _is_file(sources[0]):
@@ -105,10 +104,7 @@ def convert(
     if words is None:
         _refuse_idle(tokenizer, sizes or Sizes())
     training = {"converted_from": [_short(source) for source in sources], "weights": found.what}
-    try:
-        return _write(out, found, base, words, training)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{out}: cannot be written ({brief(error)})") from None
+    return _write(out, found, base, words, training)
 
 
 def _refuse_idle(tokenizer: str | None, sizes: Sizes) -> None:

@@ -356,7 +356,7 @@ def test_a_conversion_that_is_cut_short_leaves_nothing(
 
     monkeypatch.setattr(conversion, "save_head", fails(OSError(28, "No space left on device")))
     message = refusal(capsys, out, tmp_path / "r.pth", out, "--backbone", backbone)
-    assert message == f"{out}: cannot be written ([Errno 28] No space left on device)"
+    assert message == f"{out}: No space left on device; make room or raise the limit"
     before = names(tmp_path)
     monkeypatch.setattr(conversion, "save_head", fails(KeyboardInterrupt()))
     assert run(tmp_path / "r.pth", out, "--backbone", backbone) == 130
