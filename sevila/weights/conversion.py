@@ -6,6 +6,7 @@ user names it.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -134,6 +135,9 @@ def check_out(out: Path) -> None:
         raise UserError(f"{out}: is a file; the last word must be a folder to write to")
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: not empty; give another folder to write to")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"{out}: {above} cannot be written to; give another folder")
 
 
 def read_tokenizer(place: str | None, vocabulary: int) -> PreTrainedTokenizerBase:

@@ -330,7 +330,10 @@ def test_a_place_that_is_taken(out: Path, tmp_path: Path, capsys: pytest.Capture
     assert refusal(capsys, out, "tiny", out) == f"{out}: not empty; give another folder to write to"
     (tmp_path / "file").write_text("x")
     assert "is a file; the last word must be a folder" in refusal(capsys, out, "tiny", tmp_path / "file")
-    assert "cannot be written (" in refusal(capsys, out, "tiny", tmp_path / "file" / "out")
+    below = tmp_path / "file" / "out"
+    assert (
+        refusal(capsys, out, "tiny", below) == f"{below}: {tmp_path / 'file'} cannot be written to; give another folder"
+    )
     assert refusal(capsys, out, "tiny").startswith("the following arguments are required: OUT; ")
     assert "invalid choice: 'fp16'" in refusal(capsys, out, "tiny", tmp_path / "new", "--dtype", "fp16")
     assert refusal(capsys, out, "tiny", tmp_path / "new", "--vision-heads", "0").startswith("--vision-heads=0: must")
