@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sevila.errors import UserError
+from sevila.model.precision import at_least_float32
 from sevila.selection.network import NetworkConfig, check_sizes
 
 
@@ -51,7 +52,7 @@ class ATP(nn.Module):
         tokens = torch.cat([question, self.frame(frames) + self.kinds[1]], dim=1)
         padding = torch.cat([mask.new_zeros(len(mask), 1), ~mask], dim=1)
         read = self.encoder(tokens, src_key_padding_mask=padding)[:, 1:]
-        return self.logit(read)[..., 0].float().masked_fill(~mask, -torch.inf)
+        return at_least_float32(self.logit(read)[..., 0]).masked_fill(~mask, -torch.inf)
 
     def anneal(self, done: float) -> None:
         """The temperature stays what it is."""

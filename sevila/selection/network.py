@@ -28,7 +28,10 @@ class Network(Protocol):
     config: NetworkConfig
 
     def __call__(self, frames: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """Embeddings of frames [B, n, D] and question [B, D], mask [B, n] -> float32 scores [B, n], -inf at padding."""
+        """Embeddings of frames [B, n, D] and question [B, D], mask [B, n] -> scores [B, n], -inf at padding.
+
+        In float32, in float64 where the embeddings are.
+        """
         ...
 
     def anneal(self, done: float) -> None:

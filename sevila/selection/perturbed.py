@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from sevila.model.precision import at_least_float32
 from sevila.selection.network import NetworkConfig, check_sizes
 
 
@@ -65,7 +66,7 @@ class PerturbedTopK(nn.Module):
         """Frame embeddings [B, n, D], the question's [B, D], mask [B, n] -> scores [B, n], -inf at padding."""
         question = self.text(text)[:, None].expand_as(frames)
         pairs = torch.cat([self.frame(frames), question], dim=-1)
-        return self.score(pairs)[..., 0].float().masked_fill(~mask, -torch.inf)
+        return at_least_float32(self.score(pairs)[..., 0]).masked_fill(~mask, -torch.inf)
 
     def anneal(self, done: float) -> None:
         if self.decay:

@@ -18,6 +18,7 @@ from sevila.data.video import Frames
 from sevila.errors import UserError
 from sevila.files import read_json
 from sevila.model.backbone import Backbone
+from sevila.model.precision import at_least_float32, wide
 from sevila.model.sevila import SeViLA
 from sevila.schema import named
 from sevila.selection.atp import ATP
@@ -33,7 +34,7 @@ NETWORKS: dict[str, Callable[..., Network]] = {"atp": ATP, "perturbed": Perturbe
 @torch.no_grad()
 def frame_features(backbone: Backbone, patches: Tensor) -> Tensor:
     """Patches [..., P, Dv] -> frame embeddings [..., Dl]: the mean of what BLIP-2's own Q-Former reads from them."""
-    return backbone.zeroshot(patches).mean(-2).float()
+    return at_least_float32(backbone.zeroshot(patches).mean(-2))
 
 
 @torch.no_grad()
@@ -43,8 +44,8 @@ def text_features(backbone: Backbone, questions: Sequence[Question]) -> Tensor:
     batch = backbone.tokenizer(
         texts, padding="longest", truncation=True, max_length=backbone.text_tokens, return_tensors="pt"
     ).to(backbone.device)
-    states = backbone.read(backbone.language.shared(batch.input_ids), batch.attention_mask).float()
-    weights = batch.attention_mask[..., None].float()
+    states = at_least_float32(backbone.read(backbone.language.shared(batch.input_ids), batch.attention_mask))
+    weights = batch.attention_mask[..., None].to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1)
 
 
@@ -78,7 +79,7 @@ def new_network(node: Mapping[str, Any], backbone: Backbone, seed: int) -> Netwo
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = named("task.network", node, NETWORKS, input_width=backbone.zeroshot.config.language_width)
-    return network.to(backbone.device)
+    return network.to(backbone.device, wide(backbone.dtype))
 
 
 def load_network(place: str, name: str, backbone: Backbone) -> Network:
@@ -102,4 +103,4 @@ def load_network(place: str, name: str, backbone: Backbone) -> Network:
     fill(network, path)
     if said.get("sha256") != sha256(path):
         raise UserError(f"{path}: holds other weights than {description.name} describes; take both files from one run")
-    return network.requires_grad_(False).eval().to(backbone.device)
+    return network.requires_grad_(False).eval().to(backbone.device, wide(backbone.dtype))

@@ -80,6 +80,22 @@ def test_picks_are_exact_under_autocast(sevila: SeViLA, node: dict) -> None:
     torch.testing.assert_close(picked.sum(-1), torch.ones(2, 3), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("node", NODES)
+def test_in_float64_nothing_is_rounded_to_float32(tmp_path: Path, questions: list[Question], node: dict) -> None:
+    exact = SeViLA.load(dtype=torch.float64)
+    backbone = exact.backbone
+    with torch.no_grad():
+        patches = backbone.encode(torch.randn(1, 6, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+        seen, text = frame_features(backbone, patches), text_features(backbone, questions[:1])
+        scores = saved(exact, node, tmp_path / "selector.safetensors").eval()(seen, text, torch.ones(1, 6) > 0)
+    for numbers in (seen, text, scores):
+        assert numbers.dtype == torch.float64
+        assert not torch.equal(numbers, numbers.float().double())
+    with torch.no_grad():
+        again = load_network(str(tmp_path), node["name"], backbone)(seen, text, torch.ones(1, 6) > 0)
+    torch.testing.assert_close(again, scores, atol=0, rtol=1e-12)
+
+
 def test_the_seed_makes_the_network(sevila: SeViLA) -> None:
     state = torch.get_rng_state()
     first, again, other = (new_network(NODES[0], sevila.backbone, seed) for seed in (1, 1, 2))
