@@ -69,7 +69,7 @@ class HeadConfig:
 class Head(nn.Module):
     """Frame patches -> soft tokens of the language model. Its parameters are float32; float64 over such a backbone.
 
-    To answer faster they may be cast (`head.bfloat16()`); trained and stored they are in float32 only.
+    To answer faster they may be cast (`head.bfloat16()`); trained and stored they never are.
     """
 
     def __init__(self, config: HeadConfig, attention: str = "sdpa") -> None:

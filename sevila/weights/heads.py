@@ -97,7 +97,9 @@ def find_head(place: str, role: str) -> Path:
 
 
 def load_head(place: str, role: str, backbone: Backbone) -> Head:
-    """The head that a place as in `find_head`, or `zeroshot`, names; float32, on the backbone's device.
+    """The head that a place as in `find_head`, or `zeroshot`, names, on the backbone's device.
+
+    In float32, in float64 over such a backbone.
 
     Raises UserError for a file that is not a head, that belongs to another backbone or does not fit.
     """

@@ -41,7 +41,7 @@ def save_pretrained(
 
 
 def from_pretrained(place: str | Path, role: str, backbone: Backbone, revision: str | None = None) -> Head:
-    """The head of a role from a folder or a Hub repository (at a branch, tag or commit), float32.
+    """The head of a role from a folder or a Hub repository (at a branch, tag or commit), as `load_head` gives it.
 
     Raises UserError where it is not to be had, was made for another backbone or does not fit.
     """
