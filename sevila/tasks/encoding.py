@@ -34,8 +34,9 @@ def patches_of(backbone: Backbone, item: Sample | Batch) -> Tensor:
 def _encoded(backbone: Backbone, pixels: Tensor) -> Tensor:
     """Patches [M, P, Dv] that do not depend on which frames happen to be missing together.
 
-    On a CPU a frame's patches are the same to the bit in any company. A GPU chooses its kernels by the batch's shape
-    and rounds accordingly: so that shape is always the same there, filled up with blank frames.
+    On a CPU a frame's patches are the same to the bit in any company (but in MKL's mode for all processors, where the
+    last digits differ). A GPU chooses its kernels by the batch's shape and rounds accordingly: so that shape is always
+    the same there, filled up with blank frames.
     """
     if backbone.device.type == "cpu":
         return backbone.encode(pixels)
