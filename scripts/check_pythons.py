@@ -10,8 +10,8 @@ highest   the newest of each that the bounds allow, with the torch of constraint
 
 Not part of the tests: it asks the package registry, and torch comes with CUDA where there is no other build, 5 GB an
 environment (removed afterwards, unless --keep). A line a combination; exit code 1 if one failed, or if none was tried.
-The bounds in pyproject.toml answered so on Python 3.11.7 and 3.13.0 (both sets) and 3.12.1 (highest), pyenv's, x86-64
-Linux. The highest has PyAV 19.0.2, but on Python 3.11 PyAV 18.1.0.
+The bounds in pyproject.toml answered so on Python 3.11.7, 3.12.1 and 3.13.0 (pyenv's), both sets, on x86-64 Linux. The
+highest has PyAV 19.0.2, but on Python 3.11 PyAV 18.1.0.
 """
 
 from __future__ import annotations
