@@ -29,13 +29,16 @@ from pathlib import Path
 import torch
 from attacks.bad_inputs import BadInputs
 
+from sevila import convert, fit, predict, refine, score, store, train  # noqa: F401  (fit: once for all processes)
 from sevila import eval as evaluation
-from sevila import fit, predict, refine, score, train  # noqa: F401  (fit: once for all processes)
 from sevila.files import read_json
 from sevila.run import CONFIG, LOG
 from sevila.synthetic.world import Recipe, make
 
-ENTRIES = {"train": train.cli, "refine": refine.cli, "eval": evaluation.cli, "predict": predict.cli, "score": score.cli}
+ENTRIES = {
+    "train": train.cli, "refine": refine.cli, "eval": evaluation.cli, "predict": predict.cli, "score": score.cli,
+    "convert": convert.cli, "store": store.cli,
+}  # fmt: skip
 VIDEOS = {"train": 3, "val": 2, "test": 2, "moment_train": 2, "moment_val": 1}
 QUICK = ["trainer.batch_size=4", "trainer.epochs=2", "trainer.log_every=1", "trainer.save_every=2", "frames.n=6"]
 STAGES = {

@@ -182,11 +182,24 @@ def experiments(entry: str, books: Library) -> dict[str, Path]:
     return {name: file for name, file in books.choices("exp").items() if _entry_of(file) in (entry, None)}
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, where yaml takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if (key.tag, str(key.value)) in seen:
+                raise yaml.constructor.ConstructorError(problem=f"key {key.value!r} twice", problem_mark=key.start_mark)
+            seen.add((key.tag, str(key.value)))
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(file: Path) -> Any:
-    """What a yaml file holds. UserError names the file and the line that is malformed, or too much that it repeats."""
+    """What a yaml file holds. UserError names the file and the line that is malformed or has a key twice, or too much
+    that it repeats."""
     text = read_text(file)
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _UniqueKeys)
         if _written_out(content, {}) > MOST_VALUES:
             raise UserError(f"{file}: holds more than {MOST_VALUES} values, with every alias (*) written out")
         return content

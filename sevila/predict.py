@@ -99,6 +99,8 @@ def _out(config: schema.Predict, questions: Sequence[Question]) -> Path | None:
     check_other("out", out, {"questions": config.questions})
     for question in questions:
         check_other("out", out, {"video": question.video})
+        if Path(question.video).is_dir() and out.resolve().parent == Path(question.video).resolve():
+            raise UserError(f"out={out}: lies among the frames of video={question.video}; name another place")
     return out
 
 

@@ -321,6 +321,8 @@ def test_ones_own_may_not_hide_ours(mine: Path) -> None:
         ("trainer: {lr: {a: 1}}\n", r"trainer.lr"),
         ("seed: ${nope}\n", r"seed: Interpolation key 'nope' not found$"),
         ("seed: [\n", r"bad.yaml, line \d: not valid yaml: "),
+        ("trainer: {lr: 1, lr: 2}\n", r"bad.yaml, line \d: not valid yaml: key 'lr' twice$"),
+        ("seed: 1\nepochs: 2\nseed: 1\n", r"bad.yaml, line \d: not valid yaml: key 'seed' twice$"),
         (
             "defaults:\n  - override /data: none\n",
             r"Could not find 'data/none' Available options in",

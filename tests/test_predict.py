@@ -154,6 +154,18 @@ def test_an_answer_is_printed_though_its_file_cannot_be_written(
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_an_output_among_the_frames_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "clip").mkdir()
+    for number in range(4):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"clip/{number}.png")
+    before = (tmp_path / "clip/1.png").read_bytes()
+    for name in ("1.png", "page.html"):
+        out = tmp_path / "clip" / name
+        assert predict.cli([f"video={tmp_path / 'clip'}", "question=w", "options=[a, b]", f"out={out}"]) == 2
+        assert f"out={out}: lies among the frames of video={tmp_path / 'clip'};" in capsys.readouterr().err
+    assert (tmp_path / "clip/1.png").read_bytes() == before
+
+
 def test_an_output_that_is_an_input(video: Path, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     path = write({"video": "v.mp4", "question": QUESTION, "options": OPTIONS})
     before = path.read_bytes()

@@ -419,7 +419,7 @@ def test_windows_that_run_backwards_are_counted(put: Put, run: Any) -> None:
             "p.jsonl, line 1, field pred_relevant_windows or pred_saliency",
         ),
         ({"qid": 5, "frames": [{"time": 1}]}, "p.jsonl, line 1, field frames: expected"),
-        ({"qid": 5, "frames": []}, "p.jsonl, line 1: query 5: expected a finite score for each frame of video v"),
+        ({"qid": 5, "frames": []}, "p.jsonl, line 1: query 5: expected a finite score and time for each frame"),
         ({"qid": 5}, "queries 5: every prediction needs windows, or every one saliency scores, or both"),
     ],
 )

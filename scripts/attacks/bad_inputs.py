@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from attacks.hostile_files import HostileFiles
+
 Case = tuple[str, list[str]]
 EXPS = {"train": "synthetic_forward", "refine": "synthetic_reverse", "eval": "synthetic_eval"}
 EVERYWHERE = [
@@ -43,6 +45,9 @@ class BadInputs:
         yield from self.evaluations()
         yield from self.predictions()
         yield from self.scores()
+        video = next(self.root.glob("*/videos/*.mp4"))
+        words = [[f"+exp={EXPS[entry]}", *self.world] for entry in ("eval", "train")]
+        yield from HostileFiles(self.folder / "hostile", video, *words).all()
 
     def configurations(self) -> Iterator[Case]:
         places = [f"run_dir={self.taken}", f"run_dir={self.taken}/r", f"store.folder={self.taken}"]

@@ -15,6 +15,7 @@ EBML_HEADER = b"\x1a\x45\xdf\xa3"
 MP4_MEDIA = {b"ftyp", b"moov", b"mdat", b"moof", b"sidx", b"styp"}
 MP4_OTHERS = {b"free", b"skip", b"wide", b"udta", b"uuid", b"mfra"}  # no frame needs them: they may be unfinished
 MP4_BOXES = MP4_MEDIA | MP4_OTHERS
+RIFF_UNKNOWN = {0, 0xFFFFFFFF}  # sizes that their writer never filled in: a killed recording, or one to a pipe
 MATROSKA_SEGMENT = b"\x18\x53\x80\x67"  # holds all that is shown; of what follows only another file counts
 
 
@@ -60,8 +61,8 @@ def _riff_ends(file: BinaryIO, size: int) -> Iterator[int]:
         file.seek(start)
         head = file.read(8)
         length = int.from_bytes(head[4:8], "little")
-        if head[:4] != b"RIFF" or length == 0:
-            return  # 0: never filled in by its writer
+        if head[:4] != b"RIFF" or length in RIFF_UNKNOWN:
+            return
         yield start + length  # whether the 8 bytes of the chunk's head count is where writers disagree
         start += 8 + length + length % 2
 

@@ -63,6 +63,7 @@ class FrameTable:
     seekable     a jump to a key frame arrives there
     open_groups  H.264 frames follow a key frame that are shown before it: where decoding starts at that key frame,
                  the decoder takes them for damaged
+    shown        of counted frames the ticks at which they are shown, where these are known and not evenly spaced
     """
 
     stamps: array
@@ -76,15 +77,18 @@ class FrameTable:
     by_packet: bool = False
     seekable: bool = False
     open_groups: bool = False
+    shown: array | None = None
 
     def time(self, index: int) -> float:
         """Seconds of a frame since the first one."""
-        return float((self.stamps[index] - self.stamps[0]) * self.tick)
+        ticks = self.shown or self.stamps
+        return float((ticks[index] - ticks[0]) * self.tick)
 
     @property
     def duration(self) -> float:
         """Seconds from the first frame's appearance to the last one's end."""
-        return float((self.stamps[-1] - self.stamps[0] + self.last) * self.tick)
+        ticks = self.shown or self.stamps
+        return float((ticks[-1] - ticks[0] + self.last) * self.tick)
 
 
 def frame_table(path: Path) -> FrameTable:
@@ -331,12 +335,21 @@ def _table_of_frames(path: Path) -> FrameTable:
     """The table by decoding the whole file."""
     with open_video(path) as (container, stream):
         stated, tick = _stated_rate(path, stream), stream.time_base
-        stamps, size = [], (0, 0)
-        for frame in _frames(path, container, stream):
-            size = size if stamps else _size(path, frame)
-            stamps.append(frame.pts)
+        stamps, decoded, size = [], [], (0, 0)
+        for packet in itertools.chain(packets_of(path, container, stream), [None]):
+            decoded += [] if packet is None or packet.dts is None else [packet.dts]
+            for frame in stream.codec_context.decode(packet):
+                size = size if stamps else _size(path, frame)
+                stamps.append(frame.pts)
     counted = None in stamps or any(a >= b for a, b in itertools.pairwise(stamps))
     if counted:
+        # stamps of a recording in one piece that only stand at the wrong frames are right once they are in order
+        if None not in stamps and len(set(stamps)) == len(stamps) and decoded == sorted(decoded):
+            shown, last = sorted(stamps), 1 / (stated * tick)
+            rate, even = _rate(shown, tick, last, stated)
+            if not even:
+                places, shown = array("q", range(len(shown))), array("q", shown)
+                return FrameTable(places, array("q"), tick, rate, last, True, size, even, shown=shown)
         stamps, tick = range(len(stamps)), 1 / stated
     last = 1 / (stated * tick)
     rate, even = _rate(stamps, tick, last, stated)

@@ -134,6 +134,8 @@ def read_architecture(source: str, said: str | None = None) -> Blip2Config:
         raise UserError(f"{said}: {what} ({reason(error)})") from error
     if config.model_type != "blip-2" or config.text_config.model_type != "t5":
         raise UserError(f"{said}: is a {config.model_type}, not a BLIP-2 with a T5 language model")
+    if getattr(config, "quantization_config", None) is not None:
+        raise UserError(f"{said}: its config.json says that it is quantised; take the model with its whole weights")
     for name, size in _sizes(config):
         least = 2 if name == "text_config.vocab_size" else 1
         most = MOST_LAYERS if "layers" in name else MOST

@@ -154,11 +154,11 @@ def moment_prediction(
     scores, no   a score for each frame: the Localizer's logit of "yes"; and its logit of "no", if that was read
     times        in seconds, rising
 
-    UserError, naming the query, where there are no frames or a score is not finite.
+    UserError, naming the query, where there are no frames or a score or time is not finite.
     """
-    given = [np.asarray(values, dtype=float) for values in (scores, no) if values is not None]
+    given = [np.asarray(values, dtype=float) for values in (scores, no, times) if values is not None]
     if len(times) == 0 or any(len(values) != len(times) or not np.isfinite(values).all() for values in given):
-        raise UserError(f"query {moment.qid}: expected a finite score for each frame of video {moment.video}")
+        raise UserError(f"query {moment.qid}: expected a finite score and time for each frame of video {moment.video}")
     if list(times) != sorted(times):
         raise UserError(f"query {moment.qid}: the frames of video {moment.video} are not in the order of time")
     windows = tuple(rule.windows(scores, no, times, moment.duration))

@@ -61,8 +61,9 @@ def test_an_avi_of_several_chunks(tmp_path: Path) -> None:
     assert missing_bytes(path) == 0
     path.write_bytes((chunk * 2)[:-109])
     assert missing_bytes(path) == 100
-    path.write_bytes(b"RIFF" + bytes(100))
-    assert missing_bytes(path) == 0
+    for unknown in (bytes(4), b"\xff" * 4):  # as ffmpeg leaves it in what it writes to a pipe
+        path.write_bytes(b"RIFF" + unknown + bytes(100))
+        assert missing_bytes(path) == 0
 
 
 def test_a_64_bit_box(tmp_path: Path) -> None:

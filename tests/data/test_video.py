@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -207,6 +208,21 @@ def test_decoding_stamps_in_the_place_of_presentation_stamps(
     assert shown == sorted(shown) and len(shown) >= 58  # an mp4 hides what its edit list puts before 0
     assert numbers(reader.read(range(reader.length), 32).pixels) == shown
     assert numbers(reader.read([50, 7, 31], 32).pixels) == [shown[50], shown[7], shown[31]]
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
+def test_decoding_stamps_that_are_not_evenly_spaced(encode: Encode, numbers: Numbers, name: str) -> None:
+    """The picture at 20 is shown for ten seconds."""
+    stamps = [n if n <= 20 else n + 250 for n in range(60)]
+    plain = encode("plain.mp4", 60, stamps, options=MPEG_B_FRAMES, clock=Fraction(1, 25))
+    path = remux(plain, name, lambda packet, place: setattr(packet, "pts", packet.dts))
+    reader = VideoReader(path)
+    length, info = reader.length, reader.info
+    shown = numbers(reader.read(range(length), 32).pixels)
+    assert shown == sorted(shown) and length >= 58  # an mp4 hides what its edit list puts before 0
+    assert info.duration == pytest.approx(309 / 25, rel=0.03) and info.fps == pytest.approx(length / info.duration)
+    steps = [later - earlier for earlier, later in itertools.pairwise(info.times)]
+    assert max(steps) == pytest.approx(251 / 25, abs=0.01) and abs(steps.index(max(steps)) - 20) <= 3  # the delay
 
 
 @pytest.mark.parametrize(("codec", "name"), [("libx264", "ts"), ("mpeg2video", "ts"), ("mpeg2video", "mpg")])

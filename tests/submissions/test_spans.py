@@ -160,8 +160,10 @@ def test_a_prediction_of_a_query() -> None:
         assert prediction.saliency == tuple(yes)
     bad = [([], NO), ([1.0] * 9, NO), ([float("nan")] * 10, NO), (yes, [0.0] * 9), (yes, [float("inf")] * 10)]
     for said, no in bad:
-        with pytest.raises(UserError, match="query 12: expected a finite score for each frame of video vid"):
+        with pytest.raises(UserError, match="query 12: expected a finite score and time for each frame of video vid"):
             moment_prediction(moment, said, no, TIMES, BinarySpans())
+    with pytest.raises(UserError, match="query 12: expected a finite score and time"):
+        moment_prediction(moment, yes, NO, [*TIMES[:-1], float("nan")], BinarySpans())
     with pytest.raises(UserError, match="query 12: the frames of video vid are not in the order of time"):
         moment_prediction(moment, yes, NO, TIMES[::-1], BinarySpans())
 

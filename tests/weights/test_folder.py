@@ -172,6 +172,17 @@ def test_values_that_are_no_numbers_are_refused(copy: Path, name: str, value: fl
     assert refusal(copy) == f"{copy}: {said}"
 
 
+def test_a_quantised_model_is_refused(copy: Path) -> None:
+    content = json.loads((copy / "config.json").read_text())
+    content["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    (copy / "config.json").write_text(json.dumps(content))
+    said = f"{copy}: its config.json says that it is quantised; take the model with its whole weights"
+    assert refusal(copy) == said
+    with pytest.raises(UserError) as caught:
+        backbones.load(str(copy))
+    assert str(caught.value) == f"model.source={said}"
+
+
 def test_whole_numbers_are_no_weights(copy: Path) -> None:
     """As of a quantised model, whose scales stand elsewhere."""
     tensors = load_file(copy / "model.safetensors")
