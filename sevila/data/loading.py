@@ -198,6 +198,8 @@ def stream(dataset: FrameDataset, workers: int, **options: Any) -> Iterator[Any]
     page of it). The workers leave SIGTERM to the main process, which may want to save something: schedulers send it to
     every process of a job. So whatever happens they are ended with the iterator; they would outlive an exception, and
     the process would wait for them forever. While they start the signal waits, here and in them.
+    A killed worker is a RuntimeError of torch's; but one that is killed in the microseconds in which it looks whether
+    it shall end holds a lock that torch then waits for.
     """
     if options.get("batch_size", 1) is not None:
         options["collate_fn"] = _collate_or_fault

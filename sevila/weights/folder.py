@@ -136,7 +136,8 @@ class Blip2Folder:
                 damaged.append(name)
             yield name, tensor
         if damaged:
-            raise UserError(f"{self.said}: values that are no finite numbers (NaN, infinity) in {_listed(damaged)}")
+            values = "values that are no finite numbers (NaN, infinity, integers)"
+            raise UserError(f"{self.said}: {values} in {_listed(damaged)}")
 
     def _compare(self, wanted: Mapping[str, torch.Size], leave_out: re.Pattern[str] | None) -> None:
         found = self._shapes

@@ -164,7 +164,7 @@ def test_values_that_are_no_numbers_are_refused(copy: Path, name: str, value: fl
     tensors = load_file(copy / "model.safetensors")
     tensors[name].view(-1)[7] = value
     save_file(tensors, copy / "model.safetensors")
-    said = f"values that are no finite numbers (NaN, infinity) in {name}"
+    said = f"values that are no finite numbers (NaN, infinity, integers) in {name}"
     for dtype in (torch.float32, torch.bfloat16):
         with pytest.raises(UserError) as caught:
             backbones.load(str(copy), dtype=dtype)
@@ -188,7 +188,7 @@ def test_whole_numbers_are_no_weights(copy: Path) -> None:
     tensors = load_file(copy / "model.safetensors")
     tensors["query_tokens"] = torch.ones(1, 6, 128, dtype=torch.int8)
     save_file(tensors, copy / "model.safetensors")
-    assert refusal(copy).endswith("no finite numbers (NaN, infinity) in query_tokens")
+    assert refusal(copy).endswith("no finite numbers (NaN, infinity, integers) in query_tokens")
 
 
 # -- no file runs code, none hangs ---
