@@ -28,8 +28,8 @@ from tiny_backbone.export import export
 from tiny_backbone.practice import practise
 from tiny_backbone.report import measure
 
+from sevila.checkpoints import backbone as backbones
 from sevila.files import home_path, write_json
-from sevila.model import backbone as backbones
 from sevila.synthetic import draw
 
 SHIPPED = Path(__file__).resolve().parents[1] / "sevila" / "synthetic" / "tiny_blip2"

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from sevila import schema
+from sevila.benchmarks.registry import BENCHMARKS
 from sevila.cli import guarded
 from sevila.config import read_yaml
-from sevila.data.benchmarks.registry import BENCHMARKS
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.examples import Folder, example, spread

@@ -25,10 +25,10 @@ from model_size.work import WORK, measure
 from rich.console import Console
 
 from sevila import build, schema
+from sevila.checkpoints.architecture import WEIGHTS, read_tokenizer
 from sevila.config import load
 from sevila.errors import UserError
 from sevila.files import check_place, home_path, write_json
-from sevila.model.origin import WEIGHTS, read_tokenizer
 from sevila.report.terminal import plain_table
 
 GIB = 2**30

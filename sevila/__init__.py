@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sevila.api import SeViLA
     from sevila.data.records import Moment, Question
-    from sevila.model.sevila import Answer, SeViLA
+    from sevila.model.sevila import Answer
 
 __version__ = "0.1.0"
 
@@ -20,7 +21,7 @@ _HOME = {
     "Answer": "sevila.model.sevila",
     "Moment": "sevila.data.records",
     "Question": "sevila.data.records",
-    "SeViLA": "sevila.model.sevila",
+    "SeViLA": "sevila.api",
 }
 
 

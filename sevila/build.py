@@ -12,21 +12,23 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from sevila import schema
-from sevila.data.benchmarks.base import Benchmark
-from sevila.data.benchmarks.registry import BENCHMARKS
+from sevila.benchmarks.base import Benchmark
+from sevila.benchmarks.registry import BENCHMARKS
+from sevila.checkpoints import backbone as backbones
+from sevila.checkpoints.architecture import WEIGHTS
+from sevila.checkpoints.heads import ZEROSHOT, find_head, load_head
+from sevila.checkpoints.timm import VISION
 from sevila.data.decoders.registry import decoder_for
 from sevila.data.features import FeatureStore, open_store
 from sevila.data.transforms import transform_digest
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
-from sevila.model import backbone as backbones
 from sevila.model.digest import digest
-from sevila.model.origin import WEIGHTS
 from sevila.model.precision import fast_dtype, warn_if_slow
 from sevila.model.prompts import PROMPTS, Prompts
 from sevila.model.scoring import SCORING, Compared, Direct, Official
 from sevila.model.sevila import SeViLA
-from sevila.model.vision import VISION, CompiledTower
+from sevila.model.vision import CompiledTower
 from sevila.run import RunFolder
 from sevila.selection.registry import SELECTORS, build_scorer
 from sevila.selection.scorers import Scorer
@@ -34,7 +36,6 @@ from sevila.tasks.answering import Answering, Joint
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.source import VideoSource
 from sevila.training.device import make_accelerator
-from sevila.weights.heads import ZEROSHOT, find_head, load_head
 
 # fp64 is for tests and comparisons
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}

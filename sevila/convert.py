@@ -12,7 +12,7 @@ from sevila.files import check_other, home, home_path
 from sevila.report.terminal import printable
 
 if TYPE_CHECKING:
-    from sevila.weights.conversion import Converted
+    from sevila.checkpoints.conversion import Converted
 
 TEXT = """\
 Convert other projects' checkpoints to heads (localizer.safetensors, answerer.safetensors, a json beside each) in the
@@ -81,7 +81,7 @@ def run(argv: Sequence[str] | None = None) -> None:
 
     import torch
 
-    from sevila.weights.conversion import Sizes, convert
+    from sevila.checkpoints.conversion import Sizes, convert
 
     dtype = torch.bfloat16 if given.dtype == "bf16" else torch.float32
     sizes = Sizes(given.qformer_heads, given.vision_heads, dtype)

@@ -16,7 +16,7 @@ from sevila.cli import main
 from sevila.errors import UserError
 
 if TYPE_CHECKING:
-    from sevila.data.benchmarks.base import Benchmark
+    from sevila.benchmarks.base import Benchmark
     from sevila.run import RunFolder
     from sevila.tasks.answering import Answering
 

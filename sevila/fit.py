@@ -13,7 +13,8 @@ import torch
 from accelerate import Accelerator
 
 from sevila import build, schema
-from sevila.data.benchmarks.base import Benchmark
+from sevila.benchmarks.base import Benchmark
+from sevila.checkpoints.heads import save_head
 from sevila.data.frame_rules import EvaluationFrames, RecurringFrames, TrainingFrames
 from sevila.data.keys import EpochSampler, FrameKey
 from sevila.data.loading import Batch, FrameDataset, Record, stream
@@ -30,7 +31,6 @@ from sevila.training import state as checkpoints
 from sevila.training.build import build_options, build_schedule
 from sevila.training.loop import Task, train
 from sevila.training.sinks import Sink, WandbSink, all_of, check_wandb
-from sevila.weights.heads import save_head
 
 T = TypeVar("T")
 

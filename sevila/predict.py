@@ -29,7 +29,7 @@ def run(config: schema.Predict) -> None:
     _check_videos(config, questions)
 
     from sevila import build
-    from sevila.model.backbone import TINY
+    from sevila.checkpoints.architecture import TINY
 
     accelerator = build.accelerator(config)
     chain = _chain(config, build.model(config, accelerator.device))

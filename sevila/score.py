@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sevila import schema
+from sevila.benchmarks.qvhighlights import read_moments
+from sevila.benchmarks.rows import windows_of
 from sevila.cli import main
-from sevila.data.benchmarks.qvhighlights import read_moments
-from sevila.data.benchmarks.rows import windows_of
 from sevila.data.records import Moment, Question, Window
 from sevila.errors import UserError
 from sevila.files import check_other, check_place, read_json, write_json

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,24 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def torchrun() -> Callable[..., None]:
+    """Run words of a command line in two processes that work together, over the loopback device alone.
+
+    The name of the machine is not looked up, which a container may not know. What they printed is shown where they
+    fail.
+    """
+
+    def run(*words: str, cwd: Path = REPOSITORY) -> None:
+        launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1", "--nproc_per_node=2"]
+        launch += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
+        paths = [str(REPOSITORY), *filter(None, sys.path)]
+        own = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+        done = subprocess.run(
+            [*launch, *words], cwd=cwd, env={**os.environ, **own}, capture_output=True, text=True, timeout=240
+        )
+        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
+
+    return run

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from official.golden import Golden
 
 from sevila import convert
+from sevila.api import SeViLA
 from sevila.model.scoring import Official
-from sevila.model.sevila import SeViLA
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from sevila.benchmarks.synthetic import Synthetic
 from sevila.config import load
-from sevila.data.benchmarks.synthetic import Synthetic
 from sevila.data.frame_rules import TrainingFrames
 from sevila.data.loading import FrameDataset
 from sevila.data.video import CachedVideos

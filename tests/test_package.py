@@ -49,7 +49,8 @@ def test_the_import_brings_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_names_are_loaded_on_first_use() -> None:
-    from sevila.model.sevila import Answer, SeViLA
+    from sevila.api import SeViLA
+    from sevila.model.sevila import Answer
 
     assert sevila.Question is Question and sevila.Moment is Moment
     assert sevila.SeViLA is SeViLA and sevila.Answer is Answer

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from sevila import predict
+from sevila.api import SeViLA
 from sevila.data.video import VideoReader
-from sevila.model.sevila import SeViLA
 
 QUESTION, OPTIONS = "what does the red star hold", ["cup", "key", "the [b]ell"]
 ASKED = [f"question={QUESTION}", f"options={json.dumps(OPTIONS)}", "precision=fp32"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from sevila.model.backbone import TINY_FOLDER
+from sevila.checkpoints.architecture import TINY_FOLDER
 
 Case = tuple[str, list[str]]
 Change = Callable[[Path], object]

@@ -16,10 +16,10 @@ import torch
 from benchmarks.cost import Sizes, Stage, stages
 from benchmarks.subject import FRAMES, KEYFRAMES, OPTIONS, pictures, questions
 from benchmarks.timing import synchronize
+from sevila.checkpoints import backbone as backbones
+from sevila.checkpoints.architecture import TINY_FOLDER, Random
 from sevila.errors import UserError
 from sevila.files import write_json
-from sevila.model import backbone as backbones
-from sevila.model.origin import TINY_FOLDER, Random
 from sevila.model.sevila import SeViLA
 
 SOURCE = "Salesforce/blip2-flan-t5-xl"

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Blip2Config, Blip2ForConditionalGeneration
 
+from sevila.checkpoints.architecture import TINY, Random, read_tokenizer
 from sevila.model.backbone import assemble_backbone
-from sevila.model.origin import TINY, Random, read_tokenizer
 from sevila.model.prompts import letters
 from sevila.model.scoring import Direct, Official
 from sevila.model.sevila import SeViLA

@@ -13,10 +13,10 @@ from official.records import repeated
 from torch import Tensor
 
 from interop.reference import Reference
+from sevila.checkpoints.lavis import head_name
 from sevila.model.answerer import Answerer
 from sevila.model.localizer import Localizer
 from sevila.model.scoring import Official
-from sevila.weights.lavis import head_name
 
 TOLERANCES = Tolerances.of(torch.float64)
 PART = {"ln_vision": "ln_vision", "Qformer": "Qformer.last_hidden_state", "t5_proj": "t5_proj"}  # here, there

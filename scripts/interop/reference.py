@@ -10,11 +10,11 @@ from official.golden import read_tokenizer
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sevila.checkpoints.lavis import backbone_from, heads_from
 from sevila.errors import UserError
 from sevila.files import read_json
 from sevila.model.backbone import Backbone
 from sevila.model.head import Head
-from sevila.weights.lavis import backbone_from, heads_from
 
 
 class Reference:

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from sevila import build, schema
+from sevila.checkpoints.architecture import Random, outline
+from sevila.checkpoints.timm import VISION, TimmVision
 from sevila.model.backbone import Backbone, assemble_backbone
-from sevila.model.origin import Random, outline
-from sevila.model.vision import VISION, TimmVision
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from torch.nn import functional
 
 from official.difference import EXACT, Difference, compared, equal
 from official.golden import Golden
+from sevila.checkpoints.lavis import backbone_from
 from sevila.data.sampling import random_indices, uniform_indices
 from sevila.data.transforms import crop_and_resize, evaluation_transform, random_box, training_transform
 from sevila.model.prompts import EventPrompts, QuestionPrompts, moment_prompt, target
 from sevila.training.optim import PublishedSchedule
-from sevila.weights.lavis import backbone_from
 
 PIXELS = 1e-6  # normalised pixels
 RATES = 1e-12  # learning rates

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from official.difference import Tolerances
+from sevila.checkpoints.lavis import backbone_from, head_sizes, heads_from
 from sevila.errors import UserError
 from sevila.files import read_json
 from sevila.model.backbone import Backbone
@@ -21,7 +22,6 @@ from sevila.model.head import HeadConfig
 from sevila.model.prompts import target
 from sevila.model.scoring import Official, Scoring
 from sevila.model.sevila import SeViLA
-from sevila.weights.lavis import backbone_from, head_sizes, heads_from
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from official.difference import NOISE, Difference, compared, equal, largest
 from official.golden import Golden
 from official.records import GoldenFrames, batch, chain, moments, questions, repeated
+from sevila.checkpoints.lavis import head_name
 from sevila.data.loading import Batch
 from sevila.model.head import Head
 from sevila.model.scoring import Direct
@@ -19,7 +20,6 @@ from sevila.tasks.answer import AnswerTask, SelectEachStep
 from sevila.tasks.pretrain import PretrainTask
 from sevila.tasks.refine import LabelEachStep, RefineTask
 from sevila.training.optim import adamw
-from sevila.weights.lavis import head_name
 
 
 def answer_task(golden: Golden, k: int) -> tuple[AnswerTask, Batch]:

@@ -1,8 +1,4 @@
-"""The frozen image-language model: vision tower, T5, tokenizer.
-
-One loading call serves a Hub id, a local folder in transformers' BLIP-2 format, and `tiny`, the small backbone of
-the synthetic world that ships with the package.
-"""
+"""The frozen image-language model: vision tower, T5, tokenizer. `sevila.checkpoints.backbone` loads one."""
 
 from __future__ import annotations
 
@@ -22,12 +18,10 @@ from sevila.model import (
     t5,
     torchvision_check,  # noqa: F401  before anything imports transformers
 )
-from sevila.model.checkpointing import checkpoint_blocks
 from sevila.model.head import Head, HeadConfig
-from sevila.model.origin import TINY, TINY_FOLDER, Pretrained, Weights, read_tokenizer
 from sevila.model.passes import TOKENS
 from sevila.model.precision import at_least_float32, wide
-from sevila.model.vision import Blip2Tower, OwnTower, Tower, Vision
+from sevila.model.vision import Blip2Tower, Tower
 
 if TYPE_CHECKING:
     from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
@@ -226,45 +220,6 @@ def _bits(tensor: Tensor) -> np.ndarray:
     return tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy()
 
 
-def load(
-    source: str = TINY,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-    attention: str = "sdpa",
-    text_tokens: int = TEXT_TOKENS,
-    tokens: int = TOKENS,
-    *,
-    weights: Weights | None = None,
-    tokenizer: str | None = None,
-    vision: Vision | None = None,
-    checkpointing: bool = False,
-) -> Backbone:
-    """Load a BLIP-2 by Hub id, local folder or `tiny`.
-
-    tokens          memory budget: rows x tokens a row in one pass through the tower or the language model
-    weights         `Pretrained()` by default, or `Random()`: the source's sizes with noise, and no file is needed
-    tokenizer       folder or Hub id of another tokenizer than the source's
-    vision          `OwnTower()` by default, or `TimmVision(...)` in its place
-    checkpointing   training steps keep less, and compute twice
-
-    Raises UserError where there is no such folder or Hub id, where it is not a BLIP-2 with a T5, and where a tensor is
-    missing, unexpected, of another shape or not finite.
-    """
-    weights, vision = weights or Pretrained(), vision or OwnTower()
-    config = weights.architecture(source)
-    words = read_tokenizer(tokenizer, source, config.text_config.vocab_size)
-    device = torch.device(device)
-    tower = vision.tower(config.vision_config.hidden_size, weights, dtype, device)
-    if tower is not None:
-        config.vision_config.num_hidden_layers = 0  # the model's own tower would only take memory
-    blip2 = weights.blip2(source, config, dtype, device, attention)
-    backbone = assemble_backbone(blip2, words, weights.name(source), attention, text_tokens, tower, tokens).to(device)
-    if checkpointing:
-        checkpoint_blocks(backbone.language)
-        checkpoint_blocks(backbone.zeroshot)  # and so every head, which begins as its copy
-    return backbone
-
-
 def assemble_backbone(
     blip2: Blip2ForConditionalGeneration,
     tokenizer: PreTrainedTokenizerBase,
@@ -297,6 +252,3 @@ def zeroshot_head(blip2: Blip2ForConditionalGeneration, attention: str = "sdpa")
     tensors["queries"] = blip2.query_tokens.detach()
     head.load_state_dict({name: t.to(wide(t.dtype), copy=True) for name, t in tensors.items()}, assign=True)
     return head
-
-
-__all__ = ["TINY", "TINY_FOLDER", "Backbone", "assemble_backbone", "fingerprint_of", "load"]

@@ -1,30 +1,21 @@
-"""SeViLA: two heads over one backbone, and the forward chain (paper, section 3.2).
-
-model = SeViLA.load()                            # the tiny backbone; or SeViLA.load("Salesforce/blip2-flan-t5-xl")
-answer = model.answer("video.mp4", "what does the red star hold?", ["a cup", "a key"], k=2)
-print(answer.text, answer.probabilities, answer.keyframes)
-"""
+"""SeViLA: two heads over one backbone (paper, section 3.2)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from sevila.errors import UserError
-from sevila.files import home
-from sevila.model import backbone as backbones
 from sevila.model.answerer import Answerer
 from sevila.model.backbone import Backbone
 from sevila.model.head import Head
 from sevila.model.localizer import Localizer
 from sevila.model.passes import passes
-from sevila.model.precision import fast_dtype, warn_if_slow, wide
-from sevila.model.prompts import Prompts, QuestionPrompts, letters
+from sevila.model.precision import wide
+from sevila.model.prompts import Prompts, QuestionPrompts
 from sevila.model.scoring import Scoring
 
 
@@ -74,27 +65,6 @@ class SeViLA(nn.Module):
     def _length(self, frames: int, text: int) -> int:
         """Tokens of a row: its frames, each behind its prefix, and its text."""
         return frames * (self.answerer.head.config.queries + len(self.backbone.prefix(frames))) + text
-
-    @classmethod
-    def load(
-        cls,
-        source: str = backbones.TINY,
-        localizer: str = "zeroshot",
-        answerer: str = "zeroshot",
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype | None = None,
-    ) -> SeViLA:
-        """A backbone by Hub id, folder or `tiny`, and its heads by run folder, head file, Hub id or `zeroshot`.
-
-        dtype   of the backbone; None: bfloat16 where the device has units for it, else float32
-        """
-        from sevila.weights.heads import load_head
-
-        dtype = dtype or fast_dtype(device)
-        warn_if_slow(dtype, device)
-        backbone = backbones.load(home(source), device, dtype)
-        heads = {"localizer": home(localizer), "answerer": home(answerer)}
-        return cls(backbone, *(load_head(place, role, backbone) for role, place in heads.items()))
 
     @torch.no_grad()
     def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
@@ -171,41 +141,6 @@ class SeViLA(nn.Module):
             out.append(torch.cat(parts))
             _refuse_no_numbers("an option's logit", out[-1], text)
         return out
-
-    @torch.no_grad()
-    def answer(
-        self,
-        video: str | PathLike[str],
-        question: str,
-        options: Sequence[str],
-        k: int = 4,
-        n_frames: int = 32,
-    ) -> Answer:
-        """Answer a question about a video file from its k best frames among n.
-
-        Raises UserError for an unreadable video, fewer than two options, or k not from 1 to the number of frames.
-        """
-        from sevila.data.sampling import uniform_indices
-        from sevila.data.transforms import evaluation_transform
-        from sevila.data.video import VideoReader
-
-        letters(len(options))
-        reader = VideoReader(Path(video).expanduser())
-        indices = uniform_indices(reader.length, reader.fps, n_frames)
-        if not 1 <= k <= len(indices):
-            raise UserError(f"k={k}: {len(indices)} frames were sampled from {video}; choose k from 1 to that")
-        frames = reader.read(indices, self.backbone.image_size)
-        patches = self.backbone.encode(evaluation_transform(frames.pixels))
-        scores = self.relevance(patches, [self.prompts.localize(question, options)])[0]
-        best = sorted(scores.argsort(descending=True, stable=True)[:k].tolist())
-        logits = self.option_logits(patches, [best], [self.prompts.answer(question, options)], [len(options)])[0]
-        seen = tuple(
-            ScoredFrame(index, time, score)
-            for index, time, score in zip(frames.indices, frames.times, scores.tolist(), strict=True)
-        )
-        option = int(logits.argmax())
-        chances = tuple(logits.softmax(-1).tolist())
-        return Answer(option, options[option], chances, tuple(seen[i] for i in best), seen)
 
 
 def _refuse_no_numbers(what: str, values: Tensor, text: str) -> None:

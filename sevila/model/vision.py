@@ -1,28 +1,18 @@
-"""The frozen vision tower: transformers' own, which comes with the BLIP-2, or timm's EVA.
+"""The frozen vision tower: transformers' own, which comes with the BLIP-2 (timm's EVA: sevila.checkpoints.timm).
 
-Both give the tokens of the last block, CLS first, without a final norm (each head has a layer norm of its own).
+A tower gives the tokens of the last block, CLS first, without a final norm (each head has a layer norm of its own).
 Pictures of another size than the tower's get their position embeddings interpolated, bicubically.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
-
-from sevila.errors import UserError
-from sevila.model.origin import Weights
-from sevila.model.precision import finite
-
-CLASSIFIER = ("norm", "fc_norm", "head")  # what follows the last block; BLIP-2 uses none of it
 
 
 class Tower(Protocol):
@@ -61,40 +51,6 @@ class Blip2Tower(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         hidden = self.model.embeddings(pixels, interpolate_pos_encoding=True)
         return self.model.encoder(inputs_embeds=hidden).last_hidden_state
-
-
-class TimmTower(nn.Module):
-    """timm's `Eva` with absolute positions and one CLS token; its parameters have LAVIS's names."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.patch = model.patch_embed.proj.kernel_size[0]
-        self.image_size = self.patch * int((model.pos_embed.shape[1] - 1) ** 0.5)
-
-    @property
-    def positions(self) -> Tensor:
-        return self.model.pos_embed
-
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
-        from sevila.weights.lavis import transformers_name  # it builds on this package
-
-        tensors = self.model.state_dict()
-        for name, tensor in tensors.items():
-            if name.endswith("attn.q_bias"):
-                bias = [tensor, torch.zeros_like(tensor), tensors[name.replace("q_bias", "v_bias")]]
-                yield transformers_name(name.replace("q_bias", "qkv.bias")), torch.cat(bias)
-            elif not name.endswith("attn.v_bias"):
-                yield transformers_name(name), tensor
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        grid = self.model.patch_embed.proj(pixels)  # [N, Dv, S/patch, S/patch]
-        cls = self.model.cls_token.expand(len(pixels), -1, -1)
-        tokens = torch.cat([cls, grid.flatten(2).transpose(1, 2)], dim=1)
-        tokens = tokens + resized(self.positions, grid.shape[-2:])
-        for block in self.model.blocks:
-            tokens = block(tokens)
-        return tokens
 
 
 class CompiledTower(nn.Module):
@@ -145,117 +101,3 @@ def resized(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     square = positions[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
     square = F.interpolate(square, size=tuple(grid), mode="bicubic", align_corners=False)
     return torch.cat([positions[:, :1], square.flatten(2).transpose(1, 2)], dim=1)
-
-
-class Vision(Protocol):
-    """A choice of the config group `vision`."""
-
-    def tower(self, width: int, weights: Weights, dtype: torch.dtype, device: torch.device) -> TimmTower | None:
-        """A tower in the place of the BLIP-2's own, whose width is Dv; None: its own stays."""
-
-
-@dataclass(frozen=True)
-class OwnTower:
-    """The tower that comes with model.source."""
-
-    def tower(self, width: int, weights: Weights, dtype: torch.dtype, device: torch.device) -> None:
-        return None
-
-
-@dataclass(frozen=True)
-class TimmVision:
-    """timm's EVA, from LAVIS's eva_vit_g.pth or a file of timm's.
-
-    model   its name in timm       depth   blocks that are used: BLIP-2 leaves ViT-g's last one out
-    file    .pth or .safetensors; needed unless weights are random
-    """
-
-    model: str = "eva_giant_patch14_clip_224"
-    depth: int = 39
-    file: str | None = None
-
-    def tower(self, width: int, weights: Weights, dtype: torch.dtype, device: torch.device) -> TimmTower:
-        """UserError for a timm that is not there, a model of another kind or width, a file that does not fit."""
-        if self.depth < 1:
-            raise UserError(f"vision.depth={self.depth}: must be at least 1")
-        model = self._outline().to(dtype)
-        found = model.pos_embed.shape[-1]
-        if found != width:
-            raise UserError(f"vision.model={self.model}: is {found} wide, the heads of model.source read {width}")
-        if self.file is None:
-            model.to_empty(device=device)
-            weights.fill(model, f"vision.model={self.model}", "give vision.file=FILE")
-        else:
-            self._load(model, dtype)
-        return TimmTower(model.to(device))
-
-    def _outline(self) -> nn.Module:
-        """The model on the meta device, without what follows its last block."""
-        timm = import_timm()
-        try:
-            with torch.device("meta"):
-                model = timm.create_model(self.model, pretrained=False, num_classes=0, depth=self.depth)
-        except (RuntimeError, TypeError, AssertionError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"vision.model={self.model}: timm cannot build it ({reason})") from None
-        for name in CLASSIFIER:
-            setattr(model, name, nn.Identity())
-        known = re.compile(r"cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|blocks\..+")
-        names = set(dict(model.named_parameters()))
-        odd = sorted(name for name in names if not known.fullmatch(name))
-        if odd or not {"cls_token", "pos_embed"} <= names or getattr(model, "rope", None) is not None:
-            raise UserError(f"vision.model={self.model}: is no EVA with absolute positions and a CLS token")
-        return model
-
-    def _load(self, model: nn.Module, dtype: torch.dtype) -> None:
-        from sevila.weights.importers import read_checkpoint  # it builds on this package
-
-        state = read_checkpoint(Path(self.file))
-        model.load_state_dict(fitting(state, model, self.depth, self.file, dtype), assign=True)
-        for part in model.modules():  # EVA's keys have no bias: zeros, which no file stores
-            for name, buffer in part.named_buffers(recurse=False):
-                setattr(part, name, torch.zeros_like(buffer, device="cpu"))
-
-
-def fitting(
-    state: Mapping[str, Tensor], model: nn.Module, depth: int, file: str, dtype: torch.dtype
-) -> dict[str, Tensor]:
-    """The tensors of a file that a model needs. UserError lists all that are missing, misshaped, unexpected or damaged.
-
-    Left out, by name: blocks from `depth` on, and what follows the last block.
-    """
-    wanted = model.state_dict()
-    problems = [f"missing {name}" for name in wanted if name not in state]
-    problems += [
-        f"{name} is {list(state[name].shape)}, not {list(wanted[name].shape)}"
-        for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
-    ]
-    problems += [f"unexpected {name}" for name in state if name not in wanted and not _spare(name, depth)]
-    problems += [f"NaN or infinite values in {name}" for name in wanted if name in state and not finite(state[name])]
-    if problems:
-        raise UserError(f"vision.file={file}: does not fit, {len(problems)} tensors: {'; '.join(problems)}")
-    return {name: state[name].to(dtype) for name in wanted}
-
-
-def _spare(name: str, depth: int) -> bool:
-    block = re.match(r"blocks\.(\d+)\.", name)
-    return int(block[1]) >= depth if block else name.partition(".")[0] in CLASSIFIER
-
-
-def import_timm() -> ModuleType:
-    """timm; UserError says which of it and torchvision is missing, or does not fit."""
-    try:
-        import timm
-    except ModuleNotFoundError as error:
-        raise UserError(f"vision=timm: {error.name} is not installed; pip install sevila[timm]") from None
-    except (ImportError, RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"vision=timm: timm cannot be imported ({reason}): "
-            f"install the torchvision that was built for torch {torch.__version__}"
-        ) from None
-    return timm
-
-
-VISION: dict[str, type[Vision]] = {"blip2": OwnTower, "timm": TimmVision}

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
+from sevila.checkpoints.architecture import reason
 from sevila.data.records import Question
 from sevila.data.video import Frames
 from sevila.errors import UserError
 from sevila.files import check_plain
-from sevila.model.origin import reason
 from sevila.model.precision import finite
 from sevila.model.sevila import SeViLA
 from sevila.selection.scorers import question_text

@@ -1,6 +1,6 @@
 """Scorers that were trained by the answers: their features, their files, and how they score.
 
-A file of a trained selector is NAME.safetensors and NAME.json, as a head's (`sevila.weights.heads`), with the role
+A file of a trained selector is NAME.safetensors and NAME.json, as a head's (`sevila.checkpoints.heads`), with the role
 "selector". Its features come from the frozen backbone alone, so it goes with any Localizer and any Answerer on it.
 """
 
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from sevila.checkpoints.heads import check_backbone, fill, sha256
 from sevila.data.records import Question
 from sevila.data.video import Frames
 from sevila.errors import UserError
@@ -25,7 +26,6 @@ from sevila.selection.atp import ATP
 from sevila.selection.network import Network
 from sevila.selection.perturbed import PerturbedTopK
 from sevila.selection.scorers import needed, question_text
-from sevila.weights.heads import check_backbone, fill, sha256
 
 ROLE = "selector"
 NETWORKS: dict[str, Callable[..., Network]] = {"atp": ATP, "perturbed": PerturbedTopK}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sevila.data.benchmarks import how2qa, nextgqa, nextqa, star, tvqa, vlep
+from sevila.benchmarks import how2qa, nextgqa, nextqa, star, tvqa, vlep
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.files import read_json

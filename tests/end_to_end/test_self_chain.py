@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from sevila import eval as evaluation
 from sevila import refine, train
+from sevila.api import SeViLA
+from sevila.checkpoints.heads import load_head
 from sevila.metrics.keyframes import Selection, keyframe_metrics
 from sevila.metrics.multiple_choice import Choice, multiple_choice
-from sevila.model.sevila import SeViLA
-from sevila.weights.heads import load_head
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

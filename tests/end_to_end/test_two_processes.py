@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,24 +11,14 @@ from sevila import eval as evaluation
 from sevila import refine
 from sevila.files import read_json, read_jsonl
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def together(module: str, words: list[str], folder: Path) -> None:
-    """Run a module in two processes."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launch, module, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-
 
 @pytest.mark.slow
-def test_a_refinement_and_its_evaluation(small_world: list[str], short: list[str], tmp_path: Path) -> None:
+def test_a_refinement_and_its_evaluation(
+    small_world: list[str], short: list[str], tmp_path: Path, torchrun: Callable[..., None]
+) -> None:
     """Labels and answers are those of one process, line by line. Without run_dir the folder's name is the time."""
     words = ["+exp=synthetic_reverse", "device=cpu", *short, *small_world]
-    together("sevila.refine", words, tmp_path)
+    torchrun("-m", "sevila.refine", *words, cwd=tmp_path)
     (two,) = (tmp_path / "runs/synthetic_reverse").iterdir()
     one = tmp_path / "one"
     assert refine.cli([*words, f"run_dir={one}"]) == 0
@@ -40,7 +28,7 @@ def test_a_refinement_and_its_evaluation(small_world: list[str], short: list[str
     assert steps == list(range(1, len(steps) + 1))  # one process logs
 
     words = ["+exp=synthetic_eval", "device=cpu", f"localizer={two}", *small_world]
-    together("sevila.eval", [*words, "run_dir=both"], tmp_path)
+    torchrun("-m", "sevila.eval", *words, "run_dir=both", cwd=tmp_path)
     assert evaluation.cli([*words, f"run_dir={tmp_path / 'alone'}"]) == 0
     for name in ("predictions.jsonl", "metrics.json"):
         assert (tmp_path / "both" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
@@ -50,11 +38,13 @@ def test_a_refinement_and_its_evaluation(small_world: list[str], short: list[str
 
 
 @pytest.mark.slow
-def test_labels_in_the_step(small_world: list[str], short: list[str], tmp_path: Path) -> None:
+def test_labels_in_the_step(
+    small_world: list[str], short: list[str], tmp_path: Path, torchrun: Callable[..., None]
+) -> None:
     """Two processes with 4 videos a batch label what one with 8 does: the same frames, drawn by question and epoch."""
     words = ["+exp=synthetic_reverse", "device=cpu", *short, *small_world, "task.frames_from=video", "task.frames=4"]
     words += ["task.orders=1", "trainer.max_steps=2"]
-    together("sevila.refine", [*words, "trainer.batch_size=4", "run_dir=two"], tmp_path)
+    torchrun("-m", "sevila.refine", *words, "trainer.batch_size=4", "run_dir=two", cwd=tmp_path)
     assert refine.cli([*words, "trainer.batch_size=8", f"run_dir={tmp_path / 'one'}"]) == 0
     seen = [
         [row["train/yes_share"] for row in read_jsonl(tmp_path / name / "metrics.jsonl") if "lr" in row]

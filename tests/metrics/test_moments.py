@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevila.data.benchmarks.qvhighlights import read_moments
+from sevila.benchmarks.qvhighlights import read_moments
 from sevila.data.records import Moment
 from sevila.errors import UserError
 from sevila.metrics.moments import MomentPrediction, main_metrics, qvhighlights

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from transformers import Blip2ForConditionalGeneration
 
+from sevila.checkpoints import backbone as backbones
+from sevila.checkpoints.architecture import NOISE, TINY_FOLDER, Pretrained, Random, outline, read_tokenizer
+from sevila.checkpoints.published import published
 from sevila.errors import UserError
-from sevila.model import backbone as backbones
 from sevila.model.answerer import Answerer
-from sevila.model.backbone import TINY_FOLDER, Backbone
+from sevila.model.backbone import Backbone
 from sevila.model.head import Head
 from sevila.model.localizer import Localizer
-from sevila.model.origin import NOISE, Pretrained, Random, outline, read_tokenizer
-from sevila.model.published import published
 
 XL, XXL = "Salesforce/blip2-flan-t5-xl", "Salesforce/blip2-flan-t5-xxl"
 

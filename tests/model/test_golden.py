@@ -19,12 +19,12 @@ from transformers import Blip2QFormerConfig
 from transformers.activations import NewGELUActivation
 from transformers.models.blip_2.modeling_blip_2 import Blip2QFormerIntermediate
 
+from sevila.checkpoints.lavis import head_sizes
 from sevila.model import head as heads
 from sevila.model.head import HeadConfig
 from sevila.model.scoring import Direct
 from sevila.model.t5 import FusedNorm
 from sevila.selection import Candidates, LocalizerTopK
-from sevila.weights.lavis import head_sizes
 
 INFERENCE = (
     "localizer",

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sevila.data.benchmarks.nextqa import read_questions
-from sevila.data.benchmarks.qvhighlights import read_moments
+from sevila.benchmarks.nextqa import read_questions
+from sevila.benchmarks.qvhighlights import read_moments
 from sevila.model.prompts import EventPrompts, QuestionPrompts, moment_prompt, target
 from sevila.tasks.pretrain import frame_labels
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from sevila.api import SeViLA
 from sevila.model import precision
 from sevila.model.precision import bf16_units, fast_dtype, warn_if_slow
-from sevila.model.sevila import SeViLA
 
 AVX512 = "avx512f avx512dq avx512cd avx512bw avx512vl avx512_vnni"  # Cascade Lake: PyTorch computes bf16, slowly
 PROCESSORS = {

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from sevila.api import SeViLA
 from sevila.errors import UserError
 from sevila.model.backbone import Backbone
-from sevila.model.sevila import SeViLA
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sevila.model import backbone as backbones
+from sevila.checkpoints import backbone as backbones
 from sevila.model import t5
 from sevila.model.backbone import Backbone
 from sevila.model.sevila import SeViLA

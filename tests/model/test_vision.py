@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sevila import build
+from sevila.checkpoints import backbone as backbones
+from sevila.checkpoints.architecture import Pretrained, Random
+from sevila.checkpoints.lavis import vision_name
+from sevila.checkpoints.timm import TimmTower, TimmVision
 from sevila.config import load
 from sevila.errors import UserError
-from sevila.model import backbone as backbones
-from sevila.model.origin import Pretrained, Random
 from sevila.model.torchvision_check import check_torchvision
-from sevila.model.vision import CompiledTower, TimmTower, TimmVision, resized
-from sevila.weights.lavis import vision_name
+from sevila.model.vision import CompiledTower, resized
 
 WIDTH, INNER, HEADS, BLOCKS, PATCH, SIDE = 128, 512, 4, 4, 16, 4  # those of the tiny backbone
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import compare_runs
 
-from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.records import Question
 
 VIDEOS = {"train_videos": 1, "val_videos": 1, "test_videos": 2, "moment_train_videos": 1, "moment_val_videos": 1}

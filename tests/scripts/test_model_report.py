@@ -15,9 +15,9 @@ import model_report
 from model_size.parts import parts, summary
 from model_size.work import WORK, GpuMemory, ResidentMemory, measure
 
+from sevila.api import SeViLA
 from sevila.config import load
 from sevila.errors import UserError
-from sevila.model.sevila import SeViLA
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sevila.api import SeViLA
 from sevila.data.records import Question
 from sevila.data.transforms import normalize
 from sevila.data.video import Frames
-from sevila.model.sevila import SeViLA
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,7 @@ def test_weights_that_are_not_whole(folder: Path, sevila: SeViLA, tmp_path: Path
 
 
 def test_no_such_model(sevila: SeViLA, tmp_path: Path) -> None:
-    from sevila.model.backbone import TINY_FOLDER
+    from sevila.checkpoints.architecture import TINY_FOLDER
 
     for place in ("nobody/no-such-clip", str(tmp_path / "none")):
         with pytest.raises(UserError) as raised:

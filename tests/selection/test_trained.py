@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from sevila.api import SeViLA
+from sevila.checkpoints.heads import save_head
 from sevila.data.records import Question
 from sevila.data.video import Frames
 from sevila.errors import UserError
-from sevila.model.sevila import SeViLA
 from sevila.selection import build_scorer
 from sevila.selection.network import Network
 from sevila.selection.trained import frame_features, load_network, new_network, text_features
-from sevila.weights.heads import save_head
 
 NODES = [
     {"name": "atp", "width": 16, "attention_heads": 2},

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sevila.data.benchmarks.qvhighlights import read_moments
+from sevila.benchmarks.qvhighlights import read_moments
 from sevila.data.records import Moment, Question
 from sevila.errors import UserError
 from sevila.metrics.moments import MomentPrediction

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.api import SeViLA
+from sevila.benchmarks.synthetic import Synthetic
+from sevila.checkpoints.architecture import TINY_FOLDER
 from sevila.data.video import CachedVideos
-from sevila.model.backbone import TINY_FOLDER
-from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Oracle, Uniform
 from sevila.tasks.chain import ForwardChain, chain_metrics
 from sevila.tasks.source import VideoSource

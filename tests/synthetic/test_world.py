@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d
 
-from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.video import VideoReader
 from sevila.errors import UserError
 from sevila.synthetic import world

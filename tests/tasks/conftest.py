@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from sevila import build, schema
+from sevila.api import SeViLA
+from sevila.benchmarks.synthetic import Synthetic
 from sevila.config import load
-from sevila.data.benchmarks.synthetic import Synthetic
 from sevila.data.features import FeatureStore
 from sevila.data.video import CachedVideos
-from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Selector
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.source import VideoSource

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.frame_rules import EvaluationFrames
 from sevila.data.loading import Batch, FrameDataset, collate
 from sevila.data.records import Question

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.api import SeViLA
+from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.records import Question
-from sevila.model.sevila import SeViLA
 from sevila.tasks.answering import Joint, Voting
 from sevila.tasks.chain import ForwardChain, Prediction, any_frame
 

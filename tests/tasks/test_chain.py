@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.folders import VideoFolder
 from sevila.data.records import Question
 from sevila.data.video import CachedVideos

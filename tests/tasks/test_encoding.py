@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.features import FeatureStore
 from sevila.data.frame_rules import EvaluationFrames, FrameRule, RecurringFrames, TrainingFrames
 from sevila.data.loading import Batch, collate

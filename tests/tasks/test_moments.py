@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.benchmarks.synthetic import Synthetic
 from sevila.model.prompts import moment_prompt
 from sevila.model.sevila import SeViLA
 from sevila.submissions.spans import BinarySpans

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.loading import Batch
 from sevila.data.records import Moment
 from sevila.data.video import CachedVideos

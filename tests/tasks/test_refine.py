@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.frame_rules import TrainingFrames
 from sevila.data.loading import Batch, FrameDataset, collate
 from sevila.data.records import Question

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.features import FeatureStore
 from sevila.data.folders import VideoFolder
 from sevila.data.video import CachedVideos

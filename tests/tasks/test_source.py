@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.video import CachedVideos, VideoReader
 from sevila.errors import UserError
 from sevila.tasks.source import VideoSource

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.api import SeViLA
+from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.frame_rules import EvaluationFrames
 from sevila.data.loading import Batch, FrameDataset, collate
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Uniform
 from sevila.selection.trained import frame_features, new_network, text_features
 from sevila.tasks.chain import ForwardChain

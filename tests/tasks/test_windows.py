@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sevila.data.benchmarks.synthetic import Synthetic
+from sevila.benchmarks.synthetic import Synthetic
 from sevila.errors import UserError
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.refine import label_metrics

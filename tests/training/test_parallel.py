@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,25 +10,9 @@ from sevila.training.device import make_accelerator
 
 
 @pytest.mark.slow
-def test_two_processes_do_what_one_does_with_the_whole_batch(toy_parallel, tmp_path):
+def test_two_processes_do_what_one_does_with_the_whole_batch(toy_parallel, torchrun, tmp_path):
     """Gradients, and the logged averages, are means over the processes; the first one's weights start."""
-    script = Path(__file__).with_name("toy_parallel.py")
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        str(script),
-    ]
-    paths = [os.getcwd(), *filter(None, sys.path)]
-    subprocess.run(
-        [*launch, str(tmp_path / "two")],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
+    torchrun(str(Path(__file__).with_name("toy_parallel.py")), str(tmp_path / "two"))
     two = torch.load(tmp_path / "two/result.pt", weights_only=True)
     task, records = toy_parallel.run(tmp_path / "one", make_accelerator("cpu"))
     for name, tensor in task.head.state_dict().items():

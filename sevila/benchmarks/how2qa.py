@@ -1,0 +1,82 @@
+"""How2QA: the jsonl of the VALUE benchmark, and the authors' older csv without a header.
+
+Sources: github.com/VALUE-Leaderboard/DataRelease, github.com/ych133/How2R-and-How2QA. The two number videos, cut
+clips and word texts differently: VALUE's clips are 60 s long and its times count from the clip's start; the csv's
+videos are whole YouTube videos.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from pathlib import Path
+
+from sevila.benchmarks import unified
+from sevila.benchmarks.from_files import FromFiles, files
+from sevila.benchmarks.nextqa import video_folder
+from sevila.benchmarks.rows import Dropped, Row, headless_csv_rows, read_rows, records
+from sevila.data.records import Question
+
+OPTIONS = 4
+CSV_COLUMNS = ("video", "span", "wrong0", "wrong1", "wrong2", "question", "right")
+
+
+def build(
+    root: str,
+    train: str | None = "annotations/how2qa_train_release.jsonl",
+    val: str | None = "annotations/how2qa_val_release.jsonl",
+    test: str | None = "annotations/how2qa_test_public_release.jsonl",
+    videos: str = "videos",
+    video_map: str | None = None,
+    drop_bad_rows: bool = False,
+    drop_unreadable: bool = False,
+) -> FromFiles:
+    """How2QA below `root`. With `video_map` (how2_vid_mapping.json) files may have the map's YouTube names.
+
+    A video that the map lacks is looked for under its own id.
+    """
+    return FromFiles(
+        "how2qa",
+        partial(video_folder, root, videos, video_map),
+        {split: partial(read_questions, path) for split, path in files(root, train=train, val=val, test=test).items()},
+        drop_bad_rows=drop_bad_rows,
+        drop_unreadable=drop_unreadable,
+    )
+
+
+def read_questions(path: Path, dropped: list[Dropped] | None = None) -> list[Question]:
+    """The rows of a VALUE jsonl, of the older csv, or of the unified json as records.
+
+    The csv names the right answer and has no ids: its place among the options follows from a hash of the row, so
+    that it is the same everywhere and stands in every place equally often; the qid is the line's number.
+    """
+    if path.suffix == ".csv":
+        return records(headless_csv_rows(path, CSV_COLUMNS), _from_csv, dropped)
+    return records(read_rows(path), _question, dropped)
+
+
+def _question(row: Row) -> Question:
+    if unified.is_unified(row):
+        return unified.question(row)
+    return Question(
+        qid=row.name("qid"),
+        video=row.name("vid_name"),
+        question=row.text("q"),
+        options=row.texts("a{}", OPTIONS),
+        answer=row.integer("answer_idx", 0, OPTIONS - 1) if "answer_idx" in row.values else None,
+        clip=row.span("ts"),
+    )
+
+
+def _from_csv(row: Row) -> Question:
+    wrong = row.texts("wrong{}", OPTIONS - 1)
+    text = "\n".join(row.text(column) for column in CSV_COLUMNS)
+    place = hashlib.sha256(text.encode()).digest()[0] % OPTIONS
+    return Question(
+        qid=f"line_{row.line}",
+        video=row.name("video"),
+        question=row.text("question"),
+        options=(*wrong[:place], row.text("right"), *wrong[place:]),
+        answer=place,
+        clip=row.span("span", separator=":", brackets="[]"),
+    )

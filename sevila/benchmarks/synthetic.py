@@ -1,0 +1,57 @@
+"""The embedded world: drawn on first use, then read from its files like any other benchmark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from sevila.benchmarks.nextqa import read_questions
+from sevila.benchmarks.qvhighlights import read_moments
+from sevila.benchmarks.rows import Dropped
+from sevila.data.folders import VideoFolder
+from sevila.data.records import Moment, Question
+from sevila.errors import UserError
+from sevila.synthetic.world import Recipe, make
+
+QUESTION_SPLITS, MOMENT_SPLITS = ("train", "val", "test"), ("train", "val")
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """A world in its folder."""
+
+    folder: Path
+
+    name: ClassVar[str] = "synthetic"
+    prompts: ClassVar[str] = "question"
+    question_splits: ClassVar[tuple[str, ...]] = QUESTION_SPLITS
+    moment_splits: ClassVar[tuple[str, ...]] = MOMENT_SPLITS
+    dropped: ClassVar[tuple[Dropped, ...]] = ()
+
+    @classmethod
+    def build(
+        cls,
+        root: str,
+        seed: int = 0,
+        train_videos: int = Recipe.train_videos,
+        val_videos: int = Recipe.val_videos,
+        test_videos: int = Recipe.test_videos,
+        moment_train_videos: int = Recipe.moment_train_videos,
+        moment_val_videos: int = Recipe.moment_val_videos,
+    ) -> Synthetic:
+        recipe = Recipe(seed, train_videos, val_videos, test_videos, moment_train_videos, moment_val_videos)
+        return cls(make(recipe, Path(root)))
+
+    def questions(self, split: str) -> list[Question]:
+        if split not in QUESTION_SPLITS:
+            raise UserError(f"split={split}: the synthetic world has {', '.join(QUESTION_SPLITS)}")
+        return read_questions(self.folder / f"questions_{split}.csv", self.folder / f"windows_{split}.json")
+
+    def moments(self, split: str) -> list[Moment]:
+        if split not in MOMENT_SPLITS:
+            raise UserError(f"split={split}: the synthetic world has moments for {', '.join(MOMENT_SPLITS)}")
+        return read_moments(self.folder / f"moments_{split}.jsonl")
+
+    def videos(self) -> VideoFolder:
+        return VideoFolder(self.folder / "videos")
