@@ -23,7 +23,7 @@ from sevila.data.sampling import uniform_indices
 from sevila.data.streams import frame_table, frames_from
 from sevila.data.video import CachedVideos, FrameCache, VideoInfo, VideoReader, probe
 from sevila.errors import UserError
-from tests.data.conftest import numbered
+from tests.conftest import numbered
 
 Encode = Callable[..., Path]
 Numbers = Callable[[torch.Tensor], list[int]]
