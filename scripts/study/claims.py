@@ -8,7 +8,7 @@ from typing import Any
 
 from sevila.metrics.bootstrap import Estimate
 from sevila.metrics.few_seeds import holm
-from study.values import Values
+from study.outcomes import Values
 
 ALPHA = 0.05
 PAPER, FURTHER, CHECK = "paper", "further", "check"
