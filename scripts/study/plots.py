@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sevila.metrics.bootstrap import Estimate
-from sevila.report.intervals import Panel, curves_figure, dots_figure, points_figure
+from sevila.report.intervals import Estimate, Panel, curves_figure, dots_figure, points_figure
 from sevila.report.page import Picture
 from study.claims import Finding
 from study.rows import SELECTIONS, Row

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import interval_coverage
 from interval_coverage import QUESTIONS, VIDEOS, Truth, answers, comparisons, coverage
 
-from sevila.metrics.bootstrap import Estimate
+from sevila.report.intervals import Estimate
 
 
 def test_rows_have_the_shares_and_spreads_that_they_are_said_to_have() -> None:

@@ -35,7 +35,7 @@ from study.schedule import Job, Times, Worlds, duration, make
 from study.values import Values
 from tiny_backbone import lessons
 
-from sevila.metrics.bootstrap import Estimate
+from sevila.report.intervals import Estimate
 
 DEFAULT = Numbers(n=32, k=4)
 ROWS = {row.key: row for row in all_rows(DEFAULT)}
