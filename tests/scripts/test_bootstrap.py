@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-from study.bootstrap import Draws, interval
-
 from sevila.report.intervals import Estimate
+from study.bootstrap import Draws, interval
 
 NAN = float("nan")
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
+from sevila.report.intervals import Estimate
 from study.bootstrap import Draws
 from study.few_seeds import Lead, Mean, Part, holm, of_seeds, student_quantile, student_tails
-
-from sevila.report.intervals import Estimate
 
 NAN = float("nan")
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
 import interval_coverage
 from interval_coverage import QUESTIONS, VIDEOS, Truth, answers, comparisons, coverage
-
 from sevila.report.intervals import Estimate
 
 
