@@ -21,9 +21,9 @@ import numpy as np
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.files import read_json, read_jsonl, write_bytes
-from sevila.metrics.bootstrap import Estimate
-from sevila.metrics.few_seeds import Lead, Mean
 from sevila.metrics.keyframes import true_positions
+from study.few_seeds import Lead, Mean
+from study.intervals import Estimate
 from study.rows import REFINEMENTS, Numbers, Row, Runs, all_rows
 from study.schedule import Worlds
 

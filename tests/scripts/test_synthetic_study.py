@@ -19,9 +19,9 @@ from reproduction.runs import plan
 from sevila.config import load
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.metrics.bootstrap import Estimate
 from study import schedule
 from study.claims import CHECK, PAPER, Claim, Finding, claims, findings, verdict
+from study.intervals import Estimate
 from study.outcomes import Outcomes, Values, collect, read_outcomes, score, write_outcomes
 from study.outputs import write_all
 from study.pool import Ended, Task, open_pool, perform
