@@ -29,8 +29,8 @@ from sevila.data.loading import Batch
 from sevila.data.records import Question, Window
 from sevila.data.sampling import random_indices
 from sevila.data.video import VideoInfo
+from sevila.metrics.choice import percent
 from sevila.metrics.keyframes import true_positions
-from sevila.metrics.multiple_choice import percent
 from sevila.model.head import Head
 from sevila.model.scoring import Direct
 from sevila.model.sevila import SeViLA

@@ -19,7 +19,7 @@ from reproduction.runs import plan
 from sevila.config import load
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.metrics.bootstrap import Estimate
+from study.intervals import Estimate
 from study import schedule
 from study.choices import CHOOSE, Chosen, choose
 from study.claims import CHECK, PAPER, Claim, Finding, claims, findings, verdict

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sevila.metrics.bootstrap import LEVEL, Estimate
+from study.intervals import Estimate
+from study.bootstrap import LEVEL
 
 
 @dataclass(frozen=True)
