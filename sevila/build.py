@@ -30,7 +30,7 @@ from sevila.model.prompts import PROMPTS, Prompts
 from sevila.model.scoring import SCORING, Compared, Direct, Official
 from sevila.model.sevila import SeViLA
 from sevila.model.vision import CompiledTower
-from sevila.run import RunFolder
+from sevila.run_folder import RunFolder
 from sevila.selection.registry import SELECTORS, build_scorer
 from sevila.selection.scorers import Scorer
 from sevila.tasks.answering import Answering, Joint

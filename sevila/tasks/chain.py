@@ -14,8 +14,8 @@ from torch import Tensor
 from sevila.data.dataset import Sample, VideoSource, patches_of
 from sevila.data.records import Question
 from sevila.errors import UserError
+from sevila.metrics.choice import Choice, multiple_choice, percent
 from sevila.metrics.keyframes import Selection, keyframe_metrics
-from sevila.metrics.multiple_choice import Choice, multiple_choice, percent
 from sevila.model.sevila import ScoredFrame, SeViLA
 from sevila.progress import track
 from sevila.selection import Candidates, Selector

@@ -26,8 +26,8 @@ from sevila.data.dataset import Batch, VideoSource, patches_of
 from sevila.data.records import Question, Window
 from sevila.data.sampling import PLAIN, FrameKey, TrainingFrames, random_indices
 from sevila.data.video import VideoInfo
+from sevila.metrics.choice import percent
 from sevila.metrics.keyframes import true_positions
-from sevila.metrics.multiple_choice import percent
 from sevila.model.head import Head
 from sevila.model.scoring import Direct
 from sevila.model.sevila import SeViLA

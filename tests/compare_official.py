@@ -1,6 +1,6 @@
 """Compare this library with stored outputs of the official SeViLA code.
 
-    python scripts/compare_official.py --golden ../shared/golden/model64 [--dtype float64|float32] [--fused]
+    python tests/compare_official.py --golden ../shared/golden/model64 [--dtype float64|float32] [--fused]
 
 A golden folder holds small random weights under the official names, inputs, and every output of the official code in
 float64. All scenarios run through the library's own public path, on the CPU, without dropout. In float64 (the default)
@@ -22,12 +22,12 @@ from math import isfinite
 from pathlib import Path
 
 import torch
-from official.difference import Difference
-from official.golden import Golden
-from official.scenarios import run, scenarios
 from rich.console import Console
 from rich.table import Table
 
+from official.difference import Difference
+from official.golden import Golden
+from official.scenarios import run, scenarios
 from sevila.errors import UserError
 from sevila.files import home_path
 

@@ -1,10 +1,10 @@
 """Compare this library with LAVIS and timm, run in an environment of their own.
 
     make test-interop                                    # sets up both environments and does all of it
-    python scripts/compare_interop.py .venv-interop/outputs
+    python tests/compare_interop.py .venv-interop/outputs
 
 The folder holds small models of several sizes: random weights under LAVIS's names, pictures, texts, and what LAVIS's
-own `Blip2T5` and timm's EVA tower made of them (scripts/interop). This library reads the same weights by its importer
+own `Blip2T5` and timm's EVA tower made of them (tests/interop). This library reads the same weights by its importer
 and does the same through its own public path, on the CPU, in float64: what differs is no rounding.
 
 Prints a table of the largest absolute differences, relative ones for gradients. Exit code 1 above a tolerance, 2 for
@@ -17,12 +17,12 @@ import argparse
 import logging
 import sys
 
-from interop.comparison import compare
-from interop.reference import Reference
-from official.difference import Difference
 from rich.console import Console
 from rich.table import Table
 
+from interop.comparison import compare
+from interop.reference import Reference
+from official.difference import Difference
 from sevila.errors import UserError
 from sevila.files import home_path
 
@@ -55,7 +55,7 @@ def main() -> int:
     try:
         cases = {path.parent.name: compare(Reference(path.parent)) for path in sorted(args.folder.glob("*/case.json"))}
         if not cases:
-            raise UserError(f"{args.folder}: holds no case; scripts/interop/lavis_reference.py makes them")
+            raise UserError(f"{args.folder}: holds no case; tests/interop/lavis_reference.py makes them")
     except UserError as error:
         print(f"sevila: error: {error}", file=sys.stderr)
         return 2

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
-from sevila.metrics.bootstrap import Estimate
 from sevila.report.figures import BLUE, GREEN, GREY, INK, ORANGE, RED, WIDTH, axes_at, new_figure, text_width
 
 if TYPE_CHECKING:
@@ -19,6 +18,21 @@ BESIDE = 1.04  # from series to series, where places double
 SIZE = 10.5  # of letters, points
 COLUMNS = 3  # of a legend
 LEGEND_LINE, TITLE, FOOT, RIM = 0.24, 0.4, 0.65, 0.2  # inches
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean or a difference of means, and the ends of its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+    def to_json(self) -> dict[str, float]:
+        return {"mean": round(self.mean, 4), "low": round(self.low, 4), "high": round(self.high, 4)}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Run timm's EVA tower on the weights and pictures that `lavis_reference.py` stored.
 
-    PYTHONPATH=.venv-interop/timm .venv-interop/bin/python scripts/interop/timm_reference.py OUT
+    PYTHONPATH=.venv-interop/timm .venv-interop/bin/python tests/interop/timm_reference.py OUT
 
 Each OUT/CASE/ gets timm.safetensors: `vision`, the tower's states before its final norm, float64. LAVIS's names must
 load into it as they are, with `ln_vision` as its final norm; position embeddings come as LAVIS interpolated them

@@ -1,6 +1,6 @@
 """Run LAVIS's own BLIP-2 T5 at small sizes, and store its random weights and what it makes of random pictures.
 
-    .venv-interop/bin/python scripts/interop/lavis_reference.py OUT
+    .venv-interop/bin/python tests/interop/lavis_reference.py OUT
 
 This runs in an environment of its own (`make test-interop` sets it up), where this library cannot be imported.
 OUT/CASE/ gets: case.json (what the tensors do not tell), tokenizer.json, weights.safetensors under LAVIS's names,

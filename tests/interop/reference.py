@@ -6,10 +6,10 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from official.golden import read_tokenizer
 from safetensors.torch import load_file
 from torch import Tensor
 
+from official.golden import read_tokenizer
 from sevila.checkpoints.lavis import backbone_from, heads_from
 from sevila.errors import UserError
 from sevila.files import read_json

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sevila.metrics.bootstrap import LEVEL, Estimate
+from study.bootstrap import LEVEL
+from study.intervals import Estimate
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from official.difference import EXACT, Difference, compared, equal
 from official.golden import Golden
 from official.records import GoldenFrames, chain, moments, questions, repeated
-from sevila.metrics.multiple_choice import percent
+from sevila.metrics.choice import percent
 from sevila.model.head import Head
 from sevila.model.prompts import moment_prompt
 from sevila.model.scoring import Direct

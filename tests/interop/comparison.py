@@ -7,12 +7,12 @@ from dataclasses import replace
 from itertools import chain
 
 import torch
-from official.difference import EXACT, NOISE, Difference, Tolerances, compared, equal, largest
-from official.inference import watched
-from official.records import repeated
 from torch import Tensor
 
 from interop.reference import Reference
+from official.difference import EXACT, NOISE, Difference, Tolerances, compared, equal, largest
+from official.inference import watched
+from official.records import repeated
 from sevila.checkpoints.lavis import head_name
 from sevila.model.answerer import Answerer
 from sevila.model.localizer import Localizer

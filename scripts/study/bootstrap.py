@@ -20,21 +20,6 @@ RESAMPLES = 10_000
 LEVEL = 95.0  # percent
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean or a difference of means, and the ends of its interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
-
-    def to_json(self) -> dict[str, float]:
-        return {"mean": round(self.mean, 4), "low": round(self.low, 4), "high": round(self.high, 4)}
-
-
 @dataclass(frozen=True, eq=False)
 class Draws:
     """How often each cluster of questions and each seed comes in each of R resamples.

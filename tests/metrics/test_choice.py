@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevila.errors import UserError
-from sevila.metrics.multiple_choice import (
+from sevila.metrics.choice import (
     Choice,
     accuracy,
     accuracy_by_type,
