@@ -23,14 +23,14 @@ from pathlib import Path
 from random import Random
 
 import torch
-from tiny_backbone import language, lessons, tokenizer, vision
-from tiny_backbone.export import export
-from tiny_backbone.practice import practise
-from tiny_backbone.report import measure
 
 from sevila.checkpoints import backbone as backbones
 from sevila.files import home_path, write_json
 from sevila.synthetic import draw
+from tiny_backbone import language, lessons, tokenizer, vision
+from tiny_backbone.export import export
+from tiny_backbone.practice import practise
+from tiny_backbone.report import measure
 
 SHIPPED = Path(__file__).resolve().parents[1] / "sevila" / "synthetic" / "tiny_blip2"
 REPORT_LESSONS, REPORT_FRAMES = 40, 2048

@@ -18,15 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from study.claims import findings
-from study.outputs import PSEUDO_LABELS, Study, write
-from study.rows import GROUPS, Numbers, all_rows
-
 from sevila.cli import guarded
 from sevila.errors import UserError
 from sevila.files import home_path, read_json
-from sevila.metrics.bootstrap import Estimate
-from sevila.metrics.few_seeds import Lead, Mean, Part, of_seeds
+from study.claims import findings
+from study.few_seeds import Lead, Mean, Part, of_seeds
+from study.intervals import Estimate
+from study.outputs import PSEUDO_LABELS, Study, write
+from study.rows import GROUPS, Numbers, all_rows
 
 NORMAL = 1.959964  # standard errors to each side of a 95 % interval
 WINDOWS = 2  # that a question of the embedded world needs at most

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reproduction.runs import Run
-
 from sevila.files import read_jsonl, write_jsonl
 from sevila.selection import Candidates
 from sevila.selection.registry import build

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from reproduction.runs import Run
-
 from sevila.errors import UserError
 from study.choices import Chosen
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import fmean
 
 from reproduction.runs import Ledger, Run, Settings, jobs
-
 from sevila.errors import UserError
 from sevila.files import read_json, write_json
 from study.choices import CHOOSE, Chosen

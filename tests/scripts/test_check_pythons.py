@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
 import check_pythons
 from check_pythons import REPOSITORY, Result, find_python, lowest, requirements
 

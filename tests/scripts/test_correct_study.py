@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
 import correct_study
+from study.bootstrap import Draws, interval
+from study.few_seeds import student_quantile
+from study.intervals import Estimate
 from study.outcomes import Outcome, Outcomes, WorldQuestions
 from study.outputs import write_all
 from study.rows import Numbers, all_rows
-
-from sevila.metrics.bootstrap import Draws, Estimate, interval
-from sevila.metrics.few_seeds import student_quantile
 
 DEFAULT, WORLD, VIDEOS, SEEDS = Numbers(32, 4), 7, 80, 5
 ROWS = {"uniform": (0.3, 1), "zero_shot": (0.7, 1), "pt": (0.75, SEEDS), "pt_sr": (0.78, SEEDS), "oracle": (0.95, 1)}
