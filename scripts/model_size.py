@@ -22,7 +22,7 @@ from torch import nn
 from sevila import build, schema
 from sevila.checkpoints.architecture import Random, outline
 from sevila.checkpoints.timm import VISION, TimmVision
-from sevila.data.loading import Batch, Record, Sample
+from sevila.data.dataset import Batch, Record, Sample
 from sevila.data.records import Moment, Question
 from sevila.data.video import Frames
 from sevila.model.backbone import Backbone, assemble_backbone

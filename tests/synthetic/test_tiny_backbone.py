@@ -11,10 +11,10 @@ import torch
 from sevila.api import SeViLA
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.checkpoints.architecture import TINY_FOLDER
+from sevila.data.dataset import VideoSource
 from sevila.data.video import CachedVideos
 from sevila.selection import LocalizerTopK, Oracle, Uniform
 from sevila.tasks.chain import ForwardChain, chain_metrics
-from sevila.tasks.source import VideoSource
 
 
 @pytest.fixture(scope="module")
