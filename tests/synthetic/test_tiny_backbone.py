@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from sevila.api import SeViLA
+from sevila import api
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.checkpoints.architecture import TINY_FOLDER
 from sevila.data.video import CachedVideos
+from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Oracle, Uniform
 from sevila.tasks.chain import ForwardChain, chain_metrics
 from sevila.tasks.source import VideoSource
@@ -19,7 +20,7 @@ from sevila.tasks.source import VideoSource
 
 @pytest.fixture(scope="module")
 def model() -> SeViLA:
-    return SeViLA.load("tiny", dtype=torch.float32)
+    return api.SeViLA.load("tiny", dtype=torch.float32).model
 
 
 def test_it_is_small_and_in_transformers_format() -> None:
