@@ -32,7 +32,7 @@ from attacks.bad_inputs import BadInputs
 from sevila import convert, fit, predict, refine, score, store, train  # noqa: F401  (fit: once for all processes)
 from sevila import eval as evaluation
 from sevila.files import read_json
-from sevila.run import CONFIG, LOG
+from sevila.run_folder import CONFIG, LOG
 from sevila.synthetic.world import Recipe, make
 
 ENTRIES = {

@@ -100,7 +100,7 @@ def run(config: CheckData) -> list[Report]:
     from sevila.data.check import look
     from sevila.files import check_place, write_json
     from sevila.report.terminal import printable
-    from sevila.run import check_not_of_data
+    from sevila.run_folder import check_not_of_data
 
     if config.out is not None:
         check_place("out", config.out)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ablation import ablation_page, print_ablation
 from sevila import build, refine, train
 from sevila import eval as evaluation
 from sevila.cli import guarded
@@ -25,7 +26,6 @@ from sevila.config import load
 from sevila.errors import UserError
 from sevila.examples import examples
 from sevila.files import home_path, read_json, read_jsonl, temporary_beside, write_json
-from sevila.report.ablation import ablation_page, print_ablation
 
 ENTRIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "train": ("sevila.train", train.run),

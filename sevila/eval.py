@@ -17,7 +17,7 @@ from sevila.errors import UserError
 
 if TYPE_CHECKING:
     from sevila.benchmarks.base import Benchmark
-    from sevila.run import RunFolder
+    from sevila.run_folder import RunFolder
     from sevila.tasks.answering import Answering
 
 
@@ -116,7 +116,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
 def _check_outputs(config: schema.Eval, export: bool = True) -> None:
     """UserError for a file that could not be written at the end, before anything slow begins."""
     from sevila.files import check_other, check_place
-    from sevila.run import check_not_of_data, check_not_of_run
+    from sevila.run_folder import check_not_of_data, check_not_of_run
     from sevila.submissions.writing import check_submission
 
     inputs = _inputs(config)
@@ -165,7 +165,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Print the numbers, and write what a run folder holds at its end; they are true where it cannot be written."""
     from sevila.report.metrics_table import print_metrics, run_page
-    from sevila.run import REPORT
+    from sevila.run_folder import REPORT
 
     if data.dropped:
         metrics = {**metrics, "dropped": len(data.dropped)}

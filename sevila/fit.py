@@ -15,19 +15,18 @@ from accelerate import Accelerator
 from sevila import build, schema
 from sevila.benchmarks.base import Benchmark
 from sevila.checkpoints.heads import save_head
-from sevila.data.frame_rules import EvaluationFrames, RecurringFrames, TrainingFrames
-from sevila.data.keys import EpochSampler, FrameKey
-from sevila.data.loading import Batch, FrameDataset, Record, stream
+from sevila.data.dataset import Batch, FrameDataset, Record, stream
 from sevila.data.records import Question
+from sevila.data.sampling import EpochSampler, EvaluationFrames, FrameKey, RecurringFrames, TrainingFrames
 from sevila.errors import UserError
 from sevila.files import read_jsonl, sealed, unsealed, write_jsonl
 from sevila.model.sevila import SeViLA
 from sevila.report.metrics_table import print_metrics, run_page
-from sevila.run import KEYFRAMES, LABELS, LOG, REPORT, RunFolder
+from sevila.run_folder import KEYFRAMES, LABELS, LOG, REPORT, RunFolder
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.refine import PseudoLabels, make_pseudo_labels
 from sevila.tasks.share import Share
-from sevila.training import state as checkpoints
+from sevila.training import checkpoint
 from sevila.training.build import build_options, build_schedule
 from sevila.training.loop import Task, train
 from sevila.training.sinks import Sink, WandbSink, all_of, check_wandb
@@ -164,16 +163,16 @@ class Workshop:
         options = build_options(config.trainer, batches.count, metric, config.seed, config.exp)
         if folder.resumed:
             known = folder.checkpoints
-            folder.rewind(checkpoints.last_step(known), checkpoints.last_evaluated(known))
+            folder.rewind(checkpoint.last_step(known), checkpoint.last_evaluated(known))
         with self._sink() as log:
             state = train(
                 task, batches, batches.count, options, folder.checkpoints, log,
                 accelerator=self.accelerator, resume=folder.resumed,
             )  # fmt: skip
-        best = checkpoints.find(folder.checkpoints, "best")
+        best = checkpoint.find(folder.checkpoints, "best")
         if best is None:
             raise UserError(f"{folder.checkpoints}: its best checkpoint is gone; start a new run")
-        checkpoints.load_head(best, task.head)
+        checkpoint.load_head(best, task.head)
         metrics = {**state.best_metrics, **(extra or {}), "step": state.best_step}
         if self.accelerator.is_main_process:
             print_metrics(metrics)  # first: these numbers are true, whether anything can be written or not

@@ -11,8 +11,8 @@ import pytest
 
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.config import load
-from sevila.data.frame_rules import TrainingFrames
-from sevila.data.loading import FrameDataset
+from sevila.data.dataset import FrameDataset
+from sevila.data.sampling import TrainingFrames
 from sevila.data.video import CachedVideos
 from sevila.fit import Batches
 

@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 
 from sevila import build, schema
-from sevila.data.loading import Batch, Record, Sample
+from sevila.data.dataset import Batch, Record, Sample
 from sevila.data.records import Moment, Question
 from sevila.data.video import Frames
 from sevila.model.sevila import SeViLA

@@ -20,15 +20,14 @@ from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 
 from sevila.errors import UserError
-from sevila.training import averages
-from sevila.training import state as checkpoints
+from sevila.training import averages, checkpoint
+from sevila.training.checkpoint import Snapshot, TrainState
 from sevila.training.device import make_accelerator
 from sevila.training.interrupt import Interrupted, Sigterm, Stopped
 from sevila.training.optim import adamw
 from sevila.training.options import TrainOptions
 from sevila.training.progress import ProgressBar
 from sevila.training.rng import rng_state, seed_all, set_rng_state, still_rng
-from sevila.training.state import Snapshot, TrainState
 
 Log = Callable[[dict[str, Any]], None]
 Loader = Callable[[int, int], Iterable[Any]]
@@ -68,14 +67,14 @@ def train(
     accelerator: Accelerator | None = None,
     resume: bool = False,
 ) -> TrainState:
-    """Train `task.head`, which ends with the *last* weights; the best are in `state.find(folder, "best")`.
+    """Train `task.head`, which ends with the *last* weights; the best are in `checkpoint.find(folder, "best")`.
 
     loader(epoch, skip) gives the micro-batches of an epoch (of this process) without the first `skip`;
     `batches_per_epoch` is their number. Their order must follow from the epoch alone, and a DataLoader needs
     a `generator` of its own. `folder` receives the checkpoints. `log` receives flat records: always "step"
     and "epoch", then "lr" and "train/..." or "val/...", no times; on the main process only. After a kill a
     resumed run logs again what came after its checkpoint: the owner of `log` drops records beyond the step
-    that it starts from (`state.last_step(folder)`), and evaluations beyond `state.last_evaluated(folder)`.
+    that it starts from (`checkpoint.last_step(folder)`), and evaluations beyond `checkpoint.last_evaluated(folder)`.
 
     Raises UserError where there is something to resume and `resume` is off, for a checkpoint that does not
     fit, and for a loss or gradient that is not finite (nothing is saved over then). Weights are saved before they
@@ -121,16 +120,16 @@ class _Run:
     # --- beginning ---
 
     def start(self, resume: bool) -> None:
-        last = checkpoints.find(self.folder, "last")
+        last = checkpoint.find(self.folder, "last")
         if last is not None and not resume:
             raise UserError(f"{self.folder}: holds checkpoints already; resume=true goes on, or name a new run_dir")
         if last is None:
             seed_all(self.options.seed + self.accelerator.process_index)
             self._share_weights()
         else:
-            self._restore(checkpoints.load(last, self.head, self.plan))
+            self._restore(checkpoint.load(last, self.head, self.plan))
         if self.accelerator.is_main_process:  # a kill may have left folders that do not count
-            checkpoints.tidy(self.folder, self.state, self.options.keep_all)
+            checkpoint.tidy(self.folder, self.state, self.options.keep_all)
         self.accelerator.wait_for_everyone()
 
     def _restore(self, snapshot: Snapshot) -> None:
@@ -305,7 +304,7 @@ class _Run:
         if self.accelerator.is_main_process:
             optimizer = self.optimizer.state_dict()["state"]
             snapshot = Snapshot(state, self.plan, optimizer, rngs)
-            checkpoints.save(self.folder, self.head, snapshot, self.options.keep_all)
+            checkpoint.save(self.folder, self.head, snapshot, self.options.keep_all)
         self.saved = position
         self.accelerator.wait_for_everyone()
 

@@ -10,7 +10,7 @@ import pytest
 
 import interval_coverage
 from interval_coverage import QUESTIONS, VIDEOS, Truth, answers, comparisons, coverage
-from sevila.report.intervals import Estimate
+from study.intervals import Estimate
 
 
 def test_rows_have_the_shares_and_spreads_that_they_are_said_to_have() -> None:

@@ -11,11 +11,11 @@ import torch
 from sevila import api
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.checkpoints.architecture import TINY_FOLDER
+from sevila.data.dataset import VideoSource
 from sevila.data.video import CachedVideos
 from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Oracle, Uniform
 from sevila.tasks.chain import ForwardChain, chain_metrics
-from sevila.tasks.source import VideoSource
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ import torch
 from sevila import api, build, schema
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.config import load
-from sevila.data.features import FeatureStore
+from sevila.data.dataset import VideoSource
+from sevila.data.store import Store
 from sevila.data.video import CachedVideos
 from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Selector
 from sevila.tasks.chain import ForwardChain
-from sevila.tasks.source import VideoSource
 
 
 @pytest.fixture(autouse=True)
@@ -54,10 +54,10 @@ def make_chain(world: Synthetic, tiny: SeViLA) -> Callable[..., ForwardChain]:
 
 
 @pytest.fixture
-def open_tiny_store(tmp_path: Path, tiny: SeViLA) -> Callable[..., FeatureStore]:
+def open_tiny_store(tmp_path: Path, tiny: SeViLA) -> Callable[..., Store]:
     """open_tiny_store(dtype) opens the test's store for the tiny model as it is now, as a run does."""
 
-    def store(dtype: str | None = None) -> FeatureStore:
+    def store(dtype: str | None = None) -> Store:
         videos = CachedVideos(tiny.backbone.image_size)
         return build.store(schema.Store(str(tmp_path / "store"), dtype=dtype), tiny.backbone, videos)
 

@@ -12,15 +12,15 @@ import torch
 
 from sevila import api
 from sevila.benchmarks.synthetic import Synthetic
+from sevila.data.dataset import VideoSource
 from sevila.data.folders import VideoFolder
 from sevila.data.records import Question
 from sevila.data.video import CachedVideos
 from sevila.model.sevila import ScoredFrame, SeViLA
 from sevila.selection import LocalizerTopK, Oracle, Uniform
 from sevila.synthetic.world import encode
-from sevila.tasks import remembered
+from sevila.tasks import cache
 from sevila.tasks.chain import Choosing, ForwardChain, Prediction, chain_metrics, selection_metrics
-from sevila.tasks.source import VideoSource
 
 Make = Callable[..., ForwardChain]
 
@@ -101,7 +101,7 @@ def test_an_interrupted_prediction_goes_on(
 ) -> None:
     questions = world.questions("val") + world.questions("test")
     plain = make_chain().predict(questions)
-    monkeypatch.setattr(remembered, "ANSWERS", 1)
+    monkeypatch.setattr(cache, "ANSWERS", 1)
     answered: list[int] = []
     original = ForwardChain._answer
 

@@ -10,14 +10,13 @@ import pytest
 import torch
 
 from sevila.benchmarks.synthetic import Synthetic
-from sevila.data.loading import Batch
+from sevila.data.dataset import Batch, VideoSource
 from sevila.data.records import Moment
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
 from sevila.model.prompts import moment_prompt
 from sevila.model.sevila import SeViLA
 from sevila.tasks.pretrain import METRICS, PretrainTask, frame_labels, need_windows
-from sevila.tasks.source import VideoSource
 
 MOMENTS = [
     Moment("m0", "a", "a red star glows", 8.0, ((1.0, 2.0), (5.0, 6.5))),

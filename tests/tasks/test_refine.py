@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevila.benchmarks.synthetic import Synthetic
-from sevila.data.frame_rules import TrainingFrames
-from sevila.data.loading import Batch, FrameDataset, collate
+from sevila.data.dataset import Batch, FrameDataset, collate
 from sevila.data.records import Question
+from sevila.data.sampling import TrainingFrames
 from sevila.data.video import CachedVideos, VideoInfo
 from sevila.errors import UserError
 from sevila.model.prompts import QuestionPrompts

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from sevila.benchmarks.synthetic import Synthetic
+from sevila.data.dataset import VideoSource
 from sevila.data.video import CachedVideos, VideoReader
 from sevila.errors import UserError
-from sevila.tasks.source import VideoSource
 
 SIZE = 32
 

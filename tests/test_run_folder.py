@@ -14,7 +14,7 @@ import yaml
 
 from sevila.config import load
 from sevila.errors import UserError
-from sevila.run import RunFolder, check_not_of_run, environment
+from sevila.run_folder import RunFolder, check_not_of_run, environment
 from sevila.schema import Train
 
 
@@ -49,7 +49,7 @@ def test_two_runs_of_one_second_get_two_folders(tmp_path: Path, monkeypatch: pyt
             return "T"
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sevila.run.datetime", Clock)
+    monkeypatch.setattr("sevila.run_folder.datetime", Clock)
     runs = [RunFolder.create(None, "e") for _ in range(3)]  # all have looked before the first is there
     for run in runs:
         run.start(config(), "cpu")
@@ -68,7 +68,7 @@ def test_start_writes_the_configuration_and_the_environment(tmp_path: Path) -> N
 
 
 def test_the_environment_names_no_commit_outside_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sevila.run.__file__", "/nowhere/site-packages/sevila/run.py")
+    monkeypatch.setattr("sevila.run_folder.__file__", "/nowhere/site-packages/sevila/run_folder.py")
     assert environment("cpu", "fp32")["commit"] is None
 
 

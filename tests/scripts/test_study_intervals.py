@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sevila.report.figures import png_bytes
-from sevila.report.intervals import Estimate, Panel, curves_figure, dots_figure, points_figure
+from study.intervals import Estimate, Panel, curves_figure, dots_figure, points_figure
 
 A, B, C = Estimate(50, 40, 65), Estimate(20, 15, 22), Estimate(70, 70, 70)
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from sevila.errors import UserError
 from sevila.files import file_digest, sealed, unsealed
-from sevila.training import state as checkpoints
-from sevila.training.state import Snapshot, TrainState
+from sevila.training import checkpoint
+from sevila.training.checkpoint import Snapshot, TrainState
 
 PLAN = {"accumulate": 2, "seed": 7}
 
@@ -23,7 +23,7 @@ def saved(tmp_path):
     head = nn.Linear(2, 3)
     state = TrainState(3, 1, 4, evaluated=2, best_metric=50.25, best_step=3, averages={"loss": [0.1, 2]})
     snapshot = Snapshot(state, PLAN, {0: {"step": torch.tensor(3.0), "exp_avg": torch.ones(3, 2)}}, [{"a": 1}])
-    return checkpoints.save(tmp_path, head, snapshot), head, snapshot
+    return checkpoint.save(tmp_path, head, snapshot), head, snapshot
 
 
 def reseal(path):
@@ -36,24 +36,24 @@ def reseal(path):
 def test_round_trip(saved):
     path, head, snapshot = saved
     other = nn.Linear(2, 3)
-    loaded = checkpoints.load(path, other, PLAN)
+    loaded = checkpoint.load(path, other, PLAN)
     assert loaded.state == snapshot.state and loaded.plan == PLAN and loaded.rngs == [{"a": 1}]
     assert torch.equal(loaded.optimizer[0]["exp_avg"], torch.ones(3, 2))
     assert torch.equal(other.weight, head.weight) and torch.equal(other.bias, head.bias)
-    assert checkpoints.find(path.parent, "last") == checkpoints.find(path.parent, "best") == path
-    assert checkpoints.last_step(path.parent) == 3
+    assert checkpoint.find(path.parent, "last") == checkpoint.find(path.parent, "best") == path
+    assert checkpoint.last_step(path.parent) == 3
 
 
 def test_nothing_saved_yet(tmp_path):
-    assert checkpoints.find(tmp_path, "last") is None
-    assert checkpoints.last_step(tmp_path / "absent") == 0
+    assert checkpoint.find(tmp_path, "last") is None
+    assert checkpoint.last_step(tmp_path / "absent") == 0
 
 
 def test_a_pointer_to_nothing(saved):
     path, _, _ = saved
     (path.parent / "last").write_text("step_9\n")
     with pytest.raises(UserError, match="names step_9, which is not there"):
-        checkpoints.find(path.parent, "last")
+        checkpoint.find(path.parent, "last")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_keys_of_the_head_are_named(saved, keys, message):
     reseal(path)
     before = head.weight.clone()
     with pytest.raises(UserError, match=message) as raised:
-        checkpoints.load(path, head, PLAN)
+        checkpoint.load(path, head, PLAN)
     assert "\n" not in str(raised.value) and "head.safetensors" in str(raised.value)
     assert torch.equal(head.weight, before)
 
@@ -80,7 +80,7 @@ def test_keys_of_the_head_are_named(saved, keys, message):
 def test_shapes_of_the_head_are_named(saved):
     path, _, _ = saved
     with pytest.raises(UserError, match=r"weight \[3, 2\] \(expected \[3, 5\]\)"):
-        checkpoints.load(path, nn.Linear(5, 3), PLAN)
+        checkpoint.load(path, nn.Linear(5, 3), PLAN)
 
 
 @pytest.mark.parametrize("name", ["head.safetensors", "training.pt", "state.json"])
@@ -94,7 +94,7 @@ def test_damaged_files_are_named(saved, name, damage):
     else:
         file.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "text": b"hello"}[damage])
     with pytest.raises(UserError, match="restore it") as raised:
-        checkpoints.load(path, head, PLAN)
+        checkpoint.load(path, head, PLAN)
     assert str(file) in str(raised.value) and "\n" not in str(raised.value)
 
 
@@ -107,7 +107,7 @@ def test_a_flipped_bit_anywhere_is_noticed(saved, name):
     for place in range(0, len(content), 7):
         file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         with pytest.raises(UserError) as raised:
-            checkpoints.load(path, head, PLAN)
+            checkpoint.load(path, head, PLAN)
         assert str(raised.value).startswith(f"{file}: ") and "\n" not in str(raised.value)
 
 
@@ -115,11 +115,11 @@ def test_the_best_checkpoint_is_looked_at_too(saved):
     """It is needed at the end: a resumed run would be refused only then."""
     path, head, snapshot = saved
     later = TrainState(5, 1, 6, best_metric=50.25, best_step=3)
-    last = checkpoints.save(path.parent, head, Snapshot(later, PLAN, {}, snapshot.rngs))
+    last = checkpoint.save(path.parent, head, Snapshot(later, PLAN, {}, snapshot.rngs))
     content = (path / "head.safetensors").read_bytes()
     (path / "head.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(UserError, match=f"{path}/head.safetensors: is damaged"):
-        checkpoints.load(last, head, PLAN)
+        checkpoint.load(last, head, PLAN)
 
 
 def test_a_checkpoint_without_checksums_is_refused(saved):
@@ -127,7 +127,7 @@ def test_a_checkpoint_without_checksums_is_refused(saved):
     described = json.loads((path / "state.json").read_text())
     (path / "state.json").write_text(json.dumps({key: described[key] for key in ("state", "plan")}))
     with pytest.raises(UserError, match="written by an older version of sevila, without checksums; start a new run"):
-        checkpoints.load(path, head, PLAN)
+        checkpoint.load(path, head, PLAN)
 
 
 @pytest.mark.parametrize("content", [b"", b"step_3", b"step_", b"\xff\xfe", b"../step_3\n", b"step_3\nstep_3\n"])
@@ -136,14 +136,14 @@ def test_a_pointer_that_is_not_whole(saved, content):
     for name in ("last", "best"):
         (path.parent / name).write_bytes(content)
         with pytest.raises(UserError) as raised:
-            checkpoints.find(path.parent, name)
+            checkpoint.find(path.parent, name)
         assert str(raised.value).startswith(f"{path.parent / name}: ") and "start a new run" in str(raised.value)
 
 
 def test_a_run_folder_that_was_removed_does_not_come_back(saved):
     path, head, snapshot = saved
     with pytest.raises(FileNotFoundError):
-        checkpoints.save(path.parent / "gone" / "checkpoints", head, snapshot)
+        checkpoint.save(path.parent / "gone" / "checkpoints", head, snapshot)
     assert not (path.parent / "gone").exists()
 
 
@@ -154,13 +154,13 @@ def test_keys_of_the_state_are_named(saved):
     description["state"]["bogus"] = 1
     (path / "state.json").write_text(json.dumps(sealed(description)))
     with pytest.raises(UserError, match="missing keys: batch; unexpected keys: bogus;"):
-        checkpoints.load(path, head, PLAN)
+        checkpoint.load(path, head, PLAN)
 
 
 def test_another_plan_is_named(saved):
     path, head, _ = saved
     with pytest.raises(UserError, match="written with seed=7, this run has seed=8"):
-        checkpoints.load(path, head, {"accumulate": 2, "seed": 8})
+        checkpoint.load(path, head, {"accumulate": 2, "seed": 8})
 
 
 class Evil:
@@ -174,11 +174,11 @@ def test_a_checkpoint_cannot_run_code(saved, tmp_path, monkeypatch):
     torch.save({"optimizer": Evil(), "rngs": []}, path / "training.pt")
     reseal(path)
     with pytest.raises(UserError, match=r"training\.pt: cannot be read"):
-        checkpoints.load(path, head, PLAN)
+        checkpoint.load(path, head, PLAN)
     (path / "training.pt").write_bytes(pickle.dumps({"optimizer": Evil(), "rngs": []}))
     reseal(path)
     with pytest.raises(UserError, match=r"training\.pt: cannot be read"):
-        checkpoints.load(path, head, PLAN)
+        checkpoint.load(path, head, PLAN)
     assert not (tmp_path / "evil_was_here").exists()
 
 
@@ -188,5 +188,5 @@ def test_only_folders_of_steps_are_ever_removed(saved):
     (folder / "notes.txt").write_text("mine")
     (folder / "my_steps").mkdir()
     later = TrainState(5, 1, 6, best_metric=60.0, best_step=5)
-    checkpoints.save(folder, head, Snapshot(later, PLAN, {}, snapshot.rngs))
+    checkpoint.save(folder, head, Snapshot(later, PLAN, {}, snapshot.rngs))
     assert {p.name for p in folder.iterdir()} == {"notes.txt", "my_steps", "step_5", "last", "best"}

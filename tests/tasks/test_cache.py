@@ -12,25 +12,25 @@ import pytest
 import torch
 
 from sevila.benchmarks.synthetic import Synthetic
-from sevila.data.features import FeatureStore
+from sevila.data.dataset import VideoSource, by_video
 from sevila.data.folders import VideoFolder
+from sevila.data.store import Store
 from sevila.data.video import CachedVideos
 from sevila.files import sealed, unsealed
 from sevila.model.prompts import TemplatePrompts
 from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Oracle, Selector
 from sevila.selection.scorers import JointLocalizerScorer, LongImageScorer
-from sevila.tasks import remembered
+from sevila.tasks import cache
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.refine import make_pseudo_labels
-from sevila.tasks.source import VideoSource, by_video
 
 N = 6
 Make = Callable[..., ForwardChain]
 
 
 @pytest.fixture
-def make(world: Synthetic, tiny: SeViLA, open_tiny_store: Callable[..., FeatureStore]) -> Make:
+def make(world: Synthetic, tiny: SeViLA, open_tiny_store: Callable[..., Store]) -> Make:
     def chain(selector: Selector | None = None, n: int = N, stored: bool = True, **more: object) -> ForwardChain:
         store = open_tiny_store() if stored else None
         source = VideoSource(CachedVideos(tiny.backbone.image_size), more.pop("folder", world.videos()), n, store=store)
@@ -200,7 +200,7 @@ def test_what_an_interrupted_run_made_is_not_lost(
     make: Make, world: Synthetic, asked: list[str], tiny: SeViLA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     questions = world.questions("val")
-    monkeypatch.setattr(remembered, "BLOCK", 1)
+    monkeypatch.setattr(cache, "BLOCK", 1)
     plain, logits = make_pseudo_labels(tiny, make(stored=False).source, questions), tiny.single_frame_logits
 
     def interrupted(*given: object) -> list[torch.Tensor]:
