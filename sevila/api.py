@@ -23,11 +23,11 @@ import torch
 from sevila.checkpoints import backbone as backbones
 from sevila.checkpoints.architecture import TINY
 from sevila.checkpoints.heads import ZEROSHOT, load_head
-from sevila.data.features import FeatureStore
+from sevila.data.dataset import FrameDataset, patches_of
 from sevila.data.folders import AnyFile
-from sevila.data.frame_rules import EvaluationFrames
-from sevila.data.loading import FrameDataset
 from sevila.data.records import Question, Window
+from sevila.data.sampling import EvaluationFrames
+from sevila.data.store import Store
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
 from sevila.files import home
@@ -37,7 +37,6 @@ from sevila.model.prompts import letters
 from sevila.model.sevila import Answer, EncodedVideo, Localization
 from sevila.selection import LocalizerTopK, Selector, choose_keyframes
 from sevila.selection.scorers import LocalizerScorer
-from sevila.tasks.encoding import patches_of
 
 TEXT_TOKENS = 512  # T5's own limit; published experiments cut texts at 77, as the official code does
 
@@ -52,9 +51,7 @@ class SeViLA:
     store    where the tower's patches are kept, if anywhere
     """
 
-    def __init__(
-        self, model: core.SeViLA, videos: CachedVideos | None = None, store: FeatureStore | None = None
-    ) -> None:
+    def __init__(self, model: core.SeViLA, videos: CachedVideos | None = None, store: Store | None = None) -> None:
         self.model, self.store = model, store
         self.videos = videos or CachedVideos(model.backbone.image_size, cache_bytes=0)
 

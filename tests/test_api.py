@@ -12,7 +12,7 @@ import torch
 
 import sevila
 from sevila.api import SeViLA
-from sevila.data.features import FeatureStore
+from sevila.data.store import Store
 from sevila.data.video import VideoReader
 from sevila.errors import UserError
 from sevila.model.backbone import Backbone
@@ -95,7 +95,7 @@ def test_a_clip_and_a_store(model: SeViLA, video: Path, tmp_path: Path, monkeypa
     from sevila import build, schema
 
     assert model.encode(video, n_frames=2, clip=(0.4, 0.8)).indices == (12, 17)
-    store: FeatureStore | None = build.store(schema.Store(str(tmp_path / "s")), model.model.backbone, model.videos)
+    store: Store | None = build.store(schema.Store(str(tmp_path / "s")), model.model.backbone, model.videos)
     stored = SeViLA(model.model, store=store)
     first = stored.encode(video, n_frames=4)
     monkeypatch.setattr(Backbone, "encode", lambda *_: pytest.fail("encoded anew"))
