@@ -150,7 +150,7 @@ def source(config: schema.Experiment, sevila: SeViLA, data: Benchmark, scorer: S
     decoded = videos(config, sevila)
     kept = store(config.store, sevila.backbone, decoded)
     pictures = scorer is not None and scorer.needs_pictures
-    return VideoSource(decoded, data.videos(), config.frames.n, config.frames.workers, kept, pictures)
+    return VideoSource(decoded, data.folder(), config.frames.n, config.frames.workers, kept, pictures)
 
 
 def store(config: schema.Store, backbone: backbones.Backbone, decoded: CachedVideos) -> Store | None:

@@ -9,9 +9,14 @@ from subprocess import CompletedProcess
 import pytest
 
 import model_report
+<<<<<<< HEAD
 from model_size.parts import parts, summary
 from model_size.work import WORK, GpuMemory, ResidentMemory, measure
 from sevila import api
+=======
+from model_size import WORK, GpuMemory, ResidentMemory, measure, parts, summary
+from sevila.api import SeViLA
+>>>>>>> main
 from sevila.config import load
 from sevila.errors import UserError
 

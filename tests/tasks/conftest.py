@@ -27,7 +27,7 @@ def _quiet(one_thread: None) -> None: ...
 def world(small_world: list[str]) -> Synthetic:
     params = dict(load("eval", ["+exp=synthetic_eval", *small_world]).data)
     del params["name"]
-    return Synthetic.build(**params)
+    return Synthetic(**params)
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +47,7 @@ def make_chain(world: Synthetic, tiny: SeViLA) -> Callable[..., ForwardChain]:
     """chain(selector, n) over the small world: by default the Localizer's 3 best of 8 frames."""
 
     def chain(selector: Selector | None = None, n: int = 8) -> ForwardChain:
-        source = VideoSource(CachedVideos(tiny.backbone.image_size), world.videos(), n)
+        source = VideoSource(CachedVideos(tiny.backbone.image_size), world.folder(), n)
         return ForwardChain(tiny, selector or LocalizerTopK(3), source)
 
     return chain

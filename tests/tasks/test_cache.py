@@ -33,7 +33,7 @@ Make = Callable[..., ForwardChain]
 def make(world: Synthetic, tiny: SeViLA, open_tiny_store: Callable[..., Store]) -> Make:
     def chain(selector: Selector | None = None, n: int = N, stored: bool = True, **more: object) -> ForwardChain:
         store = open_tiny_store() if stored else None
-        source = VideoSource(CachedVideos(tiny.backbone.image_size), more.pop("folder", world.videos()), n, store=store)
+        source = VideoSource(CachedVideos(tiny.backbone.image_size), more.pop("folder", world.folder()), n, store=store)
         return ForwardChain(tiny, selector or LocalizerTopK(2), source, **more)
 
     return chain
@@ -224,11 +224,11 @@ def test_a_video_is_known_by_its_bytes(make: Make, world: Synthetic, asked: list
     count(asked)
     copies = tmp_path / "copies"
     copies.mkdir()
-    shutil.copy(world.videos().path(first.video), copies / "renamed.mp4")
+    shutil.copy(world.folder().path(first.video), copies / "renamed.mp4")
     moved = replace(first, video="renamed")
     (chosen,) = make(folder=VideoFolder(copies)).choose([moved])
     assert count(asked) == 0 and chosen.keyframes == make().choose([first])[0].keyframes
-    shutil.copy(world.videos().path(other.video), copies / "renamed.mp4")
+    shutil.copy(world.folder().path(other.video), copies / "renamed.mp4")
     make(folder=VideoFolder(copies)).choose([moved])
     assert count(asked) == 1
 
@@ -236,7 +236,7 @@ def test_a_video_is_known_by_its_bytes(make: Make, world: Synthetic, asked: list
 def test_one_video_under_two_names(make: Make, world: Synthetic, tmp_path: Path) -> None:
     question = world.questions("val")[0]
     for name in ("a", "b"):
-        shutil.copy(world.videos().path(question.video), tmp_path / f"{name}.mp4")
+        shutil.copy(world.folder().path(question.video), tmp_path / f"{name}.mp4")
     asked = [replace(question, video=name, qid=name) for name in ("a", "b")]
     for _ in range(2):
         chosen = make(folder=VideoFolder(tmp_path)).choose(asked)

@@ -62,7 +62,7 @@ def test_a_prediction_does_not_depend_on_the_other_questions(make_chain: Make, w
 def test_the_chain_is_the_models_own_answer(make_chain: Make, world: Synthetic, tiny: SeViLA) -> None:
     question = world.questions("val")[2]
     (prediction,) = make_chain().predict([question])
-    path = world.videos().path(question.video)
+    path = world.folder().path(question.video)
     answer = api.SeViLA(tiny).answer(path, question.question, question.options, k=3, n_frames=8)
     assert answer.option == prediction.prediction and answer.text == question.options[prediction.prediction]
     assert [f.index for f in answer.keyframes] == [prediction.frames[i].index for i in prediction.keyframes]

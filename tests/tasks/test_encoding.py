@@ -39,7 +39,7 @@ def make(world: Synthetic, tiny: SeViLA, open_tiny_store: Callable[..., Store]) 
     def chain(stored: bool = True, **options: object) -> ForwardChain:
         videos = CachedVideos(tiny.backbone.image_size, 0)
         store = open_tiny_store(**options) if stored else None
-        return ForwardChain(tiny, LocalizerTopK(2), VideoSource(videos, world.videos(), N, store=store))
+        return ForwardChain(tiny, LocalizerTopK(2), VideoSource(videos, world.folder(), N, store=store))
 
     return chain
 

@@ -179,7 +179,7 @@ def test_rows_of_a_batch_with_padding() -> None:
 
 def drawn_batch(world: Synthetic, tiny: SeViLA, questions: list[Question], epoch: int = 0) -> Batch:
     """4 random frames of each whole video, cropped, as the published experiments draw them."""
-    dataset = FrameDataset(questions, CachedVideos(tiny.backbone.image_size), world.videos(), TrainingFrames(4, seed=0))
+    dataset = FrameDataset(questions, CachedVideos(tiny.backbone.image_size), world.folder(), TrainingFrames(4, seed=0))
     return collate([dataset[epoch, i] for i in range(len(questions))])
 
 
