@@ -9,14 +9,8 @@ from subprocess import CompletedProcess
 import pytest
 
 import model_report
-<<<<<<< HEAD
-from model_size.parts import parts, summary
-from model_size.work import WORK, GpuMemory, ResidentMemory, measure
-from sevila import api
-=======
 from model_size import WORK, GpuMemory, ResidentMemory, measure, parts, summary
-from sevila.api import SeViLA
->>>>>>> main
+from sevila import api
 from sevila.config import load
 from sevila.errors import UserError
 
