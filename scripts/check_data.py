@@ -112,7 +112,7 @@ def run(config: CheckData) -> list[Report]:
     known = sorted({split for _, splits, _ in kinds for split in splits})
     if config.split is not None and config.split not in known:
         raise UserError(f"split={config.split}: {data.name} has {', '.join(known)}")
-    folder = data.videos()
+    folder = data.folder()
     sets = []
     for kind, splits, read in kinds:
         for split in splits:

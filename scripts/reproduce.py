@@ -27,8 +27,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from reproduction.cells import TITLES, Row, Table
-from reproduction.results import HEADINGS, document, lines, markdown, rows
+from reproduction.cells import HEADINGS, TITLES, Row, Table, document, lines, markdown, rows
 from reproduction.runs import LAUNCH, Ledger, Run, Settings, jobs
 from reproduction.tables import TABLES
 from sevila.cli import guarded

@@ -103,7 +103,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
             metrics["scoring_agreement"] = comparison.agreement
         build.warn_of_truncation(model)
         rows = [prediction.to_json() for prediction in predictions]
-        metrics = _finish(config, folder, data, metrics, rows, examples(questions, rows, data.videos()))
+        metrics = _finish(config, folder, data, metrics, rows, examples(questions, rows, data.folder()))
         if config.submission:
             _say(write_submission(data.name, Path(config.submission), questions, rows))
         if config.export:

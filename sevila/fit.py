@@ -15,10 +15,9 @@ from accelerate import Accelerator
 from sevila import build, schema
 from sevila.benchmarks.base import Benchmark
 from sevila.checkpoints.heads import save_head
-from sevila.data.frame_rules import EvaluationFrames, RecurringFrames, TrainingFrames
-from sevila.data.keys import EpochSampler, FrameKey
-from sevila.data.loading import Batch, FrameDataset, Record, stream
+from sevila.data.dataset import Batch, FrameDataset, Record, stream
 from sevila.data.records import Question
+from sevila.data.sampling import EpochSampler, EvaluationFrames, FrameKey, RecurringFrames, TrainingFrames
 from sevila.errors import UserError
 from sevila.files import read_jsonl, sealed, unsealed, write_jsonl
 from sevila.model.sevila import SeViLA

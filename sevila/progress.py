@@ -40,7 +40,12 @@ class ProgressBar:
         self._inner = bool(self._open)
         console = Console(file=sys.stderr)
         if console.is_terminal and not self.quiet:
-            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
             # rich shows one display at a time: a bar within another one is a row of it
             self._display = outer or Progress(*columns, console=console)
             self._display.start()

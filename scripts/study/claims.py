@@ -8,7 +8,7 @@ from typing import Any
 
 from study.few_seeds import holm
 from study.intervals import Estimate
-from study.values import Values
+from study.outcomes import Values
 
 ALPHA = 0.05
 PAPER, FURTHER, CHECK = "paper", "further", "check"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
@@ -47,12 +48,20 @@ def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerat
         accelerator = Accelerator(cpu=cpu, mixed_precision=PRECISIONS[precision], kwargs_handlers=[patience])
     if accelerator.num_processes == 1:
         _warn_if_alone()
+    else:
+        atexit.register(_part)  # registering it again does no harm: it parts once
     if number and accelerator.num_processes > 1:
         raise UserError(f"device={device}: several processes have a GPU each; use device=cuda")
     if number:
         torch.cuda.set_device(int(number))
         accelerator.state.device = torch.device(device)
     return accelerator
+
+
+def _part() -> None:
+    """Leave the process group before Python ends: its threads, still at work then, would abort the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager

@@ -66,6 +66,7 @@ def still_rng() -> Iterator[None]:
 
 # --- SIGTERM ---
 
+
 class Stopped(SystemExit):
     """The run was asked to stop and has saved itself; leaves the process with code 143 (128 + SIGTERM)."""
 

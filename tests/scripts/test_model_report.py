@@ -9,8 +9,7 @@ from subprocess import CompletedProcess
 import pytest
 
 import model_report
-from model_size.parts import parts, summary
-from model_size.work import WORK, GpuMemory, ResidentMemory, measure
+from model_size import WORK, GpuMemory, ResidentMemory, measure, parts, summary
 from sevila.api import SeViLA
 from sevila.config import load
 from sevila.errors import UserError

@@ -1,7 +1,7 @@
 """Attack the library in small, and count what it survives: kills, damaged files, two runs at once, no room, bad input.
 
-    python scripts/abuse.py                              # everything, minutes
-    python scripts/abuse.py --kinds kills --kills 5      # less
+    python tests/abuse.py                              # everything, minutes
+    python tests/abuse.py --kinds kills --kills 5      # less
 
 Every run is a process of its own on a very small drawn world. A run survives where it ends with the bytes of an
 undisturbed one, or with exit code 2 and one line that says why. Prints tried / survived per kind and each failure; the
@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 
-from attacks.bad_inputs import BadInputs
+from bad_inputs import BadInputs
 from sevila import convert, fit, predict, refine, score, store, train  # noqa: F401  (fit: once for all processes)
 from sevila import eval as evaluation
 from sevila.files import read_json

@@ -29,7 +29,7 @@ from av.video.stream import VideoStream
 
 from sevila.data.containers import missing_bytes
 from sevila.data.nal import H264, Coding, coding_of
-from sevila.data.pixels import shown_size
+from sevila.data.transforms import shown_size
 from sevila.errors import UserError
 
 # FFmpeg would also take a text file for a film (tty), or follow a playlist to other files.

@@ -1,30 +1,40 @@
-"""The folder of a store: how it is known, what lies in it, how it is emptied.
-
-    store.json                      says that this is a store, and of which form
-    content/                        of every video path its content hash, so that a file is hashed once
-    videos/CONTENT.json             length, rate and size of every video
-    patches/MAKER/                  maker.json says who made them; then CONTENT/VIEW/COUNT-FRAMES.safetensors
-    tables/KIND/ID/                 about.json says what of; then rows in jsonl files (keyframes, pseudo-labels)
-    .lock                           while somebody uses it (see `share`)
-
-Files are never changed, only added and removed, each under its name only when it is whole. So any number of processes
-may read and write a store at once, and a reader sees a file or none. Every file has a checksum, verified on reading,
-over its content and its place; links are not followed, for they could lead out of the store.
-"""
+"""The folder of a store and the files in it."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import sys
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
 from sevila.errors import UserError
-from sevila.files import TEMPORARY_MARK, read_json, sealed, sweep, unsealed, write_json
+from sevila.files import (
+    TEMPORARY_MARK,
+    read_json,
+    read_text,
+    seal,
+    sealed,
+    sweep,
+    unsealed,
+    write_bytes,
+    write_json,
+    write_jsonl,
+)
 from sevila.locks import LOCK, FolderLock, Held
 
 MARK = "store.json"
@@ -219,3 +229,163 @@ def _bytes(file: Path) -> int:
         return file.lstat().st_size
     except FileNotFoundError:
         return 0
+
+
+SUFFIX = ".safetensors"
+
+
+class Refused(Exception):
+    """Not a chunk of this owner, or not a whole one; says why."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The frames in a file, in its order, and the checksum of each one's patches."""
+
+    file: Path
+    indices: tuple[int, ...]
+    times: tuple[float, ...]
+    checksums: tuple[int, ...]
+
+    def patches(self) -> Tensor:
+        """All of them [t, P, Dv], mapped into memory. FileNotFoundError where the file is gone; Refused."""
+        return _tensor(self.file, "patches")
+
+    def check(self, patches: Tensor, row: int) -> None:
+        """Refused where a frame's patches are not those that were written."""
+        if checksum(patches[row]) != self.checksums[row]:
+            raise Refused("is damaged (a checksum is wrong)")
+
+
+def open_chunk(file: Path, owner: Mapping[str, str], dtype: torch.dtype) -> Chunk:
+    """Read a chunk's header. FileNotFoundError where there is none; Refused, also for another owner's or dtype's."""
+    try:
+        with safe_open(file, "pt") as opened:
+            said = opened.metadata() or {}
+            if {key: said.get(key) for key in owner} != dict(owner):
+                raise Refused("is not what its place says")
+            indices, times, patches = (opened.get_tensor(name) for name in ("indices", "times", "patches"))
+            checksums = tuple(int(word) for word in said["crc32"].split())
+            found = Chunk(file, tuple(indices.tolist()), tuple(times.tolist()), checksums)
+            if said["seal"] != _seal(found, owner, patches):
+                raise Refused("is damaged (a checksum is wrong)")
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise Refused(f"cannot be read ({str(error).splitlines()[0]})") from None
+    if len({len(indices), len(times), len(patches), len(checksums)}) > 1 or patches.dtype != dtype:
+        raise Refused("is not what its place says")
+    return found
+
+
+def _seal(chunk: Chunk, owner: Mapping[str, str], patches: Tensor) -> str:
+    """The checksum of a chunk without its patches."""
+    return seal([dict(owner), chunk.indices, chunk.times, chunk.checksums, list(patches.shape), str(patches.dtype)])
+
+
+def write_chunk(
+    file: Path, owner: Mapping[str, str], indices: Sequence[int], times: Sequence[float], patches: Tensor
+) -> int:
+    """Write patches [t, P, Dv], atomically; returns the file's bytes. OSError where that cannot be done."""
+    tensors = {
+        "patches": patches,
+        "indices": torch.tensor(indices),
+        "times": torch.tensor(times, dtype=torch.float64),
+    }
+    chunk = Chunk(file, tuple(indices), tuple(map(float, times)), tuple(checksum(row) for row in patches))
+    checksums = {"crc32": " ".join(map(str, chunk.checksums)), "seal": _seal(chunk, owner, patches)}
+    data = save(tensors, {**owner, **checksums})
+    write_bytes(file, data)
+    return len(data)
+
+
+def checksum(patches: Tensor) -> int:
+    return zlib.crc32(patches.reshape(-1).view(torch.uint8).numpy())
+
+
+def _tensor(file: Path, name: str) -> Tensor:
+    try:
+        with safe_open(file, "pt") as opened:
+            return opened.get_tensor(name)
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError) as error:
+        raise Refused(f"cannot be read ({str(error).splitlines()[0]})") from None
+
+
+def row_key(*content: Any) -> str:
+    """Thirty-two hex digits of what a row is the answer to."""
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:32]
+
+
+class Table:
+    """The rows of one kind that were made in one way.
+
+    folder   the store's
+    about    all that the rows depend on, beside their keys: other facts, another table
+
+    Every addition is a file of its own, so that nobody overwrites another's; of rows with one key any is right. Every
+    row has a checksum, which holds in this table alone. Rows that are damaged, and files that cannot be read, are
+    passed over, which is said on stderr; the damaged file is replaced by its good rows.
+    """
+
+    def __init__(self, folder: Path, kind: str, about: Mapping[str, Any]) -> None:
+        self.about, self.store = dict(about), folder
+        self.folder = folder / TABLES / kind / row_key(kind, self.about)[:16]
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """All rows by their keys."""
+        found = {}
+        names = sorted(os.listdir(self.folder)) if self.folder.is_dir() else []
+        for name in names:
+            if name.endswith(".jsonl") and TEMPORARY_MARK not in name:
+                found.update(self._read(self.folder / name))
+        return found
+
+    def _read(self, file: Path) -> dict[str, dict[str, Any]]:
+        """The good rows of a file."""
+        if not inside(self.store, file):
+            return self._warn(file, "is a link, which a store has none of: passed over")
+        try:
+            lines = read_text(file).removesuffix("\n").split("\n")  # not splitlines(): rows may hold U+2028
+        except UserError as error:
+            return self._warn(file, f"passed over ({str(error).removeprefix(f'{file}: ')})")
+        found = {}
+        for line in lines:
+            with suppress(ValueError, KeyError, RecursionError):  # counted below
+                row = unsealed(json.loads(line), self.folder.name)
+                found[row["key"]] = row
+        if len(found) < len(lines):
+            self._warn(file, f"{len(lines) - len(found)} of {len(lines)} rows are damaged; they are made again")
+            self._replace(file, found)
+        return found
+
+    def _replace(self, file: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """Put the good rows in a new file, so that the damage is met once."""
+        try:
+            self._write(rows)
+            file.unlink(missing_ok=True)
+        except OSError:  # a store that may only be read
+            pass
+
+    def _warn(self, place: Path, what: str) -> dict[str, dict[str, Any]]:
+        print(f"sevila: warning: {place}: {what}", file=sys.stderr)
+        return {}
+
+    def add(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add rows by their keys."""
+        try:
+            self._write({key: {**row, "key": key} for key, row in rows.items()})
+        except OSError as error:
+            self._warn(self.folder, f"cannot be written to ({error.strerror}); nothing added")
+
+    def _write(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        if not rows:
+            return
+        if not self.store.parent.is_dir():  # the table of a run whose folder was removed
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.store.parent))
+        refuse_links(self.store, self.folder)
+        if not (self.folder / "about.json").exists():
+            write_json(self.folder / "about.json", self.about)
+        file = self.folder / f"{uuid.uuid4().hex[:16]}.jsonl"
+        write_jsonl(file, (sealed(row, self.folder.name) for row in rows.values()))

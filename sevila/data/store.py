@@ -1,9 +1,4 @@
-"""Patches of frames on disk: what the frozen vision tower made of a frame once, it need not make again.
-
-They lie in chunks, files with some frames of one video in one view. A chunk belongs to a maker, the sum of all that
-patches depend on beside the frame: the tower's weights, its dtype and device, the picture size, decoder and transform.
-The maker's digest is part of the path and stands in the file, so patches of another one are never read.
-"""
+"""What need not be computed again: patches on disk."""
 
 from __future__ import annotations
 
@@ -20,15 +15,104 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sevila.data import store_folder
-from sevila.data.chunks import SUFFIX, Chunk, Refused, open_chunk, write_chunk
-from sevila.data.content import ContentHashes
+from sevila.data import store_files
+from sevila.data.frame_folder import picture_files, rate_file
+from sevila.data.store_files import SUFFIX, Chunk, Refused, open_chunk, write_chunk
 from sevila.data.video import VideoInfo
-from sevila.files import TEMPORARY_MARK
+from sevila.errors import UserError
+from sevila.files import TEMPORARY_MARK, read_text
+
+
+class ContentHashes:
+    """Content hashes of videos, files or folders of pictures; 32 hex digits.
+
+    store   the folder of the store where they are remembered by path, size and the times of the last changes
+            (content's and file's, in nanoseconds, so that a copy which keeps its times is noticed too); None: by this
+            object only
+
+    Of a folder the pictures and their rate count, not their names.
+    """
+
+    def __init__(self, store: Path | None = None) -> None:
+        self.store = store
+        self._known: dict[str, tuple[Any, str]] = {}  # path -> state, content
+
+    def of(self, path: Path) -> str:
+        """UserError where there is no such video."""
+        try:
+            state = _folder_state(path) if path.is_dir() else _file_state(path)
+            key = os.path.abspath(path)
+            known = self._known.get(key) or self._remembered(key)
+            if known is None or known[0] != state:
+                known = (state, _folder_hash(path) if path.is_dir() else _file_hash(path))
+                self._remember(key, *known)
+            self._known[key] = known
+            return known[1]
+        except OSError as error:
+            raise UserError(f"video {path} cannot be opened ({error.strerror}): check the path") from error
+
+    def _file(self, key: str) -> Path | None:
+        if self.store is None:
+            return None
+        name = hashlib.sha256(os.fsencode(key)).hexdigest()[:32]
+        return self.store / store_files.CONTENT / name[:2] / f"{name}.json"
+
+    def _remembered(self, key: str) -> tuple[Any, str] | None:
+        file = self._file(key)
+        if file is None:
+            return None
+        try:
+            row = store_files.read_sealed(self.store, file)
+            return (row["state"], row["content"]) if row["path"] == key else None
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            print(f"sevila: warning: {file}: {error}; its video is hashed again", file=sys.stderr)
+            return None
+
+    def _remember(self, key: str, state: Any, content: str) -> None:
+        file = self._file(key)
+        if file is None:
+            return
+        try:
+            store_files.write_sealed(self.store, file, {"path": key, "state": state, "content": content})
+        except OSError:  # a store that may only be read: this object remembers
+            self.store = None
+
+
+def _file_state(path: Path) -> list[int]:
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+
+
+def _folder_state(folder: Path) -> list[Any]:
+    """A digest of all pictures' states, and what is said of their rate."""
+    states = [[file.name, *_file_state(file)] for file in picture_files(folder)]
+    digest = hashlib.sha256(json.dumps(states).encode()).hexdigest()
+    return [digest, _rate(folder)]
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def _folder_hash(folder: Path) -> str:
+    digest = hashlib.sha256(f"pictures, frames a second: {_rate(folder)}\n".encode())
+    for file in picture_files(folder):
+        with file.open("rb") as picture:
+            digest.update(hashlib.file_digest(picture, "sha256").digest())
+    return digest.hexdigest()[:32]
+
+
+def _rate(folder: Path) -> str:
+    """What the file says that holds the rate of a folder's pictures; empty where there is none."""
+    file = rate_file(folder)
+    return "" if file is None else read_text(file).strip()
+
 
 RULES = "3"  # to be raised when a frame number comes to mean another frame, or a file another form
-Facts = tuple[Any, ...]  # the arguments of a `FeatureStore`, hashable
-PLAIN = "plain"  # the view of frames that are only resized and normalised
+Facts = tuple[Any, ...]  # the arguments of a `Store`, hashable
 KNOWN_PLACES = 4096  # directories whose lists of frames a process keeps
 
 
@@ -67,7 +151,7 @@ class Stored:
     lacks     what is missing, video by video, in order
     """
 
-    store: FeatureStore
+    store: Store
     missing: Tensor
     patches: Tensor | None
     lacks: tuple[Lack, ...]
@@ -83,7 +167,7 @@ class Stored:
             self.store.write(lack, patches)
 
 
-class FeatureStore:
+class Store:
     """The patches of one maker in a store's folder; get one by `open_store`.
 
     maker       all that patches depend on beside the frame
@@ -107,8 +191,8 @@ class FeatureStore:
         max_bytes: int | None = None,
         note: Mapping[str, str] | None = None,
     ) -> None:
-        store_folder.open_folder(folder)
-        self.lock = store_folder.share(folder)
+        store_files.open_folder(folder)
+        self.lock = store_files.share(folder)
         self.facts: Facts = (folder, _pairs(maker), dtype, rest, max_bytes, _pairs(note or {}))
         self.folder, self.dtype, self.rest = folder, dtype, rest
         self.maker = {**maker, "dtype": _name(dtype), "at rest": _name(rest), "rules": RULES}
@@ -121,7 +205,7 @@ class FeatureStore:
         self._bad: set[Path] = set()
         self._checked: dict[Path, set[int]] = {}  # file -> rows
 
-    def __reduce__(self) -> tuple[Callable[[Facts], FeatureStore], tuple[Facts]]:
+    def __reduce__(self) -> tuple[Callable[[Facts], Store], tuple[Facts]]:
         """What comes back from a worker finds this process's own store: its count of bytes, its warnings."""
         return _opened, (self.facts,)
 
@@ -134,13 +218,13 @@ class FeatureStore:
         """Length, rate and size of a video; `probe` finds them out where no process did before."""
         content = self.contents.of(path)
         if content not in self._infos:
-            file = self.folder / store_folder.VIDEOS / content[:2] / f"{content}.json"
+            file = self.folder / store_files.VIDEOS / content[:2] / f"{content}.json"
             self._infos[content] = self._read_info(file) or self._new_info(file, probe(path))
         return self._infos[content]
 
     def _read_info(self, file: Path) -> VideoInfo | None:
         try:
-            row = store_folder.read_sealed(self.folder, file)
+            row = store_files.read_sealed(self.folder, file)
             info = VideoInfo(**row["info"]) if row["rules"] == RULES else None
             return info and replace(info, times=info.times and tuple(info.times))
         except FileNotFoundError:
@@ -150,7 +234,7 @@ class FeatureStore:
             return None
 
     def _new_info(self, file: Path, info: VideoInfo) -> VideoInfo:
-        self._writing(lambda: store_folder.write_sealed(self.folder, file, {"rules": RULES, "info": asdict(info)}))
+        self._writing(lambda: store_files.write_sealed(self.folder, file, {"rules": RULES, "info": asdict(info)}))
         return info
 
     # --- reading ---
@@ -199,7 +283,7 @@ class FeatureStore:
         if file in self._bad:
             return None
         try:
-            if not store_folder.inside(self.folder, file):
+            if not store_files.inside(self.folder, file):
                 raise Refused("is a link, which a store has none of")
             return open_chunk(file, self._owner(place), self.rest)
         except FileNotFoundError:
@@ -246,10 +330,10 @@ class FeatureStore:
         times = [lack.times[row[index]] for index in indices]
 
         def add() -> None:
-            store_folder.refuse_links(self.folder, file.parent)
+            store_files.refuse_links(self.folder, file.parent)
             if not (self._home / "maker.json").exists():
                 about = {"maker": self.maker, "note": self.note}
-                store_folder.write_sealed(self.folder, self._home / "maker.json", about)
+                store_files.write_sealed(self.folder, self._home / "maker.json", about)
             self.room.taken(write_chunk(file, self._owner(lack.place), indices, times, resting))
             self._bad.discard(file)
 
@@ -273,7 +357,7 @@ class FeatureStore:
 
     @property
     def _home(self) -> Path:
-        return self.folder / store_folder.PATCHES / self.id
+        return self.folder / store_files.PATCHES / self.id
 
     def _folder(self, place: Place) -> Path:
         return self._home / place.video[:2] / place.video / place.view
@@ -293,7 +377,7 @@ class Room:
         if self.closed or self.limit is None:
             return not self.closed
         if self._used is None or self._new > self.limit // 20:
-            self._used, self._new = store_folder.size_of(self.folder), 0
+            self._used, self._new = store_files.size_of(self.folder), 0
         if self._used + self._new + size > self.limit:
             self.close(f"it is full (store.max_gb={self.limit / 1e9:g})")
         return not self.closed
@@ -315,21 +399,21 @@ def open_store(
     rest: torch.dtype | None = None,
     max_bytes: int | None = None,
     note: Mapping[str, str] | None = None,
-) -> FeatureStore:
+) -> Store:
     """The store in a folder. UserError where the folder cannot be one."""
-    store = FeatureStore(folder.absolute(), maker, dtype, rest or dtype, max_bytes, note)
+    store = Store(folder.absolute(), maker, dtype, rest or dtype, max_bytes, note)
     _OPEN[store.facts] = store
     return store
 
 
-_OPEN: dict[Facts, FeatureStore] = {}  # the stores of this process
+_OPEN: dict[Facts, Store] = {}  # the stores of this process
 
 
-def _opened(facts: Facts) -> FeatureStore:
+def _opened(facts: Facts) -> Store:
     """The store of this process that was opened so, or one in a process that has none yet, such as a worker."""
     if facts not in _OPEN:
         folder, maker, dtype, rest, max_bytes, note = facts
-        _OPEN[facts] = FeatureStore(folder, dict(maker), dtype, rest, max_bytes, dict(note))
+        _OPEN[facts] = Store(folder, dict(maker), dtype, rest, max_bytes, dict(note))
     return _OPEN[facts]
 
 

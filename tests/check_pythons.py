@@ -1,6 +1,6 @@
 """Does the wheel install and answer on every Python, with the lowest and the highest versions that it allows?
 
-    python scripts/check_pythons.py --video FILM.mp4 [--pythons 3.11 3.12] [--sets lowest highest] [--out DIR] [--keep]
+    python tests/check_pythons.py --video FILM.mp4 [--pythons 3.11 3.12] [--sets lowest highest] [--out DIR] [--keep]
 
 Builds the wheel once. Then, for each Python at hand (`python3.12` on the PATH, or one of pyenv's) and each set, it
 makes a fresh environment, installs the wheel there, and asks about the film from a folder outside of the checkout.

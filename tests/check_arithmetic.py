@@ -1,6 +1,6 @@
 """Do the tests pass on other processors? Runs them once under each way that this one can compute.
 
-    python scripts/check_arithmetic.py [PYTEST ARGUMENTS]
+    python tests/check_arithmetic.py [PYTEST ARGUMENTS]
 
 Processors add in different orders, with vectors of different lengths, and so do other settings of the same libraries on
 one processor: no vector instructions, AVX2, AVX-512, MKL's mode for all processors, one thread and two. Without
@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-NUMERIC = ("data/test_transforms.py", "metrics", "model", "selection", "tasks", "training", "weights", "synthetic")
+NUMERIC = ("data/test_transforms.py", "metrics", "model", "selection", "tasks", "training", "checkpoints", "synthetic")
 LEVELS = ("default", "avx2", "avx512")  # torch's names, from the fewest instructions to the most
 SETTINGS = {
     "no vector instructions": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},

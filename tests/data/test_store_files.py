@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sevila.data.features import PLAIN, Lack, Place, open_store
-from sevila.data.store_folder import MARK, clear, contents, open_folder, share
-from sevila.data.tables import Table
+from sevila.data.sampling import PLAIN
+from sevila.data.store import Lack, Place, open_store
+from sevila.data.store_files import MARK, Table, clear, contents, open_folder, share
 from sevila.errors import UserError
 from sevila.locks import LOCK
 

@@ -11,11 +11,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from sevila.data.dataset import Batch, FrameDataset, collate
 from sevila.data.folders import VideoFolder
-from sevila.data.frame_rules import EvaluationFrames, TrainingFrames
-from sevila.data.keys import EpochSampler
-from sevila.data.loading import Batch, FrameDataset, collate
 from sevila.data.records import Moment, Question
+from sevila.data.sampling import EpochSampler, EvaluationFrames, TrainingFrames
 from sevila.data.transforms import normalize
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sevila.data.features import FeatureStore, Lack, Stored
 from sevila.data.folders import Videos
-from sevila.data.frame_rules import FrameRule
-from sevila.data.keys import FrameKey
 from sevila.data.records import Moment, Question
+from sevila.data.sampling import EvaluationFrames, FrameKey, FrameRule, OrderedSampler
+from sevila.data.store import Lack, Store, Stored
 from sevila.data.video import CachedVideos, Frames, VideoInfo
 from sevila.errors import UserError, system_error
+from sevila.model.backbone import Backbone
 
 Record = Question | Moment
 
@@ -92,7 +92,7 @@ class FrameDataset(Dataset[Sample]):
         folder: Videos,
         rule: FrameRule,
         fixed_indices: Mapping[str, Sequence[int]] | None = None,
-        store: FeatureStore | None = None,
+        store: Store | None = None,
         pictures: bool = False,
     ) -> None:
         self.records = records
@@ -117,7 +117,7 @@ class FrameDataset(Dataset[Sample]):
             raise UserError(f"record {record.qid} (video {record.video}): {error}") from error
         return Sample(record, frames, self.rule.transform(frames.pixels, key))
 
-    def _with_store(self, store: FeatureStore, record: Record, path: Path, view: str, key: FrameKey) -> Sample:
+    def _with_store(self, store: Store, record: Record, path: Path, view: str, key: FrameKey) -> Sample:
         """A sample of which only those frames are decoded that the store lacks."""
         indices = self._indices(record, store.info(path, self.videos.info), key)
         place = store.place(path, view)
@@ -249,3 +249,81 @@ class _Faults(Dataset[Any]):
 def _collate_or_fault(samples: Sequence[Sample | Exception]) -> Batch | Exception:
     faults = [sample for sample in samples if isinstance(sample, Exception)]
     return faults[0] if faults else collate(samples)
+
+
+@dataclass(frozen=True)
+class VideoSource:
+    """Where frames come from: n midpoints of every video (or clip), decoded by `workers` processes.
+
+    store      where the tower's patches of frames are kept, if anywhere
+    pictures   whether evaluation looks at the decoded pictures too, so that stored patches do not suffice
+    """
+
+    videos: CachedVideos
+    folder: Videos
+    n: int
+    workers: int = 0
+    store: Store | None = None
+    pictures: bool = False
+
+    def dataset(
+        self, records: Sequence[Record], rule: FrameRule, fixed_indices: Mapping[str, Sequence[int]] | None = None
+    ) -> FrameDataset:
+        """Records with the frames that a rule takes, for a training."""
+        return FrameDataset(records, self.videos, self.folder, rule, fixed_indices, self.store)
+
+    def walk(self, records: Sequence[Record]) -> Iterator[tuple[list[int], Sample]]:
+        """For every video and clip: the rows of `records` that ask about it, and its frames."""
+        groups = by_video(records)
+        first, rule = [records[group[0]] for group in groups], EvaluationFrames(self.n)
+        dataset = FrameDataset(first, self.videos, self.folder, rule, store=self.store, pictures=self.pictures)
+        samples = stream(dataset, self.workers, batch_size=None, sampler=OrderedSampler(len(groups)))
+        yield from zip(groups, samples, strict=True)
+
+
+def by_video(records: Sequence[Record]) -> list[list[int]]:
+    """The rows of `records` that ask about each video and clip, in the order in which these first appear."""
+    rows: dict[object, list[int]] = {}
+    for row, record in enumerate(records):
+        clip = record.clip if isinstance(record, Question) else None
+        rows.setdefault((record.video, clip), []).append(row)
+    return list(rows.values())
+
+
+GROUP = 32  # frames in a pass of the tower for the store, on a GPU
+
+
+def patches_of(backbone: Backbone, item: Sample | Batch) -> Tensor:
+    """[T, P, Dv] of a sample, [B, T, P, Dv] of a batch, in the backbone's dtype and on its device.
+
+    What the feature store lacks is encoded and added to it. Padding of a batch comes out as the tower's answer to
+    zeros, or with a store as zeros: nobody reads it.
+    """
+    stored = item.stored
+    if stored is None:
+        return backbone.encode(item.pixels)
+    patches = None if stored.patches is None else stored.patches.to(backbone.device, non_blocking=True)
+    if not bool(stored.missing.any()):
+        return patches
+    fresh = stored.store.settle(_encoded(backbone, item.pixels))
+    stored.keep(fresh)
+    if patches is None:
+        patches = fresh.new_zeros((*stored.missing.shape, *fresh.shape[1:]))
+    patches[stored.missing.to(patches.device)] = fresh
+    return patches
+
+
+def _encoded(backbone: Backbone, pixels: Tensor) -> Tensor:
+    """Patches [M, P, Dv] that do not depend on which frames happen to be missing together.
+
+    On a CPU a frame's patches are the same to the bit in any company (but in MKL's mode for all processors, where the
+    last digits differ). A GPU chooses its kernels by the batch's shape and rounds accordingly: so that shape is always
+    the same there, filled up with blank frames.
+    """
+    if backbone.device.type == "cpu":
+        return backbone.encode(pixels)
+    parts = []
+    for part in pixels.split(GROUP):
+        blank = part.new_zeros((GROUP - len(part), *part.shape[1:]))
+        parts.append(backbone.encode(torch.cat([part, blank]))[: len(part)])
+    return torch.cat(parts)

@@ -13,22 +13,23 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sevila.data.features import PLAIN, FeatureStore, Lack, Place, open_store
-from sevila.data.store_folder import size_of
+from sevila.data.sampling import PLAIN
+from sevila.data.store import Lack, Place, Store, open_store
+from sevila.data.store_files import size_of
 from sevila.data.video import VideoInfo
 from sevila.errors import UserError
 from sevila.files import TEMPORARY_MARK
 
 MAKER = {"tower": "aa", "size": "32", "device": "cpu"}
 PLACE = Place("0123456789abcdef", PLAIN)
-Make = Callable[..., FeatureStore]
+Make = Callable[..., Store]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
     """make(...) opens the store of this test, as a run does."""
 
-    def store(maker: dict[str, str] = MAKER, dtype: torch.dtype = torch.float32, **options: object) -> FeatureStore:
+    def store(maker: dict[str, str] = MAKER, dtype: torch.dtype = torch.float32, **options: object) -> Store:
         return open_store(tmp_path / "store", maker, dtype, **options)
 
     return store
@@ -44,7 +45,7 @@ def lack(*indices: int, place: Place = PLACE) -> Lack:
     return Lack(place, indices, tuple(index / 25 for index in indices))
 
 
-def chunks(store: FeatureStore) -> list[Path]:
+def chunks(store: Store) -> list[Path]:
     return sorted(file for file in store.folder.rglob("*.safetensors") if TEMPORARY_MARK not in file.name)
 
 
@@ -136,7 +137,7 @@ def test_a_flipped_bit_is_noticed(make: Make, capsys: pytest.CaptureFixture) -> 
     assert make().read(PLACE, [1, 2]).rows == [0, 1]
 
 
-def everything(store: FeatureStore, video: Path) -> tuple[object, ...]:
+def everything(store: Store, video: Path) -> tuple[object, ...]:
     """What a store knows of two frames, and of a video whose probing gives another rate."""
     found = store.read(PLACE, [1, 2])
     rows = [] if found.patches is None else found.patches.tolist()
@@ -303,7 +304,7 @@ def test_a_store_that_may_only_be_read(make: Make, monkeypatch: pytest.MonkeyPat
     def refused(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("sevila.data.chunks.write_bytes", refused)
+    monkeypatch.setattr("sevila.data.store_files.write_bytes", refused)
     store.write(lack(2), patches(2))
     store.write(lack(3), patches(3))
     assert store.read(PLACE, [1, 2]).rows == [0]

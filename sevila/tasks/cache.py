@@ -16,16 +16,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sevila.data.features import PLAIN, FeatureStore
+from sevila.data.dataset import VideoSource, by_video
 from sevila.data.records import Question
-from sevila.data.tables import Table, row_key
+from sevila.data.sampling import PLAIN
+from sevila.data.store import Store
+from sevila.data.store_files import Table, row_key
 from sevila.errors import UserError
 from sevila.model.digest import digest
 from sevila.model.head import Head
 from sevila.model.sevila import SeViLA
 from sevila.selection import Selector
 from sevila.selection.scorers import GroupScorer, LocalizerScorer, Scorer
-from sevila.tasks.source import VideoSource, by_video
 
 T = TypeVar("T")
 BLOCK = 64  # videos whose rows are written together: what an interrupted run has made is not lost
@@ -92,7 +93,7 @@ def _fits(
 
 
 def choices(
-    model: SeViLA, source: VideoSource, selector: Selector, scorer: Scorer | None, store: FeatureStore
+    model: SeViLA, source: VideoSource, selector: Selector, scorer: Scorer | None, store: Store
 ) -> Remembered | None:
     """The keyframes that the model's Localizer, as it is now, makes a selector choose.
 
@@ -114,7 +115,7 @@ def choices(
     return Remembered(Table(store.folder, "keyframes", about), key)
 
 
-def labels(model: SeViLA, source: VideoSource, store: FeatureStore, orders: int) -> Remembered:
+def labels(model: SeViLA, source: VideoSource, store: Store, orders: int) -> Remembered:
     """The pseudo-labels of the model's Answerer, as it is now, asked in so many orders of the options."""
     about = {**_facts(model, source, store, model.answerer.head), "orders": orders}
 
@@ -146,7 +147,7 @@ def answers(model: SeViLA, source: VideoSource, folder: Path) -> Remembered:
     return Remembered(Table(folder, "answers", heads), key, ANSWERS)
 
 
-def _facts(model: SeViLA, source: VideoSource, store: FeatureStore, head: Head) -> dict[str, Any]:
+def _facts(model: SeViLA, source: VideoSource, store: Store, head: Head) -> dict[str, Any]:
     backbone = model.backbone
     return {
         "head": digest(head),
@@ -159,7 +160,7 @@ def _facts(model: SeViLA, source: VideoSource, store: FeatureStore, head: Head) 
 
 
 def _content(
-    model: SeViLA, source: VideoSource, store: FeatureStore, questions: Sequence[Question], texts: Sequence[str]
+    model: SeViLA, source: VideoSource, store: Store, questions: Sequence[Question], texts: Sequence[str]
 ) -> tuple[str, Any, list[list[int]]]:
     """The video's bytes, the stretch of it, and the tokens of each prompt as far as they are read."""
     video = store.place(source.folder.path(questions[0].video), PLAIN).video

@@ -12,28 +12,28 @@ import pytest
 import torch
 
 from sevila.benchmarks.synthetic import Synthetic
-from sevila.data.features import FeatureStore
+from sevila.data.dataset import VideoSource, by_video
 from sevila.data.folders import VideoFolder
+from sevila.data.store import Store
 from sevila.data.video import CachedVideos
 from sevila.files import sealed, unsealed
 from sevila.model.prompts import TemplatePrompts
 from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Oracle, Selector
 from sevila.selection.scorers import JointLocalizerScorer, LongImageScorer
-from sevila.tasks import remembered
+from sevila.tasks import cache
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.refine import make_pseudo_labels
-from sevila.tasks.source import VideoSource, by_video
 
 N = 6
 Make = Callable[..., ForwardChain]
 
 
 @pytest.fixture
-def make(world: Synthetic, tiny: SeViLA, open_tiny_store: Callable[..., FeatureStore]) -> Make:
+def make(world: Synthetic, tiny: SeViLA, open_tiny_store: Callable[..., Store]) -> Make:
     def chain(selector: Selector | None = None, n: int = N, stored: bool = True, **more: object) -> ForwardChain:
         store = open_tiny_store() if stored else None
-        source = VideoSource(CachedVideos(tiny.backbone.image_size), more.pop("folder", world.videos()), n, store=store)
+        source = VideoSource(CachedVideos(tiny.backbone.image_size), more.pop("folder", world.folder()), n, store=store)
         return ForwardChain(tiny, selector or LocalizerTopK(2), source, **more)
 
     return chain
@@ -200,7 +200,7 @@ def test_what_an_interrupted_run_made_is_not_lost(
     make: Make, world: Synthetic, asked: list[str], tiny: SeViLA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     questions = world.questions("val")
-    monkeypatch.setattr(remembered, "BLOCK", 1)
+    monkeypatch.setattr(cache, "BLOCK", 1)
     plain, logits = make_pseudo_labels(tiny, make(stored=False).source, questions), tiny.single_frame_logits
 
     def interrupted(*given: object) -> list[torch.Tensor]:
@@ -224,11 +224,11 @@ def test_a_video_is_known_by_its_bytes(make: Make, world: Synthetic, asked: list
     count(asked)
     copies = tmp_path / "copies"
     copies.mkdir()
-    shutil.copy(world.videos().path(first.video), copies / "renamed.mp4")
+    shutil.copy(world.folder().path(first.video), copies / "renamed.mp4")
     moved = replace(first, video="renamed")
     (chosen,) = make(folder=VideoFolder(copies)).choose([moved])
     assert count(asked) == 0 and chosen.keyframes == make().choose([first])[0].keyframes
-    shutil.copy(world.videos().path(other.video), copies / "renamed.mp4")
+    shutil.copy(world.folder().path(other.video), copies / "renamed.mp4")
     make(folder=VideoFolder(copies)).choose([moved])
     assert count(asked) == 1
 
@@ -236,7 +236,7 @@ def test_a_video_is_known_by_its_bytes(make: Make, world: Synthetic, asked: list
 def test_one_video_under_two_names(make: Make, world: Synthetic, tmp_path: Path) -> None:
     question = world.questions("val")[0]
     for name in ("a", "b"):
-        shutil.copy(world.videos().path(question.video), tmp_path / f"{name}.mp4")
+        shutil.copy(world.folder().path(question.video), tmp_path / f"{name}.mp4")
     asked = [replace(question, video=name, qid=name) for name in ("a", "b")]
     for _ in range(2):
         chosen = make(folder=VideoFolder(tmp_path)).choose(asked)
