@@ -15,9 +15,9 @@ from torch import nn
 from sevila.errors import UserError
 from sevila.training import checkpoint
 from sevila.training.device import make_accelerator
-from sevila.training.interrupt import Stopped
-from sevila.training.loop import train
+from sevila.training.loop import Sums, add, merge, train
 from sevila.training.optim import CosineSteps, PublishedSchedule, adamw
+from sevila.training.process import Stopped
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +94,9 @@ def test_same_seed_same_bytes_other_seed_other_bytes(toy, tmp_path, whole):
     assert head_bytes(tmp_path / "a", "last") == whole[0] != head_bytes(tmp_path / "b", "last")
 
 
-def test_evaluate_every_step_count_does_not_change_the_weights(toy, tmp_path, whole):
+def test_eval_every_step_count_does_not_change_the_weights(toy, tmp_path, whole):
     records = []
-    toy.run(tmp_path, records.append, evaluate_every=5)
+    toy.run(tmp_path, records.append, eval_every=5)
     assert [r["step"] for r in records if "val/score" in r] == [5, 10, 12]
     assert head_bytes(tmp_path, "last") == whole[0]
 
@@ -123,7 +123,7 @@ class Linear:
 
 @pytest.mark.parametrize(
     ("changes", "norms"),
-    [({}, [2.0, 5.0]), ({"loss_divisor": 1}, [6.0, 5.0]), ({"clip_norm": 0.5}, [2.0, 5.0])],
+    [({}, [2.0, 5.0]), ({"loss_divisor": 1}, [6.0, 5.0]), ({"clip_grad_norm": 0.5}, [2.0, 5.0])],
 )
 def test_accumulation_divides_by_the_batches_of_the_step_or_sums(toy, tmp_path, changes, norms):
     """Batches 1, 2, 3 make one step and 5 the next, shorter one."""
@@ -148,7 +148,7 @@ def test_clipping_limits_the_gradient_that_the_optimiser_sees(toy, tmp_path, mon
 
     monkeypatch.setattr("sevila.training.loop.adamw", spy)
     for name, clip in (("free", None), ("clipped", 0.5)):
-        options = toy.make_options(epochs=1, accumulate=1, clip_norm=clip)
+        options = toy.make_options(epochs=1, accumulate=1, clip_grad_norm=clip)
         train(
             Linear(), lambda epoch, skip: [torch.tensor([[3.0]])], 1, options, tmp_path / name,
             lambda record: None, accelerator=make_accelerator("cpu"),
@@ -176,6 +176,17 @@ def test_bfloat16_autocast_trains_float32_weights(toy, tmp_path):
     train(task, toy.loader, 7, toy.make_options(epochs=1), tmp_path, lambda r: None, accelerator=accelerator)
     assert seen[0] == torch.bfloat16 and task.head[0].weight.dtype == torch.float32
     assert make_accelerator("cpu").mixed_precision == "no"  # settings do not stick to the process
+
+
+def test_sums_of_what_is_averaged():
+    sums: Sums = {}
+    for value in (1.0, 2.0, 6.0):
+        add(sums, "loss", value)
+    add(sums, "rare", 4.0)
+    assert sums == {"loss": [9.0, 3], "rare": [4.0, 1]}
+    merged = merge([sums, {"loss": [1.0, 1]}, {}])
+    assert merged == {"loss": [10.0, 4], "rare": [4.0, 1]}
+    assert sums["loss"] == [9.0, 3]
 
 
 # --- interruption ---
@@ -365,7 +376,7 @@ def test_resume_with_another_plan(toy, tmp_path):
         toy.run(tmp_path, resume=True, accumulate=1)
 
 
-@pytest.mark.parametrize("name", ["epochs", "accumulate", "log_every", "clip_norm", "evaluate_every"])
+@pytest.mark.parametrize("name", ["epochs", "accumulate", "log_every", "clip_grad_norm", "eval_every"])
 def test_options_that_cannot_be(toy, name):
     with pytest.raises(UserError, match=f"trainer.{name}=0"):
         toy.make_options(**{name: 0})

@@ -22,8 +22,7 @@ from sevila.data.records import Question
 from sevila.training.checkpoint import TrainState
 from sevila.training.device import make_accelerator
 from sevila.training.loop import train
-from sevila.training.optim import CosineSteps
-from sevila.training.options import TrainOptions
+from sevila.training.optim import CosineSteps, TrainOptions
 
 BATCHES = 7
 

@@ -1,18 +1,17 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from sevila.errors import UserError
-from sevila.training.sinks import WandbSink, all_of, check_wandb
+from sevila.schema import Wandb
+from sevila.training.device import make_accelerator
+from sevila.training.tracking import check_wandb, tracking
 
-
-def test_all_of():
-    first, second = [], []
-    all_of(first.append, second.append)({"step": 1})
-    assert first == second == [{"step": 1}]
+OFFLINE = Wandb(mode="offline")
 
 
 class FakeWandb:
@@ -29,26 +28,29 @@ class FakeWandb:
         )
 
 
+def track(folder: Path, options: Wandb, *records: dict[str, object]) -> None:
+    with tracking(make_accelerator("cpu"), folder, options, {"lr": 1.0}) as log:
+        for record in records:
+            log(record)
+
+
 def test_wandb_goes_on_under_its_id(tmp_path, monkeypatch):
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
     for step in (1, 2):
-        sink = WandbSink(tmp_path / "run", "sevila", "offline", {"lr": 1.0})
-        sink({"step": step, "train/loss": 0.5})
-        sink.close()
+        track(tmp_path / "run", OFFLINE, {"step": step, "train/loss": 0.5})
     assert [a["id"] for a in fake.inits] == 2 * [(tmp_path / "run" / "wandb_id").read_text().strip()]
     first = fake.inits[0]
     assert (first["mode"], first["name"], first["project"]) == ("offline", "run", "sevila")
     assert first["config"] == {"lr": 1.0} and first["dir"] == str(tmp_path / "run")
+    assert first["resume"] == "allow"
     assert fake.logged == [(1, {"train/loss": 0.5}), "finished", (2, {"train/loss": 0.5}), "finished"]
 
 
-def test_wandb_bad_mode_or_absent(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"wandb\.mode=of: must be online or offline"):
-        WandbSink(tmp_path, "sevila", "of")
+def test_disabled_nobody_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match="wandb is not installed"):
-        WandbSink(tmp_path, "sevila", "offline")
+    track(tmp_path, Wandb(), {"step": 1, "train/loss": 0.5})
+    assert list(tmp_path.iterdir()) == []
 
 
 class Refusing(FakeWandb):
@@ -66,24 +68,25 @@ class Refusing(FakeWandb):
 def test_what_wandb_refuses_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", Refusing())
     with pytest.raises(UserError, match=r"wandb\.mode=online: nobody is logged in; run `wandb login`"):
-        check_wandb("online", "sevila")
-    check_wandb("offline", "sevila")
+        check_wandb(Wandb(mode="online"))
+    check_wandb(OFFLINE)
     for project in ("a/b", "", "x" * 129):
         with pytest.raises(UserError, match=r"wandb\.project=\S*: 1 to 128 characters, none of them"):
-            check_wandb("offline", project)
+            check_wandb(Wandb(mode="offline", project=project))
     with pytest.raises(UserError) as raised:
-        WandbSink(tmp_path, "sevila", "offline")
+        track(tmp_path, OFFLINE)
     assert str(raised.value) == (
         "wandb.mode=offline: entity not found (see the docs); wandb.mode=disabled goes without it"
     )
     monkeypatch.setitem(sys.modules, "wandb", None)
-    check_wandb("disabled", "a/b")
-    with pytest.raises(UserError, match="wandb is not installed"):
-        check_wandb("online", "sevila")
+    check_wandb(Wandb(project="a/b"))
+    for mode in ("online", "offline"):
+        with pytest.raises(UserError, match="wandb is not installed"):
+            check_wandb(Wandb(mode=mode))
 
 
 def test_an_id_that_is_empty(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", FakeWandb())
     (tmp_path / "wandb_id").write_text("")
     with pytest.raises(UserError, match=r"wandb_id: is empty or damaged; remove it"):
-        WandbSink(tmp_path, "sevila", "offline")
+        track(tmp_path, OFFLINE)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import io
+import os
 import random
+import signal
+import threading
 
 import numpy as np
+import pytest
 import torch
 
-from sevila.training.rng import rng_state, seed_all, set_rng_state, still_rng
+from sevila.training.process import Interrupted, Sigterm, rng_state, seed_all, set_rng_state, still_rng
 
 
 def draw() -> list[float]:
@@ -54,3 +58,37 @@ def test_still_rng_also_after_an_error():
     except KeyError:
         pass
     assert draw() == expected
+
+
+def terminate_self() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_it_only_notes_the_signal_except_where_it_may_act_at_once():
+    before = signal.getsignal(signal.SIGTERM)
+    with Sigterm() as sigterm:
+        assert not sigterm.requested
+        terminate_self()
+        assert sigterm.requested
+        with pytest.raises(Interrupted), sigterm.at_once():
+            raise AssertionError("a request from before ends it at once")
+    with Sigterm() as sigterm:
+        with pytest.raises(Interrupted), sigterm.at_once():
+            terminate_self()
+            raise AssertionError("must not be reached")
+        terminate_self()  # outside again: only noted
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_outside_the_main_thread_it_does_nothing():
+    seen = []
+
+    def work():
+        with Sigterm() as sigterm:
+            seen.append(sigterm.requested)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False] and signal.getsignal(signal.SIGTERM) == before
