@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from sevila import schema
+from sevila.benchmarks import BENCHMARKS
 from sevila.benchmarks.base import Benchmark
-from sevila.benchmarks.registry import BENCHMARKS
 from sevila.checkpoints import backbone as backbones
 from sevila.checkpoints.architecture import WEIGHTS
 from sevila.checkpoints.heads import ZEROSHOT, find_head, load_head

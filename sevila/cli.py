@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from omegaconf import OmegaConf
@@ -21,7 +22,6 @@ USAGE = {
     "refine": "python -m sevila.refine +exp=NAME [group=choice ...] [key=value ...]",
     "eval": "python -m sevila.eval +exp=NAME [group=choice ...] [key=value ...]",
     "predict": "python -m sevila.predict video=FILE question=\"...\" options='[red, green]' [key=value ...]",
-    "score": "python -m sevila.score benchmark=NAME annotations=FILE predictions=FILE [key=value ...]",
 }
 
 
@@ -66,6 +66,14 @@ def guarded(run: Callable[[], None]) -> int:
         print(f"sevila: error: {printable(str(told))}", file=sys.stderr)
         return told.exit_code
     return 0
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors as everywhere else in the library: one line."""
+
+    def error(self, message: str) -> NoReturn:
+        hint = f"; {self.prog} --help says more" if self.add_help else ""
+        raise UserError(f"{message}{hint}")
 
 
 def help_text(entry: str, words: Words) -> str:
