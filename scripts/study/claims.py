@@ -22,8 +22,8 @@ RULE = (
     "Welch and Satterthwaite's degrees of freedom. Worlds are averaged and not taken as drawn. Against the best of "
     "several rows the lower end is the lowest of all of them, effect and upper end are those against the best. "
     "Simulated (results/synthetic/coverage.json), with five trainings such intervals hold the true effect in 93 to 96 "
-    "% of the cases and with ten in 95 to 97 %, those of a bootstrap by percentiles in 79 to 95 % and 84 to 97 %. 'Holm' "
-    "is the verdict once more, where p-values of the same t are corrected by Holm's method for the number of the "
+    "% of the cases and with ten in 95 to 97 %, those of a bootstrap by percentiles in 79 to 95 % and 84 to 97 %. "
+    "'Holm' is the verdict once more, where p-values of the same t are corrected by Holm's method for the number of the "
     "claims: for the paper's claims, and apart from them for the further comparisons. A target, where one was set "
     "beforehand, is a size that the effect should reach; it does not change the verdict."
 )
