@@ -25,7 +25,7 @@ from sevila.data.transforms import transform_digest
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
 from sevila.model.digest import digest
-from sevila.model.precision import fast_dtype, warn_if_slow
+from sevila.model.precision import DTYPES, fast_dtype, warn_if_slow
 from sevila.model.prompts import PROMPTS, Prompts
 from sevila.model.scoring import SCORING, Compared, Direct, Official
 from sevila.model.sevila import SeViLA
@@ -37,8 +37,6 @@ from sevila.tasks.answering import Answering, Joint
 from sevila.tasks.chain import ForwardChain
 from sevila.training.device import make_accelerator
 
-# fp64 is for tests and comparisons
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 MIB = 2**20
 
 Config = TypeVar("Config", bound=schema.Base)
