@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
 from sevila import schema
 from sevila.benchmarks.base import Benchmark
@@ -35,7 +34,7 @@ from sevila.selection.registry import SELECTORS, build_scorer
 from sevila.selection.scorers import Scorer
 from sevila.tasks.answering import Answering, Joint
 from sevila.tasks.chain import ForwardChain
-from sevila.training.device import make_accelerator
+from sevila.training.device import from_main, make_accelerator
 
 MIB = 2**20
 
@@ -68,20 +67,28 @@ def tell_precision(config: schema.Base) -> None:
 
 
 def run_folder(config: schema.Experiment, accelerator: Accelerator) -> RunFolder:
-    """The run's folder, checked by every process."""
-    folder = RunFolder.create(config.run_dir, config.exp, config.resume)
-    accelerator.wait_for_everyone()  # none makes it before all have looked
-    return folder
+    """The run's folder: the first process looks at it for all."""
+
+    def look() -> tuple[str, bool, bool]:
+        found = RunFolder.create(config.run_dir, config.exp, config.resume)
+        return str(found.path), found.resumed, found.free
+
+    path, resumed, free = from_main(accelerator, look)
+    return RunFolder(Path(path), resumed, free)
 
 
 def start_run(config: schema.Experiment, folder: RunFolder, data: Benchmark, accelerator: Accelerator) -> None:
     """Make the run folder, once for all processes: without run_dir its name is the time, and the first to make it."""
-    if accelerator.is_main_process:
+
+    def start() -> str:
         folder.start(resolved(config), str(accelerator.device))
         tell_precision(config)
         folder.write_dropped(data.dropped)
-    if accelerator.num_processes > 1:
-        (folder.path,) = broadcast_object_list([folder.path])
+        if not folder.resumed:
+            print(f"sevila: the run folder is {folder.path}", file=sys.stderr)
+        return str(folder.path)
+
+    folder.path = Path(from_main(accelerator, start))
 
 
 def check_heads(config: schema.Base) -> None:
