@@ -193,9 +193,8 @@ def one_by_one(tiny: SeViLA, batch: Batch, first: int = 0) -> list[bool]:
         for place in range(len(batch.indices[row])):
             with torch.no_grad():
                 soft = tiny.answerer.head(tiny.backbone.encode(batch.pixels[row, place][None]))
-                option = int(
-                    tiny.answerer.option_logits(soft[:, None], [text], len(options), numbered=False)[0].argmax()
-                )
+                logits = tiny.answerer.option_logits(soft[:, None], [text], len(options), numbered=False)
+                option = int(logits[0].argmax())
             labels.append(options[option] == question.options[question.answer])
     return labels
 
