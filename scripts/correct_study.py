@@ -21,9 +21,9 @@ from typing import Any
 from sevila.cli import guarded
 from sevila.errors import UserError
 from sevila.files import home_path, read_json
-from study.intervals import Estimate
 from study.claims import findings
 from study.few_seeds import Lead, Mean, Part, of_seeds
+from study.intervals import Estimate
 from study.outputs import PSEUDO_LABELS, Study, write
 from study.rows import GROUPS, Numbers, all_rows
 

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from sevila.files import home_path, write_json
-from study.intervals import Estimate
 from study.bootstrap import Draws, interval
 from study.few_seeds import Lead, Mean
+from study.intervals import Estimate
 
 VIDEOS, QUESTIONS = 150, 7  # of a world, and of a video
 SEEDS = (3, 5, 10)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sevila import schema
-from sevila.cli import main
 from sevila.errors import UserError
+from sevila.hydra_main import main
 
 if TYPE_CHECKING:
     from sevila.benchmarks.base import Benchmark

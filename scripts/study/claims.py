@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from study.intervals import Estimate
 from study.few_seeds import holm
+from study.intervals import Estimate
 from study.values import Values
 
 ALPHA = 0.05

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.intervals import Estimate
 from study.bootstrap import LEVEL
+from study.intervals import Estimate
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from study.intervals import Estimate
 from study.few_seeds import Lead, Mean
+from study.intervals import Estimate
 from study.outcomes import Outcomes
 from study.rows import all_rows
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from study.intervals import Estimate
 from study.bootstrap import Draws, interval
+from study.intervals import Estimate
 
 NAN = float("nan")
 

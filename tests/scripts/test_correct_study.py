@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import correct_study
-from study.intervals import Estimate
 from study.bootstrap import Draws, interval
 from study.few_seeds import student_quantile
+from study.intervals import Estimate
 from study.outcomes import Outcome, Outcomes, WorldQuestions
 from study.outputs import write_all
 from study.rows import Numbers, all_rows

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.intervals import Estimate
 from study.bootstrap import Draws
 from study.few_seeds import Lead, Mean, Part, holm, of_seeds, student_quantile, student_tails
+from study.intervals import Estimate
 
 NAN = float("nan")
 

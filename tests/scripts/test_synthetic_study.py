@@ -19,10 +19,10 @@ from reproduction.runs import plan
 from sevila.config import load
 from sevila.data.records import Question
 from sevila.errors import UserError
-from study.intervals import Estimate
 from study import schedule
 from study.choices import CHOOSE, Chosen, choose
 from study.claims import CHECK, PAPER, Claim, Finding, claims, findings, verdict
+from study.intervals import Estimate
 from study.origin import environment
 from study.outcomes import Outcomes, collect, read_outcomes, score, write_outcomes
 from study.outputs import write_all
