@@ -126,7 +126,7 @@ def report(folder: Path, table: list[dict[str, Any]], seed: int, overrides: list
     rows = read_jsonl(folder / "eval_refined" / "predictions.jsonl")
     chance = 100 * sum(1 / len(question.options) for question in questions) / len(questions)
     notes = {"World": f"data.seed={seed}", "Test questions": str(len(questions)), "Frames": str(config.frames.n)}
-    ablation_page(folder / "report.html", table, examples(questions, rows, data.videos()), notes, chance)
+    ablation_page(folder / "report.html", table, examples(questions, rows, data.folder()), notes, chance)
     print_ablation(table)
 
 

@@ -26,7 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def questions(data: dict[str, Any]) -> Sequence[Question]:
-    return Synthetic.build(data["root"], 515, **VIDEOS).questions("test")
+    return Synthetic(data["root"], 515, **VIDEOS).questions("test")
 
 
 def evaluated(

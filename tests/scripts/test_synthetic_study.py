@@ -20,16 +20,13 @@ from sevila.config import load
 from sevila.data.records import Question
 from sevila.errors import UserError
 from study import schedule
-from study.choices import CHOOSE, Chosen, choose
 from study.claims import CHECK, PAPER, Claim, Finding, claims, findings, verdict
 from study.intervals import Estimate
-from study.origin import environment
-from study.outcomes import Outcomes, collect, read_outcomes, score, write_outcomes
+from study.outcomes import Outcomes, Values, collect, read_outcomes, score, write_outcomes
 from study.outputs import write_all
 from study.pool import Ended, Task, open_pool, perform
-from study.rows import GROUPS, REFINEMENTS, SELECTIONS, Numbers, Row, Runs, all_rows, chosen
-from study.schedule import Job, Times, Worlds, duration, make
-from study.values import Values
+from study.rows import CHOOSE, GROUPS, REFINEMENTS, SELECTIONS, Chosen, Numbers, Row, Runs, all_rows, choose, chosen
+from study.schedule import Job, Times, Worlds, duration, environment, make
 from tiny_backbone import lessons
 
 DEFAULT = Numbers(n=32, k=4)
