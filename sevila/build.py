@@ -31,7 +31,7 @@ from sevila.model.scoring import SCORING, Compared, Direct, Official
 from sevila.model.sevila import SeViLA
 from sevila.model.vision import CompiledTower
 from sevila.run_folder import RunFolder
-from sevila.selection.registry import SELECTORS, build_scorer
+from sevila.selection.registry import SCORERS, SELECTORS, build_scorer
 from sevila.selection.scorers import Scorer
 from sevila.tasks.answering import Answering, Joint
 from sevila.tasks.chain import ForwardChain
@@ -82,6 +82,17 @@ def start_run(config: schema.Experiment, folder: RunFolder, data: Benchmark, acc
         folder.write_dropped(data.dropped)
     if accelerator.num_processes > 1:
         (folder.path,) = broadcast_object_list([folder.path])
+
+
+def check_choices(config: schema.Experiment) -> None:
+    """UserError for a choice's key or value that its class does not take, before anything slow begins."""
+    selector(config.selector, config.frames.n)
+    schema.check_named("data", config.data, BENCHMARKS)
+    schema.check_named("vision", config.vision, VISION)
+    schema.check_named("scorer", config.scorer, SCORERS, "sevila")
+    schema.check_named("scoring", config.scoring, SCORING)
+    if config.prompts["name"] != "benchmark":  # whose wording is the data set's
+        schema.check_named("prompts", config.prompts, PROMPTS)
 
 
 def check_heads(config: schema.Base) -> None:

@@ -210,7 +210,7 @@ def workshop(config: schema.Train | schema.Refine) -> Iterator[Workshop]:
     """
     accelerator = build.accelerator(config)
     with build.run_folder(config, accelerator) as folder:
-        build.selector(config.selector, config.frames.n)
+        build.check_choices(config)
         build_schedule(config.trainer, total_steps=1)
         check_wandb(config.wandb)
         model = build.model(config, accelerator.device)
