@@ -23,12 +23,12 @@ from sevila.data.store import Store, open_store
 from sevila.data.transforms import transform_digest
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
+from sevila.model.backbone import CompiledTower
 from sevila.model.digest import digest
+from sevila.model.language import ANSWER_DECODINGS, Compared, Direct, Official
 from sevila.model.precision import DTYPES, fast_dtype, warn_if_slow
 from sevila.model.prompts import PROMPTS, Prompts
-from sevila.model.scoring import SCORING, Compared, Direct, Official
 from sevila.model.sevila import SeViLA
-from sevila.model.vision import CompiledTower
 from sevila.run_folder import RunFolder
 from sevila.selection.registry import SELECTORS, build_scorer
 from sevila.selection.scorers import Scorer
@@ -128,7 +128,7 @@ def model(config: schema.Base, device: torch.device) -> SeViLA:
         backbone,
         load_head(config.localizer, "localizer", backbone),
         load_head(config.answerer, "answerer", backbone),
-        schema.named("scoring", config.scoring, SCORING),
+        schema.named("scoring", config.scoring, ANSWER_DECODINGS),
     )
 
 
@@ -197,9 +197,10 @@ def chain(
 
 def compare_scoring(sevila: SeViLA) -> Compared:
     """Let the model's Answerer count how often the other of `direct` and `official` prefers the same letter."""
-    scoring = sevila.answerer.scoring
-    sevila.answerer.scoring = Compared(scoring, Official() if isinstance(scoring, Direct) else Direct())
-    return sevila.answerer.scoring
+    decoding = sevila.answerer.decoding
+    compared = Compared(decoding, Official() if isinstance(decoding, Direct) else Direct())
+    sevila.answerer.decoding = compared
+    return compared
 
 
 def warn_of_truncation(sevila: SeViLA) -> None:
