@@ -30,7 +30,7 @@ from sevila.model.precision import DTYPES, fast_dtype, warn_if_slow
 from sevila.model.prompts import PROMPTS, Prompts
 from sevila.model.sevila import SeViLA
 from sevila.run_folder import RunFolder
-from sevila.selection.registry import SELECTORS, build_scorer
+from sevila.selection import SCORERS, SELECTORS, build_scorer
 from sevila.selection.scorers import Scorer
 from sevila.tasks.answering import Answering, Joint
 from sevila.tasks.chain import ForwardChain
@@ -89,6 +89,17 @@ def start_run(config: schema.Experiment, folder: RunFolder, data: Benchmark, acc
         return str(folder.path)
 
     folder.path = Path(from_main(accelerator, start))
+
+
+def check_choices(config: schema.Experiment) -> None:
+    """UserError for a choice's key or value that its class does not take, before anything slow begins."""
+    selector(config.selector, config.frames.n)
+    schema.check_named("data", config.data, BENCHMARKS)
+    schema.check_named("vision", config.vision, VISION)
+    schema.check_named("scorer", config.scorer, SCORERS, "sevila")
+    schema.check_named("scoring", config.scoring, ANSWER_DECODINGS)
+    if config.prompts["name"] != "benchmark":  # whose wording is the data set's
+        schema.check_named("prompts", config.prompts, PROMPTS)
 
 
 def check_heads(config: schema.Base) -> None:

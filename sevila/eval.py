@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sevila import schema
-from sevila.cli import main
 from sevila.errors import UserError
+from sevila.hydra_main import main
 
 if TYPE_CHECKING:
     from sevila.benchmarks.base import Benchmark
@@ -50,10 +50,13 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
     from sevila.tasks.moments import moment_metrics, retrieve
     from sevila.tasks.share import Share
 
+    # check
     _check_outputs(config, export=False)
     rule = schema.named("task.spans", spans or {"name": "binary"}, SPANS)
     accelerator = build.accelerator(config)
     with build.run_folder(config, accelerator) as folder:
+        # model and data
+        build.check_choices(config)
         model = build.model(config, accelerator.device)
         data = build.benchmark(config)
         queries = data.moments(config.split)
@@ -61,10 +64,12 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
             data.check_complete(())
         source = build.source(config, model, data)
         build.start_run(config, folder, data, accelerator)
+        # evaluate: each process its videos, one process the numbers
         found = Share.of(queries).work(lambda share: retrieve(model, source, share, rule))
         metrics = moment_metrics(found)
         if not accelerator.is_main_process:
             return metrics
+        # write
         rows = [retrieval.to_json() for retrieval in found]
         metrics = _finish(config, folder, data, metrics, rows)
         if config.submission:
@@ -79,12 +84,14 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     from sevila.tasks.benchmark_metrics import benchmark_metrics
     from sevila.tasks.share import Share
 
+    # check
     _check_outputs(config)
     accelerator = build.accelerator(config)
     if config.compare_scoring and accelerator.num_processes > 1:
         raise UserError("compare_scoring=true: counts in one process; leave it out, or start one")
     with build.run_folder(config, accelerator) as folder:
-        build.selector(config.selector, config.frames.n)
+        # model, data, chain
+        build.check_choices(config)
         model = build.model(config, accelerator.device)
         comparison = build.compare_scoring(model) if config.compare_scoring else None
         data = build.benchmark(config)
@@ -93,6 +100,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
             data.check_complete(questions)
         chain = build.chain(config, model, data, answering)
         build.start_run(config, folder, data, accelerator)
+        # evaluate: each process its videos, one process the numbers
         kept = None if comparison else folder.unfinished  # a comparison counts as it goes
         predictions = Share.of(questions).work(lambda share: chain.predict(share, "questions by video", keep=kept))
         metrics = benchmark_metrics(data.name, predictions)
@@ -100,6 +108,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
             return metrics
         if comparison is not None:
             metrics["scoring_agreement"] = comparison.agreement
+        # write
         build.warn_of_truncation(model)
         rows = [prediction.to_json() for prediction in predictions]
         metrics = _finish(config, folder, data, metrics, rows, examples(questions, rows, data.folder()))

@@ -232,7 +232,7 @@ def training_run(config: schema.Train | schema.Refine) -> Iterator[TrainingRun]:
     accelerator = build.accelerator(config)
     with build.run_folder(config, accelerator) as folder:
         # what is wrong is said before the model is loaded
-        build.selector(config.selector, config.frames.n)
+        build.check_choices(config)
         build_schedule(config.trainer, total_steps=1)
         check_wandb(config.wandb)
         model = build.model(config, accelerator.device)

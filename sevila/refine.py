@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sevila import schema
-from sevila.cli import main
 from sevila.errors import UserError
+from sevila.hydra_main import main
 
 if TYPE_CHECKING:
     from sevila.data.records import Question

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sevila import schema
-from sevila.cli import main
 from sevila.errors import UserError
+from sevila.hydra_main import main
 
 if TYPE_CHECKING:
     from sevila.data.records import Question
