@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
 
     import torch
 
-    from benchmarks.machine import machine
+    from benchmarks.timing import machine
     from sevila.files import write_json
 
     if given.threads is not None:

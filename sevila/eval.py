@@ -19,7 +19,7 @@ from sevila.errors import UserError
 if TYPE_CHECKING:
     from sevila.benchmarks.base import Benchmark
     from sevila.report.page import Block
-    from sevila.run import RunFolder
+    from sevila.run_folder import RunFolder
     from sevila.tasks.answering import Answering
 
 
@@ -70,7 +70,7 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
         if not accelerator.is_main_process:
             return metrics
         rows = [retrieval.to_json() for retrieval in found]
-        metrics = _finish(config, folder, data, metrics, rows, moment_examples(queries, rows, data.videos()))
+        metrics = _finish(config, folder, data, metrics, rows, moment_examples(queries, rows, data.folder()))
         if config.submission:
             _say(write_moments(Path(config.submission), queries, [retrieval.prediction for retrieval in found]))
         return metrics
@@ -107,7 +107,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
             metrics["scoring_agreement"] = comparison.agreement
         build.warn_of_truncation(model)
         rows = [prediction.to_json() for prediction in predictions]
-        metrics = _finish(config, folder, data, metrics, rows, examples(questions, rows, data.videos()))
+        metrics = _finish(config, folder, data, metrics, rows, examples(questions, rows, data.folder()))
         if config.submission:
             _say(write_submission(data.name, Path(config.submission), questions, rows))
         if config.export:
@@ -120,7 +120,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
 def _check_outputs(config: schema.Eval, export: bool = True) -> None:
     """UserError for a file that could not be written at the end, before anything slow begins."""
     from sevila.files import check_other, check_place
-    from sevila.run import check_not_of_data, check_not_of_run
+    from sevila.run_folder import check_not_of_data, check_not_of_run
     from sevila.submissions.writing import check_submission
 
     inputs = _inputs(config)
@@ -170,7 +170,7 @@ def _finish(
     """Print the numbers, and write what a run folder holds at its end; they are true where it cannot be written."""
     from sevila.files import read_json
     from sevila.report.run_page import print_metrics, run_page
-    from sevila.run import ENVIRONMENT
+    from sevila.run_folder import ENVIRONMENT
 
     if data.dropped:
         metrics = {**metrics, "dropped": len(data.dropped)}

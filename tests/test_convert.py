@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from official.golden import Golden
-from sevila import convert
-from sevila.api import SeViLA
+from sevila import api, convert
 from sevila.model.scoring import Official
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -62,7 +61,7 @@ def test_from_official_files_to_official_numbers(shared: Path, tmp_path: Path) -
     words = [str(tmp_path / "official.pth"), str(out), f"--tokenizer={shared / 't5_tokenizer'}", *heads]
     assert convert.cli(words) == 0
     direct = golden.model()
-    loaded = SeViLA.load(str(out / "backbone"), str(out), str(out), dtype=torch.float64)
+    loaded = api.SeViLA.load(str(out / "backbone"), str(out), str(out), dtype=torch.float64).model
     loaded.answerer.scoring = Official()
     loaded.prompts = golden.prompts
     assert loaded.backbone.fingerprint == direct.backbone.fingerprint

@@ -10,21 +10,31 @@ from typing import Any
 from sevila.files import write_bytes, write_json, write_text
 from sevila.report.page import Block, Facts, Heading, Picture, Table, Text, write_page
 from study.claims import PAPER, RULE, Claim, Finding, findings
-from study.labels import REFINEMENT_HEADINGS, refinement_cells, refinements, refinements_markdown
-from study.outcomes import Outcomes, write_outcomes
+from study.outcomes import Outcomes, Values, write_outcomes
 from study.plots import PLOTS, plots
 from study.rows import GROUPS
 from study.schedule import duration
-from study.tables import HEADINGS, caption, cells, row_json, rows_markdown, type_cells, type_headings
-from study.values import Values
-from study.verdicts import (
+from study.tables import (
     CLAIM_HEADINGS,
+    HEADINGS,
+    REFINEMENT_HEADINGS,
     TITLE,
+    caption,
+    cells,
     claim_cells,
+    claim_name,
     claims_markdown,
     parts,
+    refinement_cells,
+    refinements,
+    refinements_markdown,
+    row_json,
+    row_name,
+    rows_markdown,
     sentence,
     targets,
+    type_cells,
+    type_headings,
     unmeasured_text,
 )
 
@@ -37,17 +47,13 @@ LEFT_OUT = (
 
 @dataclass(frozen=True)
 class Study:
-    """All that was measured: the numbers, what follows for the claims, and where it comes from.
-
-    note   a paragraph above the claims, where there is something to say of how they came about
-    """
+    """All that was measured: the numbers, what follows for the claims, and where it comes from."""
 
     values: Values
     found: Sequence[Finding]
     unmeasured: Sequence[Claim]
     refinements: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
-    note: str = ""
 
     @classmethod
     def of(cls, outcomes: Outcomes) -> Study:
@@ -67,16 +73,17 @@ def write_all(outcomes: Outcomes, out: Path) -> Study:
 def write(study: Study, out: Path) -> None:
     """Write everything that follows from the outcomes into the folder."""
     write_json(out / "claims.json", [finding.to_json() for finding in study.found])
-    write_text(out / "claims.md", claims_markdown(study.values, study.found, study.unmeasured, study.note))
+    write_text(out / "claims.md", claims_markdown(study.values, study.found, study.unmeasured))
     write_json(out / "environment.json", study.environment)
     tables = {name: (document, text) for name, document, text in _tables(study)}
     for name, (document, text) in tables.items():
         write_json(out / "tables" / f"{name}.json", document)
         write_text(out / "tables" / f"{name}.md", text)
-    pictures = {name: picture for name, picture in plots(study.values, study.found, study.refinements)}
-    for name, picture in pictures.items():
-        write_bytes(out / "plots" / f"{name}.png", picture.png)
-    _forget(out, set(tables), set(pictures))
+    drawn = dict(plots(study.values, study.found, study.refinements))
+    for name, plot in drawn.items():
+        write_bytes(out / "plots" / f"{name}.png", plot.png)
+    _forget(out, set(tables), set(drawn))
+    pictures = {name: plot.picture for name, plot in drawn.items()}
     write_page(out / "report.html", TITLE, list(page(study, pictures)))
 
 
@@ -101,18 +108,19 @@ def _forget(out: Path, tables: Set[str], pictures: Set[str]) -> None:
 
 
 def page(study: Study, pictures: Mapping[str, Picture]) -> Iterator[Block]:
+    """The page; rows and claims are told in words there, by their keys everywhere else."""
     values = study.values
+    names = {row.key: row_name(row) for row in values.rows}
     yield Facts(_facts(study))
-    if study.note:
-        yield Text(study.note)
     yield Text(RULE)
     yield Text(targets(values))
     for title, found in parts(study.found):
         yield Heading(title)
-        yield Table(CLAIM_HEADINGS, [claim_cells(finding) for finding in found])
+        cells_of = [(claim_name(finding.claim), *claim_cells(finding)[1:]) for finding in found]
+        yield Table(CLAIM_HEADINGS, cells_of)
         for finding in found:
             if finding.claim.part == PAPER:
-                yield Text(sentence(finding))
+                yield Text(sentence(finding, names))
     if study.unmeasured:
         yield Text(unmeasured_text(study.unmeasured))
     yield from _shown(pictures, "claims")
@@ -121,8 +129,9 @@ def page(study: Study, pictures: Mapping[str, Picture]) -> Iterator[Block]:
         rows = [row for row in values.rows if row.group == group]
         if rows:
             yield Heading(title)
-            yield Table(HEADINGS, [cells(values, row) for row in rows], caption(values))
-            yield Table(type_headings(values, rows[0]), [type_cells(values, row) for row in rows], "By question type.")
+            yield Table(("row", *HEADINGS[2:]), [cells(values, row)[1:] for row in rows], caption(values))
+            by_type = [(row_name(row), *type_cells(values, row)[1:]) for row in rows]
+            yield Table(type_headings(values, rows[0]), by_type, "By question type.")
             yield from _shown(pictures, after.get(group, ""))
             if group == "selectors":
                 yield Text(LEFT_OUT)

@@ -10,8 +10,9 @@ from sevila.report.figures import png_bytes, svg_text
 from sevila.report.page import Picture
 from study.claims import Finding
 from study.intervals import Estimate, Panel, curves_figure, dots_figure, points_figure
+from study.outcomes import MEASURES, Values
 from study.rows import SELECTIONS, Row
-from study.values import MEASURES, Values
+from study.tables import claim_name, row_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,7 +89,7 @@ def _curve_plot(values: Values, rows: Sequence[Row], group: str, xlabel: str) ->
             curve = series.setdefault(_curve_name(row), [None] * len(places))
             curve[places.index(getattr(row.numbers, group))] = values.estimate(row.key, measure)
         panels.append(Panel(f"{name}, percent", series))
-    said = "; ".join(f"{row.key} {values.estimate(row.key, 'accuracy')}" for row in rows)
+    said = "; ".join(f"{row_name(row)} {values.estimate(row.key, 'accuracy')}" for row in rows)
     return Plot(curves_figure(places, panels, xlabel), f"Accuracy over {xlabel}: {said}.", f"Over {xlabel}.")
 
 
@@ -110,7 +111,7 @@ def _label_plot(found: Sequence[Mapping[str, Any]]) -> Plot:
 
 
 def _claim_plot(found: Sequence[Finding]) -> Plot:
-    labels = [f"{finding.claim.name}, {finding.claim.measure}" for finding in found]
+    labels = [f"{claim_name(finding.claim)}, {finding.claim.measure}" for finding in found]
     panel = Panel("effect, points", {"effect": [finding.effect for finding in found]})
     said = "; ".join(f"{label} {finding.effect}" for label, finding in zip(labels, found, strict=True))
     return Plot(dots_figure(labels, [panel], line=0.0), f"Effects: {said}.", "Effects with 95 % intervals.")

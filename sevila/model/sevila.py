@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,18 @@ from sevila.model.head import Head
 from sevila.model.localizer import Localizer
 from sevila.model.passes import passes
 from sevila.model.precision import wide
-from sevila.model.prompts import Prompts, QuestionPrompts
+from sevila.model.prompts import Prompts, QuestionPrompts, open_prompt
 from sevila.model.scoring import Scoring
+
+
+class Asked(Protocol):
+    """What the model needs of a question (`sevila.Question` is one). Without options it can be localized only."""
+
+    @property
+    def question(self) -> str: ...
+
+    @property
+    def options(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True)
@@ -28,15 +39,79 @@ class ScoredFrame:
     score: float | None
 
 
+@dataclass(frozen=True, eq=False)
+class EncodedVideo:
+    """What the frozen tower makes of T sampled frames, before either head's layer norm: once a video.
+
+    indices   T frame numbers in the video
+    times     T seconds since its first frame
+    patches   [T, P, Dv]
+    """
+
+    indices: tuple[int, ...]
+    times: tuple[float, ...]
+    patches: Tensor
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def frames(self, scores: Sequence[float] | None = None) -> tuple[ScoredFrame, ...]:
+        """The T frames with their scores, None where nobody scored them."""
+        row = [None] * len(self) if scores is None else scores
+        return tuple(ScoredFrame(*frame) for frame in zip(self.indices, self.times, row, strict=True))
+
+
+@dataclass(frozen=True)
+class Localization:
+    """All T frames that were seen, and which of them are the keyframes: positions in time order."""
+
+    frames: tuple[ScoredFrame, ...]
+    positions: tuple[int, ...]
+
+    @property
+    def keyframes(self) -> tuple[ScoredFrame, ...]:
+        return tuple(self.frames[position] for position in self.positions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it: `keyframes` and `frames`."""
+        return {"keyframes": [asdict(f) for f in self.keyframes], "frames": [asdict(f) for f in self.frames]}
+
+
 @dataclass(frozen=True)
 class Answer:
-    """`option` counts from 0; `probabilities` are the softmax of the option logits; `frames` are all that were seen."""
+    """`option` counts from 0; `probabilities` are the softmax of `logits`, one an option.
+
+    keyframes   those that the answer was read from, in time order
+    frames      all that were seen
+    votes       where each keyframe answered alone: its option, in time order
+    """
 
     option: int
     text: str
     probabilities: tuple[float, ...]
     keyframes: tuple[ScoredFrame, ...]
     frames: tuple[ScoredFrame, ...]
+    logits: tuple[float, ...]
+    votes: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, question: Asked, found: Localization, logits: Tensor) -> Answer:
+        """The option of the highest logit [A]."""
+        option = int(logits.argmax())
+        chances = tuple(logits.softmax(-1).tolist())
+        return cls(option, question.options[option], chances, found.keyframes, found.frames, tuple(logits.tolist()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {
+            "option": self.option,
+            "text": self.text,
+            "probabilities": list(self.probabilities),
+            "logits": list(self.logits),
+            **({} if self.votes is None else {"votes": list(self.votes)}),
+            "keyframes": [asdict(frame) for frame in self.keyframes],
+            "frames": [asdict(frame) for frame in self.frames],
+        }
 
 
 class SeViLA(nn.Module):
@@ -65,6 +140,39 @@ class SeViLA(nn.Module):
     def _length(self, frames: int, text: int) -> int:
         """Tokens of a row: its frames, each behind its prefix, and its text."""
         return frames * (self.answerer.head.config.queries + len(self.backbone.prefix(frames))) + text
+
+    def localize(self, encoded: EncodedVideo, questions: Sequence[Asked]) -> Tensor:
+        """Scores of T frames for M questions: the language model's logits of "yes", [M, T] (paper, section 3.2).
+
+        A question without options is asked as it stands, and a sentence as a moment query.
+        """
+        return self.relevance(encoded.patches, [self.localizer_prompt(question) for question in questions])
+
+    def localizer_prompt(self, question: Asked) -> str:
+        """What the Localizer is asked about every frame."""
+        if question.options:
+            return self.prompts.localize(question.question, question.options)
+        return open_prompt(question.question)
+
+    def answer(
+        self,
+        encoded: EncodedVideo,
+        questions: Sequence[Asked],
+        keyframes: Sequence[Sequence[int]],
+        scores: Sequence[Sequence[float] | None] | None = None,
+    ) -> list[Answer]:
+        """Answers of M questions, each from its own keyframes, which are read together (paper, section 3.2).
+
+        keyframes   of each question, positions among the T frames, in time order
+        scores      of each question, T numbers to remember with its answer
+        """
+        texts = [self.prompts.answer(question.question, question.options) for question in questions]
+        logits = self.option_logits(encoded.patches, keyframes, texts, [len(q.options) for q in questions])
+        found = [
+            Localization(encoded.frames(row), tuple(positions))
+            for row, positions in zip(scores or [None] * len(questions), keyframes, strict=True)
+        ]
+        return [Answer.of(*each) for each in zip(questions, found, logits, strict=True)]
 
     @torch.no_grad()
     def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:

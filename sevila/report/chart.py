@@ -22,7 +22,7 @@ class Axis:
         """The range of the values with a rim, at least `span` wide, and inside `within` where that is given."""
         known = list(values)
         low, high = min(known), max(known)
-        rim = max(0.08 * (high - low), (span - (high - low)) / 2) or max(0.1 * abs(high), 0.5)
+        rim = max(0.08 * (high - low), (span - (high - low)) / 2, 1e-3 * max(abs(low), abs(high))) or 0.5
         low, high = low - rim, high + rim
         if within is not None:  # what would stand out on one side is given to the other
             width = min(high - low, within[1] - within[0])
@@ -41,7 +41,7 @@ class Axis:
         step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
         step = max(1.0, step) if whole else step
         first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)
-        return [round(number * step, 10) for number in range(first, last + 1)]
+        return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,8 @@ def draw_example(example: Example) -> Figure:
     The figure's axes are found by their labels: "options", "time", and "keyframe 1" ... "keyframe K".
     """
     timeline, shots = example.timeline, example.shots
-    heading = [(timeline.label, SMALL, "normal", GREY)] if timeline.label else []
+    label = wrap(timeline.label, WIDTH - 0.6, SMALL, most=1)[0]
+    heading = [(label, SMALL, "normal", GREY)] if label else []
     heading += [(line, TITLE, "bold", INK) for line in wrap(timeline.question, WIDTH - 0.6, TITLE, "bold", most=8)]
     heading += [(timeline.verdict, BODY, "normal", COLOURS[timeline.outcome])] if timeline.verdict else []
     options = ["\n".join(wrap(text, 4.6, BODY, "bold")) for text in timeline.options]

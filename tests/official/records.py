@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 
 from official.golden import Golden
-from sevila.data.loading import Batch, Record, Sample
+from sevila.data.dataset import Batch, Record, Sample
 from sevila.data.records import Moment, Question
 from sevila.data.video import Frames
 from sevila.model.prompts import letters

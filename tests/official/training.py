@@ -12,7 +12,7 @@ from official.difference import NOISE, Difference, compared, equal, largest
 from official.golden import Golden
 from official.records import GoldenFrames, batch, chain, moments, questions, repeated
 from sevila.checkpoints.lavis import head_name
-from sevila.data.loading import Batch
+from sevila.data.dataset import Batch
 from sevila.model.head import Head
 from sevila.model.scoring import Direct
 from sevila.selection import LocalizerTopK

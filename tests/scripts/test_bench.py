@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import answers, cost, decoding, gpu, training
 from benchmarks.baseline import Plain
-from benchmarks.machine import machine
 from benchmarks.subject import SMALL, Subject, pictures, questions, subject
+from benchmarks.timing import machine
 from sevila.model import precision
 from sevila.model.scoring import Direct
 

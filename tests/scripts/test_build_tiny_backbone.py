@@ -5,11 +5,11 @@ from __future__ import annotations
 from random import Random
 
 import build_tiny_backbone
+from build_tiny_backbone import LESSON_BATCHES
 from sevila.synthetic.draw import PLAIN
 from tiny_backbone import vision
 from tiny_backbone.language import lesson_seed
 from tiny_backbone.lessons import batch, exam_seed
-from tiny_backbone.report import LESSON_BATCHES
 
 
 def test_exams_are_drawn_from_seeds_that_no_step_has() -> None:

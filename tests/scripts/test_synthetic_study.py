@@ -15,21 +15,19 @@ import numpy as np
 import pytest
 
 import synthetic_study
+from parsed_page import read_page
 from reproduction.runs import plan
 from sevila.config import load
 from sevila.data.records import Question
 from sevila.errors import UserError
 from study import schedule
-from study.choices import CHOOSE, Chosen, choose
 from study.claims import CHECK, PAPER, Claim, Finding, claims, findings, verdict
 from study.intervals import Estimate
-from study.origin import environment
-from study.outcomes import Outcomes, collect, read_outcomes, score, write_outcomes
+from study.outcomes import Outcomes, Values, collect, read_outcomes, score, write_outcomes
 from study.outputs import write_all
 from study.pool import Ended, Task, open_pool, perform
-from study.rows import GROUPS, REFINEMENTS, SELECTIONS, Numbers, Row, Runs, all_rows, chosen
-from study.schedule import Job, Times, Worlds, duration, make
-from study.values import Values
+from study.rows import CHOOSE, GROUPS, REFINEMENTS, SELECTIONS, Chosen, Numbers, Row, Runs, all_rows, choose, chosen
+from study.schedule import Job, Times, Worlds, duration, environment, make
 from tiny_backbone import lessons
 
 DEFAULT = Numbers(n=32, k=4)
@@ -558,8 +556,12 @@ def test_everything_is_written_and_again_the_same(root: Path, outcomes: Outcomes
     assert "## Checks: true by construction" in markdown
     assert "This study is smaller (80 test questions, trainings of each row: 2)" in markdown
     page = (tmp_path / "one/report.html").read_text()
-    assert page.count("<img src='data:image/png;base64,") == page.count("<img") == 5 and "alt=''" not in page
-    assert "<td>refinement_helps_five_orders</td><td>accuracy</td><td>not reproduced</td>" in page
+    parsed = read_page(tmp_path / "one/report.html")
+    pictures = [values["aria-label"] for values in parsed.all("div") if "aria-label" in values]
+    assert parsed.tags.count("svg") == len(pictures) == 5 and all(pictures)
+    assert ["refinement helps five orders", "accuracy", "not reproduced"] in [row[:3] for row in parsed.cells]
+    assert ["uniform frames", "zero-shot"] in [row[:2] for row in parsed.cells]  # in words, not by its key
+    assert len(parsed.all("nav")) == 1 and len(parsed.texts["h2"]) >= 6
     assert "Rule of the verdict" in page and "Left out: scorer=clip" in page
 
 

@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from sevila.api import SeViLA
+from sevila import api
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.checkpoints.architecture import TINY_FOLDER
+from sevila.data.dataset import VideoSource
 from sevila.data.video import CachedVideos
+from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Oracle, Uniform
 from sevila.tasks.chain import ForwardChain, chain_metrics
-from sevila.tasks.source import VideoSource
 
 
 @pytest.fixture(scope="module")
 def model() -> SeViLA:
-    return SeViLA.load("tiny", dtype=torch.float32)
+    return api.SeViLA.load("tiny", dtype=torch.float32).model
 
 
 def test_it_is_small_and_in_transformers_format() -> None:
@@ -44,10 +45,10 @@ def test_its_report_passes_the_gates_of_single_frames() -> None:
 
 
 def test_uniform_is_far_below_the_zero_shot_localizer_which_is_below_the_oracle(model: SeViLA, tmp_path: Path) -> None:
-    world = Synthetic.build(
+    world = Synthetic(
         str(tmp_path), 515, train_videos=1, val_videos=1, test_videos=8, moment_train_videos=1, moment_val_videos=1
     )
-    source, questions = VideoSource(CachedVideos(64), world.videos(), 32), world.questions("test")
+    source, questions = VideoSource(CachedVideos(64), world.folder(), 32), world.questions("test")
     uniform, zeroshot, oracle = (
         chain_metrics(ForwardChain(model, selector, source).predict(questions))
         for selector in (Uniform(4), LocalizerTopK(4), Oracle(4))

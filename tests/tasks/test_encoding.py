@@ -12,12 +12,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from sevila.benchmarks.synthetic import Synthetic
-from sevila.data.features import FeatureStore
-from sevila.data.frame_rules import EvaluationFrames, FrameRule, RecurringFrames, TrainingFrames
-from sevila.data.loading import Batch, collate
-from sevila.data.video import CachedVideos, Frames, VideoReader
+from sevila.data.dataset import GROUP, Batch, VideoSource, _encoded, collate, patches_of
+from sevila.data.sampling import EvaluationFrames, FrameRule, RecurringFrames, TrainingFrames
+from sevila.data.store import Store
+from sevila.data.video import CachedVideos, VideoReader
 from sevila.model.backbone import Backbone
-from sevila.model.sevila import SeViLA
+from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.selection import LocalizerTopK
 from sevila.selection.clip import CLIPScorer
 from sevila.selection.scorers import JointLocalizerScorer, LocalizerScorer, LongImageScorer
@@ -25,23 +25,21 @@ from sevila.selection.trained import TrainedScorer
 from sevila.submissions.spans import BinarySpans
 from sevila.tasks.answer import AnswerTask, SelectEachStep
 from sevila.tasks.chain import ForwardChain
-from sevila.tasks.encoding import GROUP, _encoded, patches_of
 from sevila.tasks.moments import retrieve
 from sevila.tasks.pretrain import PretrainTask
 from sevila.tasks.refine import LabelEachStep, LabelledBefore, LabelledFrames, RefineTask, make_pseudo_labels
-from sevila.tasks.source import VideoSource
 
 N = 6
 
 
 @pytest.fixture
-def make(world: Synthetic, tiny: SeViLA, open_tiny_store: Callable[..., FeatureStore]) -> Callable[..., ForwardChain]:
+def make(world: Synthetic, tiny: SeViLA, open_tiny_store: Callable[..., Store]) -> Callable[..., ForwardChain]:
     """make(stored) -> a chain over the small world, with this test's store or none."""
 
     def chain(stored: bool = True, **options: object) -> ForwardChain:
         videos = CachedVideos(tiny.backbone.image_size, 0)
         store = open_tiny_store(**options) if stored else None
-        return ForwardChain(tiny, LocalizerTopK(2), VideoSource(videos, world.videos(), N, store=store))
+        return ForwardChain(tiny, LocalizerTopK(2), VideoSource(videos, world.folder(), N, store=store))
 
     return chain
 
@@ -125,8 +123,8 @@ def test_a_scorer_of_pictures_gets_them(
     class Brightness:
         needs_pictures = True
 
-        def score(self, frames: Frames, patches: torch.Tensor | None, questions: list) -> list[list[float]]:
-            return [frames.pixels.float().mean((1, 2, 3)).tolist()] * len(questions)
+        def score(self, encoded: EncodedVideo, questions: list, pixels: torch.Tensor) -> torch.Tensor:
+            return pixels.float().mean((1, 2, 3)).expand(len(questions), -1)
 
     def chosen(stored: bool) -> list[tuple]:
         chain = make(stored)
