@@ -12,7 +12,7 @@ import torch
 
 from official.golden import Golden
 from sevila import api, convert
-from sevila.model.scoring import Official
+from sevila.model.language import Official
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -62,7 +62,7 @@ def test_from_official_files_to_official_numbers(shared: Path, tmp_path: Path) -
     assert convert.cli(words) == 0
     direct = golden.model()
     loaded = api.SeViLA.load(str(out / "backbone"), str(out), str(out), dtype=torch.float64).model
-    loaded.answerer.scoring = Official()
+    loaded.answerer.decoding = Official()
     loaded.prompts = golden.prompts
     assert loaded.backbone.fingerprint == direct.backbone.fingerprint
     assert loaded.backbone.prefix(None) == direct.backbone.prefix(None)

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sevila.data.decoding import PyAv
 from sevila.data.sampling import uniform_indices
 from sevila.data.transforms import RESIZE
-from sevila.data.video import PyAv, VideoReader
+from sevila.data.video import VideoReader
 
 Way = Callable[[Path, Sequence[int], int], Any]
 SIZES = ((640, 480), (1280, 720), (640, 272))

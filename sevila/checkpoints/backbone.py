@@ -6,9 +6,8 @@ import torch
 
 from sevila.checkpoints.architecture import TINY, Pretrained, Weights, read_tokenizer
 from sevila.checkpoints.timm import OwnTower, Vision
-from sevila.model.backbone import TEXT_TOKENS, Backbone, assemble_backbone
-from sevila.model.checkpointing import checkpoint_blocks
-from sevila.model.passes import TOKENS
+from sevila.model.backbone import TEXT_TOKENS, Backbone, assemble_backbone, checkpoint_blocks
+from sevila.model.language import TOKENS
 
 
 def load(

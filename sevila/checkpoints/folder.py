@@ -22,7 +22,7 @@ from sevila.checkpoints.hub import HUB_FAULTS, brief, fetch
 from sevila.checkpoints.importers import open_checkpoint
 from sevila.errors import UserError
 from sevila.files import check_plain, read_json
-from sevila.model.backbone import fingerprint_of, name_in_blip2
+from sevila.model.digest import fingerprint_of, name_in_blip2
 from sevila.model.head import Head, HeadConfig
 from sevila.model.precision import finite
 

@@ -16,8 +16,8 @@ from sevila.checkpoints.architecture import Weights
 from sevila.checkpoints.importers import read_checkpoint
 from sevila.checkpoints.lavis import transformers_name
 from sevila.errors import UserError
+from sevila.model.backbone import resized
 from sevila.model.precision import finite
-from sevila.model.vision import resized
 
 CLASSIFIER = ("norm", "fc_norm", "head")  # what follows the last block; BLIP-2 uses none of it
 

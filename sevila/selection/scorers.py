@@ -43,7 +43,7 @@ class LocalizerScorer:
         self.sevila = sevila
 
     def score(self, encoded: EncodedVideo, questions: Sequence[Question], pixels: Tensor | None = None) -> Tensor:
-        return self.relevance(encoded.patches, [self.sevila.localizer_prompt(question) for question in questions])
+        return self.relevance(encoded.patches, self.sevila.localizer_prompts(questions))
 
     def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
         """Patches [T, P, Dv] of one video and M prompts -> [M, T], without gradients."""
@@ -113,5 +113,5 @@ class JointLocalizerScorer(GroupScorer):
         for start in range(0, len(pairs), size):
             part = pairs[start : start + size]
             rows, asked = groups[[g for _, g in part]], [texts[m] for m, _ in part]
-            parts.append(self.sevila.localizer.joint_relevance(rows, asked))
+            parts.append(self.sevila.localizer.word_logits(rows, asked, numbered=True)[:, 0])
         return torch.cat(parts).view(len(texts), len(groups))

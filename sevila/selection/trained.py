@@ -43,7 +43,7 @@ def text_features(backbone: Backbone, questions: Sequence[Question]) -> Tensor:
     batch = backbone.tokenizer(
         texts, padding="longest", truncation=True, max_length=backbone.text_tokens, return_tensors="pt"
     ).to(backbone.device)
-    states = at_least_float32(backbone.read(backbone.language.shared(batch.input_ids), batch.attention_mask))
+    states = at_least_float32(backbone.run_encoder(backbone.language.shared(batch.input_ids), batch.attention_mask))
     weights = batch.attention_mask[..., None].to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1)
 

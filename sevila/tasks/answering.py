@@ -65,4 +65,5 @@ class Voting:
     def loss(self, model: SeViLA, patches: Tensor, questions: Sequence[Question]) -> Tensor:
         each = [q for q in questions for _ in range(patches.shape[1])]
         texts = [model.prompts.answer(q.question, q.options) for q in each]
-        return model.answerer.single_frame_loss(patches.flatten(0, 1), texts, [q.answer for q in each])
+        alone = patches.flatten(0, 1)[:, None]  # [N K, 1, P, Dv]
+        return model.answerer.loss(alone, texts, [q.answer for q in each], numbered=False)

@@ -19,8 +19,8 @@ from sevila.checkpoints.lavis import vision_name
 from sevila.checkpoints.timm import TimmTower, TimmVision
 from sevila.config import load
 from sevila.errors import UserError
+from sevila.model.backbone import CompiledTower, resized
 from sevila.model.torchvision_check import check_torchvision
-from sevila.model.vision import CompiledTower, resized
 
 WIDTH, INNER, HEADS, BLOCKS, PATCH, SIDE = 128, 512, 4, 4, 16, 4  # those of the tiny backbone
 
