@@ -12,7 +12,7 @@ INTEROP := $(VENV)-interop
 STAMP := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 INTEROP_PIP := $(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check
-INTEROP_NEEDS := $(wildcard scripts/interop/requirements/*.txt)
+INTEROP_NEEDS := $(wildcard tests/interop/requirements/*.txt)
 
 .DEFAULT_GOAL := help
 .PHONY: help env selfchain test test-interop clean
@@ -32,9 +32,9 @@ test: $(STAMP)  ## check style, then run the tests (PYTEST_ARGS="-k name" for so
 
 test-interop: $(STAMP) $(INTEROP)/.ready  ## compare with LAVIS and timm, installed in an environment of their own
 	rm -rf $(INTEROP)/outputs
-	HF_HOME=$(INTEROP)/cache $(INTEROP)/bin/python scripts/interop/lavis_reference.py $(INTEROP)/outputs
-	HF_HOME=$(INTEROP)/cache PYTHONPATH=$(INTEROP)/timm $(INTEROP)/bin/python scripts/interop/timm_reference.py $(INTEROP)/outputs
-	$(RUN) scripts/compare_interop.py $(INTEROP)/outputs
+	HF_HOME=$(INTEROP)/cache $(INTEROP)/bin/python tests/interop/lavis_reference.py $(INTEROP)/outputs
+	HF_HOME=$(INTEROP)/cache PYTHONPATH=$(INTEROP)/timm $(INTEROP)/bin/python tests/interop/timm_reference.py $(INTEROP)/outputs
+	$(RUN) tests/compare_interop.py $(INTEROP)/outputs
 
 clean:  ## remove the environments, builds and caches (runs/ and data/ stay)
 	rm -rf $(VENV) $(INTEROP) build dist .pytest_cache .ruff_cache .hypothesis
@@ -60,7 +60,7 @@ $(INTEROP)/.ready: $(INTEROP_NEEDS) constraints.txt
 	@echo "Setting up $(INTEROP): about 1.3 GB to install, a minute or more."
 	@rm -rf $(INTEROP)
 	@$(INTEROP_PYTHON) -m venv $(INTEROP)
-	@$(INTEROP_PIP) -c constraints.txt -r scripts/interop/requirements/stack.txt
-	@$(INTEROP_PIP) --no-deps -r scripts/interop/requirements/lavis.txt
-	@$(INTEROP_PIP) --no-deps --target $(INTEROP)/timm -r scripts/interop/requirements/timm.txt
+	@$(INTEROP_PIP) -c constraints.txt -r tests/interop/requirements/stack.txt
+	@$(INTEROP_PIP) --no-deps -r tests/interop/requirements/lavis.txt
+	@$(INTEROP_PIP) --no-deps --target $(INTEROP)/timm -r tests/interop/requirements/timm.txt
 	@touch $(INTEROP)/.ready

@@ -40,8 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
 
     import torch
-    from benchmarks.machine import machine
 
+    from benchmarks.timing import machine
     from sevila.files import write_json
 
     if given.threads is not None:
@@ -84,7 +84,6 @@ def measured(names: list[str] | tuple[str, ...], quick: bool, folder: Path) -> I
     from benchmarks.baseline import Plain
     from benchmarks.subject import MIDDLE, SMALL, subject
     from benchmarks.timing import Row
-
     from sevila.model.precision import bf16_units, fast_dtype
 
     films: Callable[[], list[Path]] = lambda: decoding.made_videos(  # noqa: E731

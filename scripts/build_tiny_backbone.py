@@ -18,22 +18,28 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
 import torch
-from tiny_backbone import language, lessons, tokenizer, vision
-from tiny_backbone.export import export
-from tiny_backbone.practice import practise
-from tiny_backbone.report import measure
+from torch import Tensor, nn
+from transformers import Blip2Config, Blip2ForConditionalGeneration, T5ForConditionalGeneration, T5Tokenizer
 
 from sevila.checkpoints import backbone as backbones
+from sevila.data.transforms import evaluation_transform
 from sevila.files import home_path, write_json
+from sevila.model.backbone import Backbone
 from sevila.synthetic import draw
+from sevila.synthetic.language import SLOTS
+from tiny_backbone import language, lessons, vision
+from tiny_backbone.vision import Eyes
 
 SHIPPED = Path(__file__).resolve().parents[1] / "sevila" / "synthetic" / "tiny_blip2"
-REPORT_LESSONS, REPORT_FRAMES = 40, 2048
+REPORT_LESSONS, FRAMES = 40, 2048
 VIT = "vision_model."
 
 
@@ -43,7 +49,7 @@ def examination(seed: int) -> list[lessons.Lesson]:
 
 
 def teach_language(folder: Path, seed: int, steps: int, batch: int) -> None:
-    words = tokenizer.make()
+    words = language.make_tokenizer()
     model, reader = language.make(words, seed), language.Reader(words)
     exam = examination(seed)[: 64 * 16]
 
@@ -76,9 +82,9 @@ def teach_frames(
     name: str, eyes: vision.Eyes, style: draw.Style, folder: Path, seed: int, steps: int, batch: int
 ) -> None:
     """So many steps of reading frames of one style; what is trainable in `eyes` learns. Kept as NAME.pt."""
-    words = tokenizer.make()
+    words = language.make_tokenizer()
     table = vision.words_of(words, language.word_vectors(words, seed))
-    exam = vision.exam(REPORT_FRAMES, style, seed)
+    exam = vision.exam(FRAMES, style, seed)
     pages, scenes = vision.picture_book(160 * batch, style, Random(seed), torch.Generator().manual_seed(seed))
     targets = table.targets(scenes)
     fresh = batch // 8
@@ -105,6 +111,151 @@ def saved(folder: Path, name: str, model: torch.nn.Module) -> torch.nn.Module:
     return model.eval()
 
 
+# -- the practice loop of both halves, which resumes ---
+
+WARM_UP, COOL_DOWN = 100, 0.3  # steps of linear warm-up; share of all steps in which the rate falls to zero
+
+
+def rate(step: int, steps: int) -> float:
+    """Warm up, hold, fall linearly: 0..1."""
+    left = (steps - step) / (COOL_DOWN * steps)
+    return min(1.0, (step + 1) / WARM_UP, left)
+
+
+def optimisers(model: nn.Module, plain: Callable[[str], bool], lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for everything else (`plain` names those by parameter name)."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in named if p.ndim == 2 and not plain(name)]
+    rest = [p for name, p in named if p.ndim != 2 or plain(name)]
+    return [
+        torch.optim.Muon(matrices, lr=2 * lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=lr, weight_decay=0.01, betas=(0.9, 0.98)),
+    ]
+
+
+def practise(
+    name: str,
+    model: nn.Module,
+    loss_of: Callable[[int], Tensor],
+    steps: int,
+    folder: Path,
+    plain: Callable[[str], bool],
+    report: Callable[[], dict[str, float]],
+    lr: float = 1e-3,
+    report_every: int = 500,
+) -> None:
+    """Train `model` on `loss_of(step)` and keep `folder/NAME.pt` so that a later call goes on where this one ended.
+
+    The loss of a step depends on its number alone (and on the weights), so that stopping changes nothing.
+    """
+    optims = optimisers(model, plain, lr)
+    base = [[group["lr"] for group in optim.param_groups] for optim in optims]
+    path, start = folder / f"{name}.pt", 0
+    if path.exists():
+        saved = torch.load(path, weights_only=True)
+        model.load_state_dict(saved["model"])
+        for optim, state in zip(optims, saved["optims"], strict=True):
+            optim.load_state_dict(state)
+        start = saved["step"]
+    total, since = 0.0, time.time()
+    for step in range(start, steps):
+        model.train()
+        loss = loss_of(step)
+        for optim, rates in zip(optims, base, strict=True):
+            optim.zero_grad()
+            for group, r in zip(optim.param_groups, rates, strict=True):
+                group["lr"] = r * rate(step, steps)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optim in optims:
+            optim.step()
+        total += loss.item()
+        if (step + 1) % 50 == 0:
+            pace = (time.time() - since) / 50
+            print(f"{name} {step + 1}/{steps} loss {total / 50:.4f} {pace:.2f} s/step", flush=True)
+            total, since = 0.0, time.time()
+        if (step + 1) % report_every == 0 or step + 1 == steps:
+            model.eval()
+            print(name, {kind: round(value, 1) for kind, value in report().items()}, flush=True)
+            state = {"model": model.state_dict(), "optims": [o.state_dict() for o in optims], "step": step + 1}
+            torch.save(state, path.with_suffix(".part"))
+            os.replace(path.with_suffix(".part"), path)
+            since = time.time()
+
+
+# -- the halves put together, in transformers' own format ---
+
+
+def assemble(eyes: Eyes, language: T5ForConditionalGeneration) -> Blip2ForConditionalGeneration:
+    """One BLIP-2 of the two halves."""
+    config = Blip2Config(
+        vision_config=eyes.vision_model.config.to_dict(),
+        qformer_config=eyes.qformer.config.to_dict(),
+        text_config=language.config.to_dict(),
+        num_query_tokens=SLOTS,
+    )
+    config.text_config.dense_act_fn = "gelu"
+    blip2 = Blip2ForConditionalGeneration(config)
+    # transformers ties the output table to the word vectors when a model is built from a config; it must not be
+    blip2.language_model.lm_head.weight = nn.Parameter(language.lm_head.weight.detach().clone())
+    for part in ("vision_model", "qformer", "language_projection"):
+        getattr(blip2, part).load_state_dict(getattr(eyes, part).state_dict())
+    blip2.query_tokens.data.copy_(eyes.query_tokens)
+    blip2.language_model.load_state_dict(language.state_dict())
+    if not torch.equal(blip2.language_model.shared.weight, language.shared.weight):
+        raise RuntimeError("the word vectors were overwritten by the output table")
+    return blip2
+
+
+def export(eyes: Eyes, language: T5ForConditionalGeneration, tokenizer: T5Tokenizer, folder: Path) -> None:
+    """Write the folder: float16 weights (they are read as float32), configuration, tokenizer."""
+    assemble(eyes, language).half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+# -- what the shipped backbone can do, through the library's own loading path ---
+
+LESSON_BATCHES, LESSONS_A_BATCH = 120, 32
+
+
+class _Eyes(nn.Module):
+    """The backbone's own vision side: uint8 frames -> soft tokens."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return self.backbone.zeroshot(self.backbone.encode(evaluation_transform(frames)))
+
+
+def _text(backbone: Backbone, exam: Sequence[lessons.Lesson]) -> dict[str, float]:
+    """Percent of lessons said right to the last token, words standing for frames: by kind and number of frames."""
+    right: dict[str, list[bool]] = defaultdict(list)
+    scores = language.correct(backbone.language, language.Reader(backbone.tokenizer), exam)
+    for lesson, ok in zip(exam, scores, strict=True):
+        kind, _, family = lesson.kind.partition("/")
+        right[f"{kind}, {len(lesson.scenes)} frames"].append(ok)
+        if kind == "letter":
+            right[f"letter/{family}, 4 frames"] += [ok] if len(lesson.scenes) == 4 else []
+    return {kind: round(100 * sum(oks) / len(oks), 2) for kind, oks in sorted(right.items()) if oks}
+
+
+@torch.no_grad()
+def measure(backbone: Backbone, seed: int) -> dict[str, dict[str, float]]:
+    """`text`: lessons that no training step drew; `frames`: words read off painted frames, by style."""
+    exam = [
+        lesson for i in range(LESSON_BATCHES) for lesson in lessons.batch(lessons.exam_seed(seed, i), LESSONS_A_BATCH)
+    ]
+    words = vision.words_of(backbone.tokenizer, backbone.language.shared.weight)
+    frames = {}
+    for style in (draw.PLAIN, draw.WIDE, draw.COLLAGE, draw.SKETCH):
+        painted, scenes = vision.exam(FRAMES, style, seed)
+        seen = vision.score(_Eyes(backbone), words, painted, scenes)
+        frames[style.name] = {name: round(value, 2) for name, value in seen.items()}
+    return {"text": _text(backbone, exam), "frames": frames}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", choices=("all", "language", "vision", "export"), default="all")
@@ -128,7 +279,7 @@ def main() -> None:
         teach_language(args.folder, args.seed, args.language_steps, args.batch)
     if args.stage in ("all", "vision"):
         teach_vision(args.folder, args.seed, args.vision_steps, 2 * args.batch)
-    words = tokenizer.make()
+    words = language.make_tokenizer()
     if args.stage in ("all", "export"):
         eyes = saved(args.folder, "vision", vision.Eyes(language.WIDTH))
         export(eyes, saved(args.folder, "language", language.make(words, args.seed)), words, args.out)

@@ -100,7 +100,7 @@ def run(config: CheckData) -> list[Report]:
     from sevila.data.check import look
     from sevila.files import check_place, write_json
     from sevila.report.terminal import printable
-    from sevila.run import check_not_of_data
+    from sevila.run_folder import check_not_of_data
 
     if config.out is not None:
         check_place("out", config.out)
@@ -112,7 +112,7 @@ def run(config: CheckData) -> list[Report]:
     known = sorted({split for _, splits, _ in kinds for split in splits})
     if config.split is not None and config.split not in known:
         raise UserError(f"split={config.split}: {data.name} has {', '.join(known)}")
-    folder = data.videos()
+    folder = data.folder()
     sets = []
     for kind, splits, read in kinds:
         for split in splits:

@@ -77,7 +77,7 @@ def compare(first: Evaluation, second: Evaluation, out: Path, number: int) -> in
     gained = [i for i, right in enumerate(rights) if right == (False, True)]
     title = f"{first.config['selector']['name']} against {second.config['selector']['name']} on {data.name}"
     shown = [(questions[i], first.rows[i], second.rows[i]) for i in spread(gained, number)]
-    blocks = [*_counts(first, second, rights), *_examples(first, second, shown, data.videos())]
+    blocks = [*_counts(first, second, rights), *_examples(first, second, shown, data.folder())]
     write_page(out, title, blocks)
     return len(gained)
 

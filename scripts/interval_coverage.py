@@ -7,7 +7,7 @@ which videos and questions are hard, and trainings (seeds) that differ as the st
 integration. Three comparisons: two trained rows, a trained row and one that nothing trained, a trained row and the best
 of three trained ones that are equally good. For each, how often the 95 % interval holds the true effect, and how often
 its lower end lies above it (nominal 2.5 %): by percentiles of a bootstrap over videos and seeds, and by
-`sevila.metrics.few_seeds`. Some minutes on one core.
+`study.few_seeds`. Some minutes on one core.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from sevila.files import home_path, write_json
-from sevila.metrics.bootstrap import Draws, Estimate, interval
-from sevila.metrics.few_seeds import Lead, Mean
+from study.bootstrap import Draws, interval
+from study.few_seeds import Lead, Mean
+from study.intervals import Estimate
 
 VIDEOS, QUESTIONS = 150, 7  # of a world, and of a video
 SEEDS = (3, 5, 10)

@@ -20,10 +20,9 @@ import subprocess
 import sys
 from typing import Any
 
-from model_size.parts import parts, summary
-from model_size.work import WORK, measure
 from rich.console import Console
 
+from model_size import WORK, measure, parts, summary
 from sevila import build, schema
 from sevila.checkpoints.architecture import WEIGHTS, read_tokenizer
 from sevila.config import load

@@ -25,12 +25,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from reproduction.cells import TITLES, Row, Table
-from reproduction.results import HEADINGS, document, lines, markdown, rows
-from reproduction.runs import LAUNCH, Ledger, Run, Settings, jobs
-from reproduction.tables import TABLES
 from rich.console import Console
 
+from reproduction.cells import HEADINGS, TITLES, Row, Table, document, lines, markdown, rows
+from reproduction.runs import LAUNCH, Ledger, Run, Settings, jobs
+from reproduction.tables import TABLES
 from sevila.cli import guarded
 from sevila.errors import UserError
 from sevila.files import home_path, write_json, write_text

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ablation import ablation_page, print_ablation
 from sevila import build, refine, train
 from sevila import eval as evaluation
 from sevila.cli import guarded
@@ -25,7 +26,6 @@ from sevila.config import load
 from sevila.errors import UserError
 from sevila.examples import examples
 from sevila.files import home_path, read_json, read_jsonl, temporary_beside, write_json
-from sevila.report.ablation import ablation_page, print_ablation
 
 ENTRIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "train": ("sevila.train", train.run),
@@ -126,7 +126,7 @@ def report(folder: Path, table: list[dict[str, Any]], seed: int, overrides: list
     rows = read_jsonl(folder / "eval_refined" / "predictions.jsonl")
     chance = 100 * sum(1 / len(question.options) for question in questions) / len(questions)
     notes = {"World": f"data.seed={seed}", "Test questions": str(len(questions)), "Frames": str(config.frames.n)}
-    ablation_page(folder / "report.html", table, examples(questions, rows, data.videos()), notes, chance)
+    ablation_page(folder / "report.html", table, examples(questions, rows, data.folder()), notes, chance)
     print_ablation(table)
 
 

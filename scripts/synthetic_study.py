@@ -17,18 +17,16 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from study.origin import environment
-from study.outcomes import Outcomes, collect, read_outcomes
-from study.outputs import OUTCOMES, write_all
-from study.rows import DATA, GROUPS, Numbers, all_rows, chosen
-from study.schedule import Worlds, make
-
 from sevila import build
 from sevila.cli import guarded
 from sevila.config import load
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.files import home_path
+from study.outcomes import Outcomes, collect, read_outcomes
+from study.outputs import OUTCOMES, write_all
+from study.rows import DATA, GROUPS, Numbers, all_rows, chosen
+from study.schedule import Worlds, environment, make
 
 EXP = "synthetic_eval"
 NUMBERS = ("frames.n=", "selector.k=")  # every row says its own: --set changes the default that they go around

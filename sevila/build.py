@@ -18,8 +18,9 @@ from sevila.checkpoints import backbone as backbones
 from sevila.checkpoints.architecture import WEIGHTS
 from sevila.checkpoints.heads import ZEROSHOT, find_head, load_head
 from sevila.checkpoints.timm import VISION
-from sevila.data.decoders.registry import decoder_for
-from sevila.data.features import FeatureStore, open_store
+from sevila.data.dataset import VideoSource
+from sevila.data.decoders import decoder_for
+from sevila.data.store import Store, open_store
 from sevila.data.transforms import transform_digest
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
@@ -29,12 +30,11 @@ from sevila.model.prompts import PROMPTS, Prompts
 from sevila.model.scoring import SCORING, Compared, Direct, Official
 from sevila.model.sevila import SeViLA
 from sevila.model.vision import CompiledTower
-from sevila.run import RunFolder
+from sevila.run_folder import RunFolder
 from sevila.selection.registry import SELECTORS, build_scorer
 from sevila.selection.scorers import Scorer
 from sevila.tasks.answering import Answering, Joint
 from sevila.tasks.chain import ForwardChain
-from sevila.tasks.source import VideoSource
 from sevila.training.device import make_accelerator
 
 # fp64 is for tests and comparisons
@@ -152,10 +152,10 @@ def source(config: schema.Experiment, sevila: SeViLA, data: Benchmark, scorer: S
     decoded = videos(config, sevila)
     kept = store(config.store, sevila.backbone, decoded)
     pictures = scorer is not None and scorer.needs_pictures
-    return VideoSource(decoded, data.videos(), config.frames.n, config.frames.workers, kept, pictures)
+    return VideoSource(decoded, data.folder(), config.frames.n, config.frames.workers, kept, pictures)
 
 
-def store(config: schema.Store, backbone: backbones.Backbone, decoded: CachedVideos) -> FeatureStore | None:
+def store(config: schema.Store, backbone: backbones.Backbone, decoded: CachedVideos) -> Store | None:
     """Where patches are kept: only those that this backbone would make of these decoder's pictures are found there."""
     if config.folder is None:
         return None

@@ -17,7 +17,7 @@ from sevila.errors import UserError
 
 if TYPE_CHECKING:
     from sevila.benchmarks.base import Benchmark
-    from sevila.run import RunFolder
+    from sevila.run_folder import RunFolder
     from sevila.tasks.answering import Answering
 
 
@@ -103,7 +103,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
             metrics["scoring_agreement"] = comparison.agreement
         build.warn_of_truncation(model)
         rows = [prediction.to_json() for prediction in predictions]
-        metrics = _finish(config, folder, data, metrics, rows, examples(questions, rows, data.videos()))
+        metrics = _finish(config, folder, data, metrics, rows, examples(questions, rows, data.folder()))
         if config.submission:
             _say(write_submission(data.name, Path(config.submission), questions, rows))
         if config.export:
@@ -116,7 +116,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
 def _check_outputs(config: schema.Eval, export: bool = True) -> None:
     """UserError for a file that could not be written at the end, before anything slow begins."""
     from sevila.files import check_other, check_place
-    from sevila.run import check_not_of_data, check_not_of_run
+    from sevila.run_folder import check_not_of_data, check_not_of_run
     from sevila.submissions.writing import check_submission
 
     inputs = _inputs(config)
@@ -165,7 +165,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Print the numbers, and write what a run folder holds at its end; they are true where it cannot be written."""
     from sevila.report.metrics_table import print_metrics, run_page
-    from sevila.run import REPORT
+    from sevila.run_folder import REPORT
 
     if data.dropped:
         metrics = {**metrics, "dropped": len(data.dropped)}

@@ -15,22 +15,21 @@ from accelerate import Accelerator
 from sevila import build, schema
 from sevila.benchmarks.base import Benchmark
 from sevila.checkpoints.heads import save_head
-from sevila.data.frame_rules import EvaluationFrames, RecurringFrames, TrainingFrames
-from sevila.data.keys import EpochSampler, FrameKey
-from sevila.data.loading import Batch, FrameDataset, Record, stream
+from sevila.data.dataset import Batch, FrameDataset, Record, stream
 from sevila.data.records import Question
+from sevila.data.sampling import EpochSampler, EvaluationFrames, FrameKey, RecurringFrames, TrainingFrames
 from sevila.errors import UserError
 from sevila.files import read_jsonl, sealed, unsealed, write_jsonl
 from sevila.model.sevila import SeViLA
 from sevila.report.metrics_table import print_metrics, run_page
-from sevila.run import KEYFRAMES, LABELS, LOG, REPORT, RunFolder
+from sevila.run_folder import KEYFRAMES, LABELS, LOG, REPORT, RunFolder
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.refine import PseudoLabels, make_pseudo_labels
 from sevila.tasks.share import Share
-from sevila.training import state as checkpoints
-from sevila.training.build import build_options, build_schedule
+from sevila.training import checkpoint
 from sevila.training.loop import Task, train
-from sevila.training.sinks import Sink, WandbSink, all_of, check_wandb
+from sevila.training.optim import TrainOptions, build_schedule
+from sevila.training.tracking import check_wandb, tracking
 
 T = TypeVar("T")
 
@@ -161,19 +160,24 @@ class Workshop:
         batches = Batches(dataset, config, self.accelerator)
         if batches.count < 1:
             raise UserError(f"{len(dataset)} training items make no batch of {config.trainer.batch_size} a process")
-        options = build_options(config.trainer, batches.count, metric, config.seed, config.exp)
+        options = TrainOptions.of(config.trainer, batches.count, metric, config.seed, config.exp)
         if folder.resumed:
             known = folder.checkpoints
-            folder.rewind(checkpoints.last_step(known), checkpoints.last_evaluated(known))
-        with self._sink() as log:
+            folder.rewind(checkpoint.last_step(known), checkpoint.last_evaluated(known))
+        with tracking(self.accelerator, folder.path, config.wandb, asdict(config)) as track:
+
+            def log(record: dict[str, Any]) -> None:
+                folder.log(record)
+                track(record)
+
             state = train(
                 task, batches, batches.count, options, folder.checkpoints, log,
                 accelerator=self.accelerator, resume=folder.resumed,
             )  # fmt: skip
-        best = checkpoints.find(folder.checkpoints, "best")
+        best = checkpoint.find(folder.checkpoints, "best")
         if best is None:
             raise UserError(f"{folder.checkpoints}: its best checkpoint is gone; start a new run")
-        checkpoints.load_head(best, task.head)
+        checkpoint.load_head(best, task.head)
         metrics = {**state.best_metrics, **(extra or {}), "step": state.best_step}
         if self.accelerator.is_main_process:
             print_metrics(metrics)  # first: these numbers are true, whether anything can be written or not
@@ -182,20 +186,6 @@ class Workshop:
             run_page(folder.path / REPORT, f"{config.exp}", metrics, read_jsonl(folder.path / LOG), [])
             build.warn_of_truncation(self.model)
         return metrics
-
-    @contextmanager
-    def _sink(self) -> Iterator[Sink]:
-        """Where numbers go: metrics.jsonl, and Weights & Biases if asked."""
-        config = self.config
-        if config.wandb.mode == "disabled" or not self.accelerator.is_main_process:
-            yield self.folder.log
-            return
-        wandb = config.wandb
-        remote = WandbSink(self.folder.path, wandb.project, wandb.mode, asdict(config), wandb.name)
-        try:
-            yield all_of(self.folder.log, remote)
-        finally:
-            remote.close()
 
     def _history(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Where a head comes from, for its json."""
@@ -222,7 +212,7 @@ def workshop(config: schema.Train | schema.Refine) -> Iterator[Workshop]:
     with build.run_folder(config, accelerator) as folder:
         build.selector(config.selector, config.frames.n)
         build_schedule(config.trainer, total_steps=1)
-        check_wandb(config.wandb.mode, config.wandb.project)
+        check_wandb(config.wandb)
         model = build.model(config, accelerator.device)
         data = build.benchmark(config)
         yield Workshop(config, folder, accelerator, model, data, build.chain(config, model, data))

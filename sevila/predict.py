@@ -119,11 +119,11 @@ def _check_videos(config: schema.Predict, questions: Sequence[Question]) -> None
 
 def _chain(config: schema.Predict, model: SeViLA) -> ForwardChain:
     from sevila import build
+    from sevila.data.dataset import VideoSource
     from sevila.data.folders import AnyFile
     from sevila.data.video import CachedVideos
     from sevila.selection import LocalizerTopK
     from sevila.tasks.chain import ForwardChain
-    from sevila.tasks.source import VideoSource
 
     size = config.model.image_size or model.backbone.image_size
     videos = CachedVideos(size)

@@ -13,8 +13,8 @@ from sevila.cli import main
 from sevila.errors import UserError
 
 if TYPE_CHECKING:
-    from sevila.data.frame_rules import TrainingFrames
     from sevila.data.records import Question
+    from sevila.data.sampling import TrainingFrames
     from sevila.fit import Workshop
     from sevila.tasks.refine import FrameLabels, PseudoLabels
 
@@ -57,7 +57,7 @@ def refine(
 
 
 def _video(shop: Workshop, questions: Sequence[Question], frames: int, crop: bool, orders: int) -> Labelling:
-    from sevila.data.frame_rules import TrainingFrames
+    from sevila.data.sampling import TrainingFrames
     from sevila.tasks.refine import LabelEachStep
 
     return TrainingFrames(frames, shop.config.seed, crop), LabelEachStep(shop.model, orders), {}

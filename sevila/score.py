@@ -14,9 +14,9 @@ from sevila.cli import main
 from sevila.data.records import Moment, Question, Window
 from sevila.errors import UserError
 from sevila.files import check_other, check_place, read_json, write_json
+from sevila.metrics.choice import Choice, accuracy
 from sevila.metrics.grounding import Grounding, grounding, to_seconds
 from sevila.metrics.moments import MomentPrediction, qvhighlights
-from sevila.metrics.multiple_choice import Choice, accuracy
 from sevila.metrics.nextqa import GROUPS, nextqa
 from sevila.metrics.star import star
 from sevila.report.terminal import printable

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sevila.cli import guarded
-from sevila.data.store_folder import Contents, clear, contents
+from sevila.data.store_files import Contents, clear, contents
 from sevila.files import home_path
 from sevila.report.terminal import printable, steady
 

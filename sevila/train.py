@@ -26,7 +26,7 @@ def run(config: schema.Train) -> dict[str, Any]:
 
 def pretrain(shop: Workshop, frames: int = 4, crop: bool = True) -> dict[str, Any]:
     """Localizer pre-training on moment queries, `frames` random frames each."""
-    from sevila.data.frame_rules import TrainingFrames
+    from sevila.data.sampling import TrainingFrames
     from sevila.tasks.pretrain import METRICS, PretrainTask, need_windows
 
     shop.check_frames(frames)
@@ -45,7 +45,7 @@ def answer(shop: Workshop, crop: bool = True, select_once: bool = False) -> dict
     As published the frozen Localizer chooses among new random frames in every step. With `select_once` it chooses
     once among the evaluation's frames, and the choice is kept in keyframes.jsonl: much faster, less varied.
     """
-    from sevila.data.frame_rules import EvaluationFrames, TrainingFrames
+    from sevila.data.sampling import EvaluationFrames, TrainingFrames
     from sevila.selection.scorers import LocalizerScorer
     from sevila.tasks.answer import AllFrames, AnswerTask, SelectEachStep
     from sevila.tasks.answering import Voting
@@ -82,7 +82,7 @@ def select(shop: Workshop, network: dict[str, Any], crop: bool = True, entropy: 
     network   `atp` or `perturbed` and its sizes
     entropy   weight of the scores' entropy in the loss (Cordonnier et al. 2021: 0.05)
     """
-    from sevila.data.frame_rules import TrainingFrames
+    from sevila.data.sampling import TrainingFrames
     from sevila.selection.trained import ROLE, new_network
     from sevila.tasks.benchmark_metrics import metric_names
     from sevila.tasks.chain import need_an_answer, need_answers

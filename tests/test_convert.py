@@ -10,10 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-
 from official.golden import Golden
-
 from sevila import convert
 from sevila.api import SeViLA
 from sevila.model.scoring import Official

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import chain
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.config import load
-from sevila.data.frame_rules import TrainingFrames
-from sevila.data.loading import FrameDataset
+from sevila.data.dataset import FrameDataset
+from sevila.data.sampling import TrainingFrames
 from sevila.data.video import CachedVideos
 from sevila.fit import Batches
 
@@ -21,13 +20,12 @@ from sevila.fit import Batches
 def batches(small_world: list[str]) -> Callable[..., Batches]:
     """batches(rank, processes): 13 questions in batches of 3."""
     config = load("train", ["+exp=synthetic_forward", "trainer.batch_size=3", *small_world])
-    (folder,) = Path(config.data["root"]).glob("seed_0-*")
-    world = Synthetic(folder)
+    world = Synthetic(**{key: value for key, value in config.data.items() if key != "name"})
     questions = world.questions("train")[:13]
     assert len(questions) == 13
 
     def make(rank: int = 0, processes: int = 1) -> Batches:
-        dataset = FrameDataset(questions, CachedVideos(16), world.videos(), TrainingFrames(2, 0, crop=False))
+        dataset = FrameDataset(questions, CachedVideos(16), world.folder(), TrainingFrames(2, 0, crop=False))
         return Batches(dataset, config, SimpleNamespace(process_index=rank, num_processes=processes))
 
     return make

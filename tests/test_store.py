@@ -11,7 +11,8 @@ import torch
 from sevila import build, schema
 from sevila.checkpoints import backbone as backbones
 from sevila.config import load
-from sevila.data.features import PLAIN, RULES, Lack, Place, open_store
+from sevila.data.sampling import PLAIN
+from sevila.data.store import RULES, Lack, Place, open_store
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
 from sevila.model.backbone import Backbone

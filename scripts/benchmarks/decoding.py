@@ -22,10 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sevila.data.decoders.pyav import PyAv
-from sevila.data.pixels import RESIZE
 from sevila.data.sampling import uniform_indices
-from sevila.data.video import VideoReader
+from sevila.data.transforms import RESIZE
+from sevila.data.video import PyAv, VideoReader
 
 Way = Callable[[Path, Sequence[int], int], Any]
 SIZES = ((640, 480), (1280, 720), (640, 272))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+
+from sevila.model import precision
 
 
 @dataclass(frozen=True)
@@ -84,3 +87,19 @@ def compared(
 def synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def machine() -> str:
+    """A line: the processor's name, its bfloat16 units, and what `precision=auto` takes on it."""
+    units = ", ".join(precision.bf16_units()) or "none"
+    taken = str(precision.fast_dtype("cpu")).removeprefix("torch.")
+    return f"{_name()}: bfloat16 units: {units}; precision=auto takes {taken}"
+
+
+def _name() -> str:
+    try:
+        lines = precision.CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (value.strip() for key, _, value in (line.partition(":") for line in lines) if key.strip() == "model name")
+    return next(names, platform.processor() or platform.machine())

@@ -18,12 +18,10 @@ from torch import Tensor
 from benchmarks.baseline import Plain
 from benchmarks.subject import FRAMES, KEYFRAMES, OPTIONS, questions
 from benchmarks.timing import Row, compared, interleaved
-from sevila.data.features import FeatureStore, open_store
-from sevila.data.frame_rules import EvaluationFrames
-from sevila.data.keys import OrderedSampler
-from sevila.data.loading import Batch, Sample, stream
+from sevila.data.dataset import Batch, Sample, VideoSource, stream
 from sevila.data.records import Question
-from sevila.data.sampling import uniform_indices
+from sevila.data.sampling import EvaluationFrames, OrderedSampler, uniform_indices
+from sevila.data.store import Store, open_store
 from sevila.data.transforms import evaluation_transform, transform_digest
 from sevila.data.video import CachedVideos, VideoReader
 from sevila.model.digest import digest
@@ -35,7 +33,6 @@ from sevila.selection.registry import SELECTORS
 from sevila.tasks.answer import AllFrames, AnswerTask, SelectEachStep
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.refine import LabelledBefore, RefineTask, make_pseudo_labels
-from sevila.tasks.source import VideoSource
 from sevila.training.optim import adamw
 
 TOLERANCE = 1e-4  # of every step's loss, float32
@@ -64,11 +61,11 @@ def selector() -> Selector:
     return SELECTORS["topk"](k=KEYFRAMES)
 
 
-def source(model: SeViLA, n: int, store: FeatureStore | None) -> VideoSource:
+def source(model: SeViLA, n: int, store: Store | None) -> VideoSource:
     return VideoSource(CachedVideos(model.backbone.image_size, 0), Files(), n, store=store)
 
 
-def store_of(model: SeViLA, folder: Path) -> FeatureStore:
+def store_of(model: SeViLA, folder: Path) -> Store:
     backbone = model.backbone
     maker = {"tower": digest(backbone.tower), "transform": transform_digest(backbone.image_size)}
     return open_store(folder, maker, backbone.dtype)

@@ -11,7 +11,7 @@ from pathlib import Path
 from sevila.config import load
 from sevila.errors import UserError
 from sevila.files import read_json, write_json
-from sevila.run import FREE_ON_RESUME
+from sevila.run_folder import FREE_ON_RESUME
 
 LONGEST_NAME = 200  # bytes; file systems take 255
 PUBLISHED_GPUS = 4

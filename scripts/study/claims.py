@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sevila.metrics.bootstrap import Estimate
-from sevila.metrics.few_seeds import holm
-from study.values import Values
+from study.few_seeds import holm
+from study.intervals import Estimate
+from study.outcomes import Values
 
 ALPHA = 0.05
 PAPER, FURTHER, CHECK = "paper", "further", "check"

@@ -10,21 +10,29 @@ from typing import Any
 from sevila.files import write_bytes, write_json, write_text
 from sevila.report.page import Block, Facts, Heading, Picture, Table, Text, write_page
 from study.claims import PAPER, RULE, Claim, Finding, findings
-from study.labels import REFINEMENT_HEADINGS, refinement_cells, refinements, refinements_markdown
-from study.outcomes import Outcomes, write_outcomes
+from study.outcomes import Outcomes, Values, write_outcomes
 from study.plots import PLOTS, plots
 from study.rows import GROUPS
 from study.schedule import duration
-from study.tables import HEADINGS, caption, cells, row_json, rows_markdown, type_cells, type_headings
-from study.values import Values
-from study.verdicts import (
+from study.tables import (
     CLAIM_HEADINGS,
+    HEADINGS,
+    REFINEMENT_HEADINGS,
     TITLE,
+    caption,
+    cells,
     claim_cells,
     claims_markdown,
     parts,
+    refinement_cells,
+    refinements,
+    refinements_markdown,
+    row_json,
+    rows_markdown,
     sentence,
     targets,
+    type_cells,
+    type_headings,
     unmeasured_text,
 )
 
@@ -37,17 +45,13 @@ LEFT_OUT = (
 
 @dataclass(frozen=True)
 class Study:
-    """All that was measured: the numbers, what follows for the claims, and where it comes from.
-
-    note   a paragraph above the claims, where there is something to say of how they came about
-    """
+    """All that was measured: the numbers, what follows for the claims, and where it comes from."""
 
     values: Values
     found: Sequence[Finding]
     unmeasured: Sequence[Claim]
     refinements: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
-    note: str = ""
 
     @classmethod
     def of(cls, outcomes: Outcomes) -> Study:
@@ -67,7 +71,7 @@ def write_all(outcomes: Outcomes, out: Path) -> Study:
 def write(study: Study, out: Path) -> None:
     """Write everything that follows from the outcomes into the folder."""
     write_json(out / "claims.json", [finding.to_json() for finding in study.found])
-    write_text(out / "claims.md", claims_markdown(study.values, study.found, study.unmeasured, study.note))
+    write_text(out / "claims.md", claims_markdown(study.values, study.found, study.unmeasured))
     write_json(out / "environment.json", study.environment)
     tables = {name: (document, text) for name, document, text in _tables(study)}
     for name, (document, text) in tables.items():
@@ -103,8 +107,6 @@ def _forget(out: Path, tables: Set[str], pictures: Set[str]) -> None:
 def page(study: Study, pictures: Mapping[str, Picture]) -> Iterator[Block]:
     values = study.values
     yield Facts(_facts(study))
-    if study.note:
-        yield Text(study.note)
     yield Text(RULE)
     yield Text(targets(values))
     for title, found in parts(study.found):

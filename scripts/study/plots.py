@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sevila.metrics.bootstrap import Estimate
-from sevila.report.intervals import Panel, curves_figure, dots_figure, points_figure
 from sevila.report.page import Picture
 from study.claims import Finding
+from study.intervals import Estimate, Panel, curves_figure, dots_figure, points_figure
+from study.outcomes import MEASURES, Values
 from study.rows import SELECTIONS, Row
-from study.values import MEASURES, Values
 
 PLOTS = ("rows", "keyframes", "frames", "pseudo_labels", "claims")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sevila.errors import UserError
-from study.choices import CHOOSE, choose
+from study.rows import CHOOSE, choose
 
 PATIENCE = 30.0  # seconds that a process has to save its run when it is asked to stop
 

@@ -8,6 +8,7 @@ look-ups are made of: some attend to the neighbours, the others to positions tha
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Sequence
 from random import Random
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer
 
-from sevila.synthetic.language import SLOTS
+from sevila.synthetic.language import ACTIONS, COLOURS, GROUNDS, SHAPES, SIDES, SLOTS, THINGS, vocabulary
 from tiny_backbone.lessons import Lesson
 
 WIDTH, HEADS, HEAD_WIDTH, INNER, ENCODER, DECODER = 128, 10, 32, 256, 5, 3
@@ -170,3 +171,22 @@ def score(model: T5ForConditionalGeneration, reader: Reader, lessons: Sequence[L
 def lesson_seed(seed: int, step: int) -> Random:
     """Every step's lessons depend on its number alone, so that a resumed training sees the same ones."""
     return Random(seed * 1_000_003 + step)
+
+
+# -- a small tokenizer of the T5 class: whole words of the drawn world, characters for everything else ---
+
+WHOLE, CHARACTER = -2.0, -12.0  # unigram scores: a known word always beats its spelling
+
+
+def make_tokenizer() -> T5Tokenizer:
+    """Build it. Words stand with the leading-space mark; options also without, as they follow a bracket."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0)]
+    pieces += [(f"▁{word}", WHOLE) for word in vocabulary()]
+    bare = [word for word in (*COLOURS, *SHAPES, *THINGS, *GROUNDS, *SIDES, *ACTIONS, "yes", "no", "the", "a")]
+    pieces += [(word, WHOLE) for word in bare if len(word) > 1]
+    known = {piece for piece, _ in pieces}
+    characters = [c for c in string.ascii_letters + string.digits + string.punctuation if c not in known]
+    pieces += [(c, CHARACTER) for c in characters]
+    pieces += [(f"▁{c}", CHARACTER) for c in string.ascii_letters + string.digits if f"▁{c}" not in known]
+    pieces += [("▁(", WHOLE)]
+    return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)

@@ -57,7 +57,7 @@ class FromFiles:
         """The moment queries of a split. UserError as `questions`."""
         return self._read(self._moments, "moment queries", split)
 
-    def videos(self) -> Videos:
+    def folder(self) -> Videos:
         if self._folder is None:
             self._folder = self._make_folder()
         return self._folder
@@ -70,7 +70,7 @@ class FromFiles:
         dropped: list[Dropped] = []
         found = readers[split](dropped if self.drop_bad_rows else None)
         if self.drop_unreadable:
-            faults = find_faults(found, self.videos())
+            faults = find_faults(found, self.folder())
             dropped += [Dropped(f"video {r.video}", faults[r.qid].reason, r.qid) for r in found if r.qid in faults]
             found = [record for record in found if record.qid not in faults]
         if not found:

@@ -9,7 +9,7 @@ from sevila.benchmarks.base import Benchmark
 from sevila.benchmarks.synthetic import Synthetic
 
 BENCHMARKS: dict[str, Callable[..., Benchmark]] = {
-    "synthetic": Synthetic.build,
+    "synthetic": Synthetic,
     "nextqa": nextqa.build,
     "star": star.build,
     "how2qa": how2qa.build,

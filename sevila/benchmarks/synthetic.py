@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,11 +16,8 @@ from sevila.synthetic.world import Recipe, make
 QUESTION_SPLITS, MOMENT_SPLITS = ("train", "val", "test"), ("train", "val")
 
 
-@dataclass(frozen=True)
 class Synthetic:
-    """A world in its folder."""
-
-    folder: Path
+    """A world in its folder `world`, a subfolder of `root` whose name follows from the numbers."""
 
     name: ClassVar[str] = "synthetic"
     prompts: ClassVar[str] = "question"
@@ -29,9 +25,8 @@ class Synthetic:
     moment_splits: ClassVar[tuple[str, ...]] = MOMENT_SPLITS
     dropped: ClassVar[tuple[Dropped, ...]] = ()
 
-    @classmethod
-    def build(
-        cls,
+    def __init__(
+        self,
         root: str,
         seed: int = 0,
         train_videos: int = Recipe.train_videos,
@@ -39,19 +34,19 @@ class Synthetic:
         test_videos: int = Recipe.test_videos,
         moment_train_videos: int = Recipe.moment_train_videos,
         moment_val_videos: int = Recipe.moment_val_videos,
-    ) -> Synthetic:
+    ) -> None:
         recipe = Recipe(seed, train_videos, val_videos, test_videos, moment_train_videos, moment_val_videos)
-        return cls(make(recipe, Path(root)))
+        self.world = make(recipe, Path(root))
 
     def questions(self, split: str) -> list[Question]:
         if split not in QUESTION_SPLITS:
             raise UserError(f"split={split}: the synthetic world has {', '.join(QUESTION_SPLITS)}")
-        return read_questions(self.folder / f"questions_{split}.csv", self.folder / f"windows_{split}.json")
+        return read_questions(self.world / f"questions_{split}.csv", self.world / f"windows_{split}.json")
 
     def moments(self, split: str) -> list[Moment]:
         if split not in MOMENT_SPLITS:
             raise UserError(f"split={split}: the synthetic world has moments for {', '.join(MOMENT_SPLITS)}")
-        return read_moments(self.folder / f"moments_{split}.jsonl")
+        return read_moments(self.world / f"moments_{split}.jsonl")
 
-    def videos(self) -> VideoFolder:
-        return VideoFolder(self.folder / "videos")
+    def folder(self) -> VideoFolder:
+        return VideoFolder(self.world / "videos")

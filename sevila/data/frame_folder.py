@@ -21,8 +21,8 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from sevila.data.pixels import shown_size, to_tensor
-from sevila.data.streams import FrameTable
+from sevila.data.frame_table import FrameTable
+from sevila.data.transforms import shown_size, to_tensor
 from sevila.errors import UserError
 from sevila.files import read_text
 

@@ -1,20 +1,24 @@
-"""Which frames of a video are looked at.
-
-The rule (SeViLA's, for every data set): a video of `length` frames at `fps`, of which `clip` counts, is cut
-into n equal segments and gives one frame from each: the midpoint in evaluation, a random one in training.
-"""
+"""Which frames of a video are looked at, and what is random about a training."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import random
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
 
 from sevila.data.records import Window
+from sevila.data.transforms import Box, crop_and_resize, evaluation_transform, normalize, random_box
+from sevila.data.video import VideoInfo
 from sevila.errors import UserError
 
 
@@ -85,3 +89,128 @@ def _frame_at(seconds: float, length: int, fps: float, times: Sequence[float] | 
     if times is None or seconds * fps >= length:
         return int(min(seconds * fps, length))
     return bisect_right(times, seconds) - 1
+
+
+PLAIN = "plain"  # the view of frames that are only resized and normalised
+FrameKey = tuple[int, int]  # (epoch, index of the item)
+
+
+class EpochSampler(Sampler[FrameKey]):
+    """The keys of one epoch over `length` items, in an order that is a function of (seed, epoch) alone.
+
+    skip   items at the start that a resumed run has already seen
+    """
+
+    def __init__(self, length: int, seed: int, epoch: int, skip: int = 0) -> None:
+        self.length = length
+        self.seed = seed
+        self.epoch = epoch
+        self.skip = skip
+
+    def __iter__(self) -> Iterator[FrameKey]:
+        generator = torch.Generator().manual_seed(derived_seed("order", self.seed, self.epoch))
+        order = torch.randperm(self.length, generator=generator).tolist()
+        return iter([(self.epoch, index) for index in order[self.skip :]])
+
+    def __len__(self) -> int:
+        return max(self.length - self.skip, 0)
+
+
+class OrderedSampler(Sampler[FrameKey]):
+    """Every item once, in order, as epoch 0: for evaluation."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __iter__(self) -> Iterator[FrameKey]:
+        return iter([(0, index) for index in range(self.length)])
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def derived_seed(purpose: str, *numbers: int) -> int:
+    """A 63-bit seed of its own for each purpose and numbers, the same on every machine."""
+    text = ":".join([purpose, *map(str, numbers)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+class FrameRule(Protocol):
+    """Which frames of a video are taken, and what is done to them."""
+
+    def indices(self, video: VideoInfo, clip: Window | None, key: FrameKey) -> list[int]: ...
+
+    def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
+        """uint8 [T, 3, S, S] -> float32 [T, 3, S, S]; frame by frame."""
+        ...
+
+    def view(self, size: int, key: FrameKey) -> str | None:
+        """What `transform` does to pictures of S = `size`, as a name for a feature store.
+
+        None where the same frames in the same view will hardly come again: they are not worth storing.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class EvaluationFrames:
+    """n midpoints, no crop."""
+
+    n: int
+
+    def indices(self, video: VideoInfo, clip: Window | None, key: FrameKey) -> list[int]:
+        return uniform_indices(video.length, video.fps, self.n, clip, video.times)
+
+    def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
+        return evaluation_transform(pixels)
+
+    def view(self, size: int, key: FrameKey) -> str:
+        return PLAIN
+
+
+@dataclass(frozen=True)
+class TrainingFrames:
+    """A random frame of each of n segments, and one random crop for all of them (none with crop=False)."""
+
+    n: int
+    seed: int
+    crop: bool = True
+
+    def indices(self, video: VideoInfo, clip: Window | None, key: FrameKey) -> list[int]:
+        rng = random.Random(derived_seed("frames", self.seed, *key))
+        return random_indices(video.length, video.fps, self.n, clip, video.times, rng=rng)
+
+    def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
+        size = pixels.shape[-1]
+        box = self.box(size, key)
+        return evaluation_transform(pixels) if box is None else normalize(crop_and_resize(pixels, box, size))
+
+    def view(self, size: int, key: FrameKey) -> str | None:
+        return None
+
+    def box(self, size: int, key: FrameKey) -> Box | None:
+        """The crop of pictures of size x size; None without one."""
+        if not self.crop:
+            return None
+        return random_box(size, size, torch.Generator().manual_seed(derived_seed("crop", self.seed, *key)))
+
+
+@dataclass(frozen=True)
+class RecurringFrames:
+    """The frames and crops of a training rule, the same again after `views` epochs: epoch e takes view e mod views."""
+
+    rule: TrainingFrames
+    views: int
+
+    def indices(self, video: VideoInfo, clip: Window | None, key: FrameKey) -> list[int]:
+        return self.rule.indices(video, clip, self._first(key))
+
+    def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
+        return self.rule.transform(pixels, self._first(key))
+
+    def view(self, size: int, key: FrameKey) -> str:
+        box = self.rule.box(size, self._first(key))
+        return PLAIN if box is None else "crop-" + "-".join(map(str, box))
+
+    def _first(self, key: FrameKey) -> FrameKey:
+        return key[0] % self.views, key[1]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sevila.errors import UserError
-from sevila.metrics.multiple_choice import Choice, percent, tally
+from sevila.metrics.choice import Choice, percent, tally
 
 GROUPS = {"C": ("CW", "CH"), "T": ("TN", "TC", "TP"), "D": ("DO", "DL", "DC")}  # causal, temporal, descriptive
 NAMES = {

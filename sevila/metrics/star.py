@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sevila.errors import UserError
-from sevila.metrics.multiple_choice import Choice, tally
+from sevila.metrics.choice import Choice, tally
 
 TYPES = ("Interaction", "Sequence", "Prediction", "Feasibility")
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sevila.data.loading import Batch
+from sevila.data.dataset import Batch, patches_of
 from sevila.data.records import Question
 from sevila.model.head import Head
 from sevila.model.sevila import SeViLA
@@ -17,7 +17,6 @@ from sevila.selection import Candidates, Selector
 from sevila.selection.scorers import LocalizerScorer
 from sevila.tasks.benchmark_metrics import validation_metrics
 from sevila.tasks.chain import Choosing, ForwardChain, Prediction
-from sevila.tasks.encoding import patches_of
 from sevila.tasks.share import Share
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sevila.data.records import Question
+from sevila.metrics.choice import Choice, accuracy_by_type, mean_over_types
 from sevila.metrics.grounding import Grounding, grounding
-from sevila.metrics.multiple_choice import Choice, accuracy_by_type, mean_over_types
 from sevila.metrics.nextqa import GROUPS
 from sevila.submissions.spans import keyframe_span
 from sevila.tasks.chain import Prediction, chain_metrics

@@ -11,19 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sevila.data.loading import Sample
+from sevila.data.dataset import Sample, VideoSource, patches_of
 from sevila.data.records import Question
 from sevila.errors import UserError
+from sevila.metrics.choice import Choice, multiple_choice, percent
 from sevila.metrics.keyframes import Selection, keyframe_metrics
-from sevila.metrics.multiple_choice import Choice, multiple_choice, percent
 from sevila.model.sevila import ScoredFrame, SeViLA
 from sevila.progress import track
 from sevila.selection import Candidates, Selector
 from sevila.selection.scorers import LocalizerScorer, Scorer
-from sevila.tasks import remembered
+from sevila.tasks import cache
 from sevila.tasks.answering import Answering, Joint
-from sevila.tasks.encoding import patches_of
-from sevila.tasks.source import VideoSource
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ class ForwardChain:
                 yield from zip([places[row] for row in rows], found, strict=True)
 
         store = self.source.store
-        known = store and remembered.choices(self.model, self.source, self.selector, self.scorer, store)
+        known = store and cache.choices(self.model, self.source, self.selector, self.scorer, store)
         if known:
             return known.get(questions, make, Choosing.to_row, Choosing.from_row)
         made = dict(make(list(range(len(questions)))))
@@ -172,7 +170,7 @@ class ForwardChain:
             for place, prediction in self._predicted([questions[place] for place in places], label):
                 yield places[place], prediction
 
-        known = remembered.answers(self.model, self.source, folder)
+        known = cache.answers(self.model, self.source, folder)
         return known.get(questions, make, Prediction.to_row, Prediction.from_row)
 
     def _predicted(

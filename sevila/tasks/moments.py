@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sevila.data.dataset import VideoSource, patches_of
 from sevila.data.records import Moment
 from sevila.metrics.moments import MomentPrediction, main_metrics, qvhighlights
 from sevila.model.prompts import moment_prompt
@@ -13,8 +14,6 @@ from sevila.model.sevila import ScoredFrame, SeViLA
 from sevila.progress import track
 from sevila.submissions.spans import SpanRule, moment_prediction
 from sevila.submissions.writing import moment_row
-from sevila.tasks.encoding import patches_of
-from sevila.tasks.source import VideoSource
 
 
 @dataclass(frozen=True)

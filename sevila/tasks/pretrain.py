@@ -6,18 +6,15 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from sevila.data.loading import Batch
+from sevila.data.dataset import Batch, VideoSource, patches_of
 from sevila.data.records import Moment
 from sevila.errors import UserError
-from sevila.metrics.keyframes import true_positions
-from sevila.metrics.multiple_choice import percent
-from sevila.metrics.ranking import mean_average_precision
+from sevila.metrics.choice import percent
+from sevila.metrics.keyframes import mean_average_precision, true_positions
 from sevila.model.head import Head
 from sevila.model.prompts import moment_prompt
 from sevila.model.sevila import SeViLA
-from sevila.tasks.encoding import patches_of
 from sevila.tasks.share import Share
-from sevila.tasks.source import VideoSource
 
 METRICS = ("frame_accuracy", "frame_mAP")  # the official one first
 

@@ -22,25 +22,20 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sevila.data.features import PLAIN
-from sevila.data.frame_rules import TrainingFrames
-from sevila.data.keys import FrameKey
-from sevila.data.loading import Batch
+from sevila.data.dataset import Batch, VideoSource, patches_of
 from sevila.data.records import Question, Window
-from sevila.data.sampling import random_indices
+from sevila.data.sampling import PLAIN, FrameKey, TrainingFrames, random_indices
 from sevila.data.video import VideoInfo
+from sevila.metrics.choice import percent
 from sevila.metrics.keyframes import true_positions
-from sevila.metrics.multiple_choice import percent
 from sevila.model.head import Head
 from sevila.model.scoring import Direct
 from sevila.model.sevila import SeViLA
 from sevila.progress import track
-from sevila.tasks import remembered
+from sevila.tasks import cache
 from sevila.tasks.benchmark_metrics import validation_metrics
 from sevila.tasks.chain import ForwardChain, need_answers
-from sevila.tasks.encoding import patches_of
 from sevila.tasks.share import Share
-from sevila.tasks.source import VideoSource
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ def make_pseudo_labels(
     if source.store is None:
         made = dict(make(list(range(len(questions)))))
         return [made[place] for place in range(len(questions))]
-    return remembered.labels(model, source, source.store, orders).get(
+    return cache.labels(model, source, source.store, orders).get(
         questions, make, PseudoLabels.to_row, lambda question, row: PseudoLabels.from_json({**row, "qid": question.qid})
     )
 

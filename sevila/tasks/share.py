@@ -8,10 +8,9 @@ from typing import Any, Generic, TypeVar
 
 from torch import distributed
 
-from sevila.data.loading import Record
-from sevila.data.tables import row_key
+from sevila.data.dataset import Record, by_video
+from sevila.data.store_files import row_key
 from sevila.errors import UserError
-from sevila.tasks.source import by_video
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from sevila.data.loading import Batch
+from sevila.data.dataset import Batch, patches_of
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.model.prompts import target
@@ -20,7 +20,6 @@ from sevila.selection.network import Network
 from sevila.selection.trained import TrainedScorer, frame_features, text_features
 from sevila.tasks.benchmark_metrics import validation_metrics
 from sevila.tasks.chain import ForwardChain
-from sevila.tasks.encoding import patches_of
 from sevila.tasks.share import Share
 
 

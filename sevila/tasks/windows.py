@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sevila.data.dataset import VideoSource
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.metrics.keyframes import true_positions
 from sevila.progress import track
 from sevila.tasks.refine import PseudoLabels
-from sevila.tasks.source import VideoSource
 
 
 def window_labels(source: VideoSource, questions: Sequence[Question]) -> list[PseudoLabels]:

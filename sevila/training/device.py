@@ -1,17 +1,21 @@
-"""Device and precision, through accelerate."""
+"""Device, precision and the processes of a run, through accelerate."""
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import InitProcessGroupKwargs, broadcast
+from torch.nn import functional
 
 from sevila.errors import UserError
 
@@ -44,12 +48,20 @@ def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerat
         accelerator = Accelerator(cpu=cpu, mixed_precision=PRECISIONS[precision], kwargs_handlers=[patience])
     if accelerator.num_processes == 1:
         _warn_if_alone()
+    else:
+        atexit.register(_part)  # registering it again does no harm: it parts once
     if number and accelerator.num_processes > 1:
         raise UserError(f"device={device}: several processes have a GPU each; use device=cuda")
     if number:
         torch.cuda.set_device(int(number))
         accelerator.state.device = torch.device(device)
     return accelerator
+
+
+def _part() -> None:
+    """Leave the process group before Python ends: its threads, still at work then, would abort the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager
@@ -84,3 +96,36 @@ def _warn_if_alone() -> None:
             "torchrun --nproc_per_node N -m sevila.train ... starts N that work together",
             file=sys.stderr,
         )
+
+
+def from_main(accelerator: Accelerator, make: Callable[[], Any]) -> Any:
+    """What the first process makes, on all of them, as JSON carries it. A UserError of its is raised by all."""
+    if accelerator.num_processes == 1:
+        return make()
+    answer: dict[str, Any] = {}
+    if accelerator.is_main_process:
+        try:
+            answer = {"made": make()}
+        except UserError as error:
+            answer = {"fault": str(error)}
+    data = _as_tensor(json.dumps(answer).encode(), accelerator)
+    size = int(broadcast(torch.tensor(len(data), device=accelerator.device)))
+    if not accelerator.is_main_process:
+        data = data.new_empty(size)
+    answer = json.loads(broadcast(data).cpu().numpy().tobytes())
+    if "fault" in answer:
+        raise UserError(answer["fault"])
+    return answer["made"]
+
+
+def gather_bytes(accelerator: Accelerator, data: bytes) -> list[bytes]:
+    """The bytes of every process, on all of them, in the order of the processes; nothing is pickled."""
+    own = _as_tensor(data, accelerator)
+    sizes = accelerator.gather(torch.tensor([len(own)], device=accelerator.device)).tolist()
+    rows = accelerator.gather(functional.pad(own, (0, max(sizes) - len(own)))[None])
+    return [row[:size].cpu().numpy().tobytes() for row, size in zip(rows, sizes, strict=True)]
+
+
+def _as_tensor(data: bytes, accelerator: Accelerator) -> torch.Tensor:
+    """uint8 [bytes]"""
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8).to(accelerator.device)

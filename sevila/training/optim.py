@@ -1,4 +1,4 @@
-"""AdamW over a head's parameters, and learning-rate schedules."""
+"""How a head is optimised: AdamW, learning-rate schedules, and the options of a training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Protocol
 
 import torch
 from torch import nn
+
+from sevila.errors import UserError
+from sevila.schema import Trainer, named
 
 
 def parameter_groups(head: nn.Module, weight_decay: float) -> list[dict]:
@@ -90,3 +93,93 @@ def _warm_up(start: float, peak: float, position: int, length: int) -> float:
 
 def _cosine(peak: float, minimum: float, progress: float) -> float:
     return minimum + (peak - minimum) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def build_schedule(trainer: Trainer, total_steps: int) -> Schedule:
+    """The schedule `trainer.schedule.name`: published or cosine_steps. UserError for another one.
+
+    `trainer.warmup_steps` are micro-batches for the published one and optimiser steps for the other.
+    """
+
+    def published() -> PublishedSchedule:
+        return PublishedSchedule(trainer.lr, trainer.epochs, trainer.warmup_steps, trainer.min_lr, trainer.warmup_lr)
+
+    def cosine_steps() -> CosineSteps:
+        return CosineSteps(trainer.lr, total_steps, trainer.warmup_steps, trainer.min_lr, trainer.warmup_lr)
+
+    return named("trainer.schedule", trainer.schedule, {"published": published, "cosine_steps": cosine_steps})
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train, in the words of the configuration's group `trainer`.
+
+    schedule         learning rate by position
+    epochs           passes over the data
+    metric           name in `task.evaluate()` that decides which checkpoint is best; higher is better
+    max_steps        stop after so many optimiser steps, if earlier
+    accumulate       micro-batches an optimiser step; the last step of an epoch may have fewer
+    loss_divisor     what every micro-batch's loss is divided by. None: their number in the step, so that the step sees
+                     their mean. 1: nothing is divided, the step sees their sum (as published)
+    weight_decay     of AdamW
+    betas            of AdamW
+    clip_grad_norm   largest norm of the gradient, None for no clipping
+    eval_every       optimiser steps between evaluations, None for every epoch's end; the end is one too
+    save_every       further checkpoints every so many optimiser steps, None for none but those of evaluations
+    log_every        optimiser steps between log records
+    keep_all         keep every checkpoint, not just best and last
+    seed             of dropout and everything else random in training
+    label            the run's name on the progress bar
+    """
+
+    schedule: Schedule
+    epochs: int
+    metric: str
+    max_steps: int | None = None
+    accumulate: int = 1
+    loss_divisor: float | None = None
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_grad_norm: float | None = None
+    eval_every: int | None = None
+    save_every: int | None = None
+    log_every: int = 10
+    keep_all: bool = False
+    seed: int = 0
+    label: str = "training"
+
+    @classmethod
+    def of(cls, trainer: Trainer, batches_per_epoch: int, metric: str, seed: int, label: str) -> TrainOptions:
+        """The options of a configuration; `batches_per_epoch` says where a schedule by steps ends."""
+        return cls(
+            schedule=build_schedule(trainer, _total_steps(trainer, batches_per_epoch)),
+            epochs=trainer.epochs,
+            metric=metric,
+            max_steps=trainer.max_steps,
+            accumulate=trainer.accumulate,
+            loss_divisor=trainer.loss_divisor,
+            weight_decay=trainer.weight_decay,
+            betas=(trainer.betas[0], trainer.betas[1]),
+            clip_grad_norm=trainer.clip_grad_norm,
+            eval_every=trainer.eval_every,
+            save_every=trainer.save_every,
+            log_every=trainer.log_every,
+            seed=seed,
+            label=label,
+        )
+
+    def __post_init__(self) -> None:
+        counts = "epochs", "max_steps", "accumulate", "eval_every", "save_every", "log_every"
+        for name in (*counts, "loss_divisor", "clip_grad_norm"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UserError(f"trainer.{name}={value}: must be above 0")
+
+    def total_steps(self, batches_per_epoch: int) -> int:
+        """Optimiser steps of the whole run."""
+        return _total_steps(self, batches_per_epoch)
+
+
+def _total_steps(options: TrainOptions | Trainer, batches_per_epoch: int) -> int:
+    total = options.epochs * math.ceil(batches_per_epoch / options.accumulate)
+    return min(total, options.max_steps or total)

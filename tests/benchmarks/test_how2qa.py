@@ -92,11 +92,11 @@ def test_files_bear_ids_or_the_maps_names(tmp_path: Path) -> None:
     for name in ("inUvyZl_hjA_180_240", "e_1134c"):
         (tmp_path / "videos" / f"{name}.mp4").touch()
     (tmp_path / "map.json").write_text('{"0": "inUvyZl_hjA_180_240"}')
-    videos = build(str(tmp_path), video_map="map.json").videos()
+    videos = build(str(tmp_path), video_map="map.json").folder()
     assert videos.path("0") == tmp_path / "videos/inUvyZl_hjA_180_240.mp4"
     assert videos.path("e_1134c") == tmp_path / "videos/e_1134c.mp4"  # the map lacks it
     with pytest.raises(UserError, match="video '0' is not in"):
-        build(str(tmp_path)).videos().path("0")
+        build(str(tmp_path)).folder().path("0")
 
 
 def test_the_real_csv(shared: Path) -> None:

@@ -107,7 +107,7 @@ def test_videos_lie_by_the_map_or_by_their_ids(tmp_path: Path) -> None:
     vidor = tmp_path / "annotations" / "map_vid_vidorID.json"
     vidor.write_text('{"13": "1015/13", "24": "1013/24", "99": "../../99"}')
     (tmp_path / "99.mp4").touch()
-    videos = build(str(tmp_path)).videos()
+    videos = build(str(tmp_path)).folder()
     assert videos.path("13") == tmp_path / "videos/1015/13.mp4"
     assert videos.path("1015/13") == tmp_path / "videos/1015/13.mp4"  # as the unified json names it
     assert videos.path("24") == tmp_path / "videos/24.mp4"  # all in one folder
@@ -115,7 +115,7 @@ def test_videos_lie_by_the_map_or_by_their_ids(tmp_path: Path) -> None:
         videos.path("99")
     vidor.write_text("[1]")
     with pytest.raises(UserError, match=r"map_vid_vidorID.json: expected a map from video ids to paths"):
-        build(str(tmp_path)).videos()
+        build(str(tmp_path)).folder()
 
 
 def test_a_missing_or_binary_file(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_built_benchmark(tmp_path: Path) -> None:
     data = build(str(tmp_path))
     assert (data.name, data.prompts, data.question_splits) == ("star", "question", ("train", "val", "test"))
     (question,) = data.questions("val")
-    assert data.videos().path(question.video) == tmp_path / "videos/6H78U.mp4"
+    assert data.folder().path(question.video) == tmp_path / "videos/6H78U.mp4"
     with pytest.raises(UserError, match=r"STAR_test.json: no such file"):
         data.questions("test")
     with pytest.raises(UserError, match="split=dev: star has questions for train, val, test"):

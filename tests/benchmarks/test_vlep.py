@@ -55,7 +55,7 @@ def test_videos_come_from_two_places(tmp_path: Path) -> None:
         (tmp_path / "tvqa/videos" / folder).mkdir(parents=True)
     data = build(str(tmp_path / "vlep"))
     assert data.prompts == "event"
-    videos = data.videos()
+    videos = data.folder()
     assert videos.path(clip) == tmp_path / "vlep/videos" / f"{clip}.mp4"
     assert videos.path("friends_s03e09_ep").resolve() == tmp_path / "tvqa/videos/friends_s03e09.mp4"
     assert videos.path("castle_s01e01_ep").resolve() == tmp_path / "tvqa/videos/castle_frames/castle_s01e01"

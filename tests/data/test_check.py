@@ -9,10 +9,9 @@ import pytest
 
 from sevila.data import check
 from sevila.data.check import Fault, find_faults, look
-from sevila.data.decoders.base import Decoder
 from sevila.data.folders import VideoFolder
 from sevila.data.records import Moment, Question
-from sevila.data.video import VideoInfo
+from sevila.data.video import Decoder, VideoInfo
 
 Encode = Callable[..., Path]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sevila.data import content
-from sevila.data.content import ContentHashes
+from sevila.data import store as content
+from sevila.data.store import ContentHashes
 from sevila.errors import UserError
 
 

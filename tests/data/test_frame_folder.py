@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from sevila.data import frame_folder
-from sevila.data.content import ContentHashes
 from sevila.data.frame_folder import FrameFolder, picture_files
 from sevila.data.sampling import uniform_indices
+from sevila.data.store import ContentHashes
 from sevila.data.video import CachedVideos, VideoReader, probe
 from sevila.errors import UserError
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sevila.data.features import PLAIN
-from sevila.data.frame_rules import EvaluationFrames, FrameRule, RecurringFrames, TrainingFrames
+from sevila.data.sampling import PLAIN, EvaluationFrames, FrameRule, RecurringFrames, TrainingFrames
 from sevila.data.transforms import normalize
 from sevila.data.video import VideoInfo
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sevila.data.keys import EpochSampler, OrderedSampler, derived_seed
+from sevila.data.sampling import EpochSampler, OrderedSampler, derived_seed
 
 
 def test_the_order_follows_from_seed_and_epoch() -> None:

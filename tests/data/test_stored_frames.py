@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from sevila.data.features import FeatureStore, open_store
+from sevila.data.dataset import Batch, FrameDataset, Sample, collate, stream
 from sevila.data.folders import VideoFolder
-from sevila.data.frame_rules import EvaluationFrames, RecurringFrames, TrainingFrames
-from sevila.data.loading import Batch, FrameDataset, Sample, collate, stream
 from sevila.data.records import Question
+from sevila.data.sampling import EvaluationFrames, RecurringFrames, TrainingFrames
+from sevila.data.store import Store, open_store
 from sevila.data.transforms import normalize
 from sevila.data.video import CachedVideos, VideoReader
 from sevila.errors import UserError
@@ -29,17 +29,17 @@ RECORDS = [
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FeatureStore:
+def store(tmp_path: Path) -> Store:
     return open_store(tmp_path / "store", {"tower": "pixel sums"}, torch.float32)
 
 
 @pytest.fixture
-def make(tmp_path: Path, encode: Callable[..., Path], store: FeatureStore) -> Callable[..., FrameDataset]:
+def make(tmp_path: Path, encode: Callable[..., Path], store: Store) -> Callable[..., FrameDataset]:
     (tmp_path / "videos").mkdir()
     for name, count in (("long", 50), ("short", 3)):
         encode(f"videos/{name}.mp4", count)
 
-    def dataset(rule: object, kept: FeatureStore | None = store, **more: object) -> FrameDataset:
+    def dataset(rule: object, kept: Store | None = store, **more: object) -> FrameDataset:
         return FrameDataset(RECORDS, CachedVideos(SIZE, 0), VideoFolder(tmp_path / "videos"), rule, store=kept, **more)
 
     return dataset
@@ -166,7 +166,7 @@ def test_views_come_again(make: Callable[..., FrameDataset], crop: bool, decoded
     assert len({dataset[epoch, 0].frames.indices for epoch in range(9)}) == 3
 
 
-def test_workers_find_the_same(make: Callable[..., FrameDataset], store: FeatureStore, decoded: list[int]) -> None:
+def test_workers_find_the_same(make: Callable[..., FrameDataset], store: Store, decoded: list[int]) -> None:
     keep(make(EvaluationFrames(4))[0, 0])
     keys = [[(0, 0), (0, 1)], [(0, 2)]]
     here = list(stream(make(EvaluationFrames(4)), 0, batch_sampler=keys))
@@ -187,13 +187,13 @@ def test_faults_are_named_as_ever(make: Callable[..., FrameDataset]) -> None:
         _ = make(EvaluationFrames(4), fixed_indices={"q1": [50]})[0, 1]
 
 
-def test_a_dataset_with_a_store_travels(make: Callable[..., FrameDataset], store: FeatureStore) -> None:
+def test_a_dataset_with_a_store_travels(make: Callable[..., FrameDataset], store: Store) -> None:
     copy = pickle.loads(pickle.dumps(make(EvaluationFrames(4))))
     assert copy.store is store and copy[0, 0].frames.indices == (6, 18, 31, 43)
 
 
 def test_folders_of_pictures_are_known_without_a_look_at_them(
-    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "videos/clip").mkdir(parents=True)
     for number in range(1, 7):

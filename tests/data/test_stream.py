@@ -14,12 +14,11 @@ import pytest
 import torch
 
 from sevila.cli import guarded
-from sevila.data import loading
+from sevila.data import dataset as loading
+from sevila.data.dataset import FrameDataset, stream
 from sevila.data.folders import VideoFolder
-from sevila.data.frame_rules import EvaluationFrames
-from sevila.data.keys import OrderedSampler
-from sevila.data.loading import FrameDataset, stream
 from sevila.data.records import Question
+from sevila.data.sampling import EvaluationFrames, OrderedSampler
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
 

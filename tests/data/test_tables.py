@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sevila.data.tables import Table, row_key
+from sevila.data.store_files import Table, row_key
 
 
 def test_rows_of_several_writers_come_together(tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ import pytest
 import torch
 from av.video.reformatter import VideoReformatter
 
-from sevila.data import streams
-from sevila.data.decoders import pyav as pyav_module
-from sevila.data.pixels import to_tensor
+from sevila.data import frame_table as streams
+from sevila.data import video as pyav_module
+from sevila.data.frame_table import frame_table, frames_from
 from sevila.data.sampling import uniform_indices
-from sevila.data.streams import frame_table, frames_from
+from sevila.data.transforms import to_tensor
 from sevila.data.video import CachedVideos, FrameCache, VideoInfo, VideoReader, probe
 from sevila.errors import UserError
 from tests.conftest import numbered

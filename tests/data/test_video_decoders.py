@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from sevila.data.decoders.base import Decoder
-from sevila.data.decoders.pyav import PyAv
-from sevila.data.decoders.registry import DECODERS, decoder_for
-from sevila.data.video import CachedVideos, VideoReader
+from sevila.data.decoders import DECODERS, decoder_for
+from sevila.data.video import CachedVideos, Decoder, PyAv, VideoReader
 from sevila.errors import UserError
 
 Encode = Callable[..., Path]

@@ -15,11 +15,10 @@ from av.video.reformatter import VideoReformatter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sevila.data.decoders import sparse
-from sevila.data.decoders.pyav import PyAv
-from sevila.data.decoders.sparse import Doubt, sparse_frames
-from sevila.data.pixels import to_tensor
-from sevila.data.streams import frame_table
+from sevila.data import video as sparse
+from sevila.data.frame_table import frame_table
+from sevila.data.transforms import to_tensor
+from sevila.data.video import Doubt, PyAv, sparse_frames
 from sevila.errors import UserError
 
 LENGTH = 90

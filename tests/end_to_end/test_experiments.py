@@ -15,6 +15,7 @@ import torch
 import yaml
 from PIL import Image
 
+import reproduce
 from sevila import eval as evaluation
 from sevila import refine, train
 from sevila.config import load, own_folder
@@ -22,10 +23,6 @@ from sevila.model.precision import bf16_units
 from sevila.synthetic import draw
 from sevila.synthetic.stories import BUSY, tell
 from sevila.synthetic.world import encode, film
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-import reproduce
 
 FILES = {file.stem: file for file in sorted((own_folder() / "exp").glob("*.yaml"))}
 RUN = {"train": train.run, "refine": refine.run, "eval": evaluation.run}

@@ -15,8 +15,8 @@ from sevila import eval as evaluation
 from sevila import refine, train
 from sevila.api import SeViLA
 from sevila.checkpoints.heads import load_head
+from sevila.metrics.choice import Choice, multiple_choice
 from sevila.metrics.keyframes import Selection, keyframe_metrics
-from sevila.metrics.multiple_choice import Choice, multiple_choice
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

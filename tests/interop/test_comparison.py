@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import compare_interop
 import pytest
 import torch
+
+import compare_interop
 from interop.cases import CASES
 from interop.comparison import gradients
 from official.difference import Difference
-
 from sevila.files import write_json
 
 SMALL = 1e-9
@@ -87,7 +87,7 @@ def test_position_embeddings_are_interpolated_both_ways() -> None:
 def test_every_package_is_pinned(pytestconfig: pytest.Config) -> None:
     lines = [
         line
-        for path in (pytestconfig.rootpath / "scripts" / "interop" / "requirements").glob("*.txt")
+        for path in (pytestconfig.rootpath / "tests" / "interop" / "requirements").glob("*.txt")
         for line in path.read_text().splitlines()
         if line and not line.startswith("#")
     ]

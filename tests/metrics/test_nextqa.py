@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sevila.errors import UserError
-from sevila.metrics.multiple_choice import Choice
+from sevila.metrics.choice import Choice
 from sevila.metrics.nextqa import nextqa
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sevila.errors import UserError
-from sevila.metrics.multiple_choice import Choice
+from sevila.metrics.choice import Choice
 from sevila.metrics.star import star
 
 

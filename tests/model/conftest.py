@@ -1,13 +1,10 @@
-"""The golden outputs of the official code, through the module that `scripts/compare_official.py` uses."""
+"""The golden outputs of the official code, through the module that `tests/compare_official.py` uses."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from official.golden import Golden
 

@@ -7,18 +7,18 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import compare_official
 import pytest
 import torch
-from official.difference import Difference, compared, equal, largest
-from official.golden import Golden
-from official.records import chain, questions
-from official.scenarios import run, scenarios
 from torch import nn
 from transformers import Blip2QFormerConfig
 from transformers.activations import NewGELUActivation
 from transformers.models.blip_2.modeling_blip_2 import Blip2QFormerIntermediate
 
+import compare_official
+from official.difference import Difference, compared, equal, largest
+from official.golden import Golden
+from official.records import chain, questions
+from official.scenarios import run, scenarios
 from sevila.checkpoints.lavis import head_sizes
 from sevila.model import head as heads
 from sevila.model.head import HeadConfig

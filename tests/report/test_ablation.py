@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sevila.report.ablation import ablation_figure, ablation_page, print_ablation
+from ablation import ablation_figure, ablation_page, print_ablation
 from sevila.report.figures import DPI, WIDTH
 from sevila.report.timeline import Timeline, describe
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import copy
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
 from benchmarks import answers, cost, decoding, gpu, training
 from benchmarks.baseline import Plain
-from benchmarks.machine import machine
 from benchmarks.subject import SMALL, Subject, pictures, questions, subject
-
+from benchmarks.timing import machine
 from sevila.model import precision
 from sevila.model.scoring import Direct
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from random import Random
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
 import build_tiny_backbone
+from build_tiny_backbone import LESSON_BATCHES
+from sevila.synthetic.draw import PLAIN
 from tiny_backbone import vision
 from tiny_backbone.language import lesson_seed
 from tiny_backbone.lessons import batch, exam_seed
-from tiny_backbone.report import LESSON_BATCHES
-
-from sevila.synthetic.draw import PLAIN
 
 
 def test_exams_are_drawn_from_seeds_that_no_step_has() -> None:

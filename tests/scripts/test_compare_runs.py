@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
 import compare_runs
-
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.records import Question
 
@@ -30,7 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def questions(data: dict[str, Any]) -> Sequence[Question]:
-    return Synthetic.build(data["root"], 515, **VIDEOS).questions("test")
+    return Synthetic(data["root"], 515, **VIDEOS).questions("test")
 
 
 def evaluated(

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
 import interval_coverage
 from interval_coverage import QUESTIONS, VIDEOS, Truth, answers, comparisons, coverage
-
-from sevila.metrics.bootstrap import Estimate
+from study.intervals import Estimate
 
 
 def test_rows_have_the_shares_and_spreads_that_they_are_said_to_have() -> None:

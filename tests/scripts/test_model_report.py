@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
 import model_report
-from model_size.parts import parts, summary
-from model_size.work import WORK, GpuMemory, ResidentMemory, measure
-
+from model_size import WORK, GpuMemory, ResidentMemory, measure, parts, summary
 from sevila.api import SeViLA
 from sevila.config import load
 from sevila.errors import UserError

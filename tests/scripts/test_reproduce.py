@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 import re
 import statistics
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sevila.config import load, own_folder
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
 import reproduce
 from reproduction.cells import Cell, headers, served
 from reproduction.runs import PRETRAIN, Run, Settings, jobs
 from reproduction.tables import TABLES, another_round, finetuned, refined, zeroshot
+from sevila.config import load, own_folder
 
 SETS = ("nextqa", "star", "how2qa", "tvqa", "vlep")
 ALL = dict(zip(("A", "B", "C", "D", "E", "F", "G"), [

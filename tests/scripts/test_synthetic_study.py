@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,27 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+import synthetic_study
+from reproduction.runs import plan
 from sevila.config import load
 from sevila.data.records import Question
 from sevila.errors import UserError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-import synthetic_study
-from reproduction.runs import plan
 from study import schedule
-from study.choices import CHOOSE, Chosen, choose
 from study.claims import CHECK, PAPER, Claim, Finding, claims, findings, verdict
-from study.origin import environment
-from study.outcomes import Outcomes, collect, read_outcomes, score, write_outcomes
+from study.intervals import Estimate
+from study.outcomes import Outcomes, Values, collect, read_outcomes, score, write_outcomes
 from study.outputs import write_all
 from study.pool import Ended, Task, open_pool, perform
-from study.rows import GROUPS, REFINEMENTS, SELECTIONS, Numbers, Row, Runs, all_rows, chosen
-from study.schedule import Job, Times, Worlds, duration, make
-from study.values import Values
+from study.rows import CHOOSE, GROUPS, REFINEMENTS, SELECTIONS, Chosen, Numbers, Row, Runs, all_rows, choose, chosen
+from study.schedule import Job, Times, Worlds, duration, environment, make
 from tiny_backbone import lessons
-
-from sevila.metrics.bootstrap import Estimate
 
 DEFAULT = Numbers(n=32, k=4)
 ROWS = {row.key: row for row in all_rows(DEFAULT)}

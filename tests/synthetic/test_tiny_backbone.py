@@ -11,10 +11,10 @@ import torch
 from sevila.api import SeViLA
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.checkpoints.architecture import TINY_FOLDER
+from sevila.data.dataset import VideoSource
 from sevila.data.video import CachedVideos
 from sevila.selection import LocalizerTopK, Oracle, Uniform
 from sevila.tasks.chain import ForwardChain, chain_metrics
-from sevila.tasks.source import VideoSource
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +44,10 @@ def test_its_report_passes_the_gates_of_single_frames() -> None:
 
 
 def test_uniform_is_far_below_the_zero_shot_localizer_which_is_below_the_oracle(model: SeViLA, tmp_path: Path) -> None:
-    world = Synthetic.build(
+    world = Synthetic(
         str(tmp_path), 515, train_videos=1, val_videos=1, test_videos=8, moment_train_videos=1, moment_val_videos=1
     )
-    source, questions = VideoSource(CachedVideos(64), world.videos(), 32), world.questions("test")
+    source, questions = VideoSource(CachedVideos(64), world.folder(), 32), world.questions("test")
     uniform, zeroshot, oracle = (
         chain_metrics(ForwardChain(model, selector, source).predict(questions))
         for selector in (Uniform(4), LocalizerTopK(4), Oracle(4))

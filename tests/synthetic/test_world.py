@@ -197,7 +197,7 @@ def test_the_files_hold_the_stories_questions_and_windows(folder: Path) -> None:
 
 
 def test_a_split_is_read_back_as_records(folder: Path) -> None:
-    data = Synthetic(folder)
+    data = Synthetic(str(folder.parent), 7, 1, 1, 2, 1, 1)
     rng = seeded(7, "val", 0)
     asked = ask(rng, tell(rng))
     questions = data.questions("val")
@@ -208,7 +208,7 @@ def test_a_split_is_read_back_as_records(folder: Path) -> None:
     assert questions[0].qid == f"{asked[0].qtype}_val_0000_0" and questions[0].clip is None
     assert len({q.qid for q in data.questions("test")}) == len(data.questions("test"))
     assert [m.video for m in data.moments("train")] == ["moments_train_0000"] * len(data.moments("train"))
-    assert data.videos().path("val_0000") == folder / "videos" / "val_0000.mp4"
+    assert data.folder().path("val_0000") == folder / "videos" / "val_0000.mp4"
     with pytest.raises(UserError, match=r"split=all: the synthetic world has train, val, test"):
         data.questions("all")
     with pytest.raises(UserError, match=r"split=test: the synthetic world has moments for train, val"):
@@ -216,5 +216,5 @@ def test_a_split_is_read_back_as_records(folder: Path) -> None:
 
 
 def test_build_takes_the_numbers_of_videos(folder: Path) -> None:
-    data = Synthetic.build(str(folder.parent), 7, 1, 1, 2, 1, 1)
-    assert data.folder == folder
+    data = Synthetic(str(folder.parent), 7, 1, 1, 2, 1, 1)
+    assert data.world == folder

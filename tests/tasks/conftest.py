@@ -12,11 +12,11 @@ from sevila import build, schema
 from sevila.api import SeViLA
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.config import load
-from sevila.data.features import FeatureStore
+from sevila.data.dataset import VideoSource
+from sevila.data.store import Store
 from sevila.data.video import CachedVideos
 from sevila.selection import LocalizerTopK, Selector
 from sevila.tasks.chain import ForwardChain
-from sevila.tasks.source import VideoSource
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def _quiet(one_thread: None) -> None: ...
 def world(small_world: list[str]) -> Synthetic:
     params = dict(load("eval", ["+exp=synthetic_eval", *small_world]).data)
     del params["name"]
-    return Synthetic.build(**params)
+    return Synthetic(**params)
 
 
 @pytest.fixture(scope="session")
@@ -47,17 +47,17 @@ def make_chain(world: Synthetic, tiny: SeViLA) -> Callable[..., ForwardChain]:
     """chain(selector, n) over the small world: by default the Localizer's 3 best of 8 frames."""
 
     def chain(selector: Selector | None = None, n: int = 8) -> ForwardChain:
-        source = VideoSource(CachedVideos(tiny.backbone.image_size), world.videos(), n)
+        source = VideoSource(CachedVideos(tiny.backbone.image_size), world.folder(), n)
         return ForwardChain(tiny, selector or LocalizerTopK(3), source)
 
     return chain
 
 
 @pytest.fixture
-def open_tiny_store(tmp_path: Path, tiny: SeViLA) -> Callable[..., FeatureStore]:
+def open_tiny_store(tmp_path: Path, tiny: SeViLA) -> Callable[..., Store]:
     """open_tiny_store(dtype) opens the test's store for the tiny model as it is now, as a run does."""
 
-    def store(dtype: str | None = None) -> FeatureStore:
+    def store(dtype: str | None = None) -> Store:
         videos = CachedVideos(tiny.backbone.image_size)
         return build.store(schema.Store(str(tmp_path / "store"), dtype=dtype), tiny.backbone, videos)
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from sevila.benchmarks.synthetic import Synthetic
-from sevila.data.frame_rules import EvaluationFrames
-from sevila.data.loading import Batch, FrameDataset, collate
+from sevila.data.dataset import Batch, FrameDataset, collate
 from sevila.data.records import Question
+from sevila.data.sampling import EvaluationFrames
 from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Oracle, Random, Selector, Uniform
 from sevila.selection.scorers import LongImageScorer

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from sevila.benchmarks.synthetic import Synthetic
+from sevila.data.dataset import VideoSource
 from sevila.data.folders import VideoFolder
 from sevila.data.records import Question
 from sevila.data.video import CachedVideos
 from sevila.model.sevila import ScoredFrame, SeViLA
 from sevila.selection import LocalizerTopK, Oracle, Uniform
 from sevila.synthetic.world import encode
-from sevila.tasks import remembered
+from sevila.tasks import cache
 from sevila.tasks.chain import Choosing, ForwardChain, Prediction, chain_metrics, selection_metrics
-from sevila.tasks.source import VideoSource
 
 Make = Callable[..., ForwardChain]
 
@@ -61,7 +61,7 @@ def test_a_prediction_does_not_depend_on_the_other_questions(make_chain: Make, w
 def test_the_chain_is_the_models_own_answer(make_chain: Make, world: Synthetic, tiny: SeViLA) -> None:
     question = world.questions("val")[2]
     (prediction,) = make_chain().predict([question])
-    path = world.videos().path(question.video)
+    path = world.folder().path(question.video)
     answer = tiny.answer(path, question.question, question.options, k=3, n_frames=8)
     assert answer.option == prediction.prediction and answer.text == question.options[prediction.prediction]
     assert [f.index for f in answer.keyframes] == [prediction.frames[i].index for i in prediction.keyframes]
@@ -100,7 +100,7 @@ def test_an_interrupted_prediction_goes_on(
 ) -> None:
     questions = world.questions("val") + world.questions("test")
     plain = make_chain().predict(questions)
-    monkeypatch.setattr(remembered, "ANSWERS", 1)
+    monkeypatch.setattr(cache, "ANSWERS", 1)
     answered: list[int] = []
     original = ForwardChain._answer
 

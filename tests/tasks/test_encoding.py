@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from sevila.benchmarks.synthetic import Synthetic
-from sevila.data.features import FeatureStore
-from sevila.data.frame_rules import EvaluationFrames, FrameRule, RecurringFrames, TrainingFrames
-from sevila.data.loading import Batch, collate
+from sevila.data.dataset import GROUP, Batch, VideoSource, _encoded, collate, patches_of
+from sevila.data.sampling import EvaluationFrames, FrameRule, RecurringFrames, TrainingFrames
+from sevila.data.store import Store
 from sevila.data.video import CachedVideos, Frames, VideoReader
 from sevila.model.backbone import Backbone
 from sevila.model.sevila import SeViLA
@@ -25,23 +25,21 @@ from sevila.selection.trained import TrainedScorer
 from sevila.submissions.spans import BinarySpans
 from sevila.tasks.answer import AnswerTask, SelectEachStep
 from sevila.tasks.chain import ForwardChain
-from sevila.tasks.encoding import GROUP, _encoded, patches_of
 from sevila.tasks.moments import retrieve
 from sevila.tasks.pretrain import PretrainTask
 from sevila.tasks.refine import LabelEachStep, LabelledBefore, LabelledFrames, RefineTask, make_pseudo_labels
-from sevila.tasks.source import VideoSource
 
 N = 6
 
 
 @pytest.fixture
-def make(world: Synthetic, tiny: SeViLA, open_tiny_store: Callable[..., FeatureStore]) -> Callable[..., ForwardChain]:
+def make(world: Synthetic, tiny: SeViLA, open_tiny_store: Callable[..., Store]) -> Callable[..., ForwardChain]:
     """make(stored) -> a chain over the small world, with this test's store or none."""
 
     def chain(stored: bool = True, **options: object) -> ForwardChain:
         videos = CachedVideos(tiny.backbone.image_size, 0)
         store = open_tiny_store(**options) if stored else None
-        return ForwardChain(tiny, LocalizerTopK(2), VideoSource(videos, world.videos(), N, store=store))
+        return ForwardChain(tiny, LocalizerTopK(2), VideoSource(videos, world.folder(), N, store=store))
 
     return chain
 

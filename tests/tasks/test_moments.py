@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from official.golden import Golden
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.model.prompts import moment_prompt
 from sevila.model.sevila import SeViLA
 from sevila.submissions.spans import BinarySpans
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.moments import retrieve
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-from official.golden import Golden
 
 
 def test_binary_predictions_are_the_official_ones(shared: Path) -> None:

@@ -10,14 +10,13 @@ import pytest
 import torch
 
 from sevila.benchmarks.synthetic import Synthetic
-from sevila.data.loading import Batch
+from sevila.data.dataset import Batch, VideoSource
 from sevila.data.records import Moment
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
 from sevila.model.prompts import moment_prompt
 from sevila.model.sevila import SeViLA
 from sevila.tasks.pretrain import METRICS, PretrainTask, frame_labels, need_windows
-from sevila.tasks.source import VideoSource
 
 MOMENTS = [
     Moment("m0", "a", "a red star glows", 8.0, ((1.0, 2.0), (5.0, 6.5))),
@@ -96,7 +95,7 @@ def test_evaluation_ranks_the_frames_of_each_query() -> None:
 
 def test_the_logits_of_both_words(tiny: SeViLA, world: Synthetic) -> None:
     moments = world.moments("val")[:2]
-    source = VideoSource(CachedVideos(64), world.videos(), 3)
+    source = VideoSource(CachedVideos(64), world.folder(), 3)
     for rows, sample in source.walk(moments):
         texts = [moment_prompt(moments[row].query) for row in rows]
         patches = tiny.backbone.encode(sample.pixels)
@@ -112,7 +111,7 @@ def test_the_logits_of_both_words(tiny: SeViLA, world: Synthetic) -> None:
 
 def test_the_loss_is_the_mean_over_single_rows(tiny: SeViLA, world: Synthetic) -> None:
     moments = world.moments("val")[:2]
-    source = VideoSource(CachedVideos(64), world.videos(), 3)
+    source = VideoSource(CachedVideos(64), world.folder(), 3)
     pixels = [sample.pixels for moment in moments for _, sample in source.walk([moment])]
     times = [[1.0, 3.0, 5.0], [1.0, 3.0]]
     mask = torch.tensor([[True, True, True], [True, True, False]])

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevila.benchmarks.synthetic import Synthetic
-from sevila.data.frame_rules import TrainingFrames
-from sevila.data.loading import Batch, FrameDataset, collate
+from sevila.data.dataset import Batch, FrameDataset, collate
 from sevila.data.records import Question
+from sevila.data.sampling import TrainingFrames
 from sevila.data.video import CachedVideos, VideoInfo
 from sevila.errors import UserError
 from sevila.model.prompts import QuestionPrompts
@@ -179,7 +179,7 @@ def test_rows_of_a_batch_with_padding() -> None:
 
 def drawn_batch(world: Synthetic, tiny: SeViLA, questions: list[Question], epoch: int = 0) -> Batch:
     """4 random frames of each whole video, cropped, as the published experiments draw them."""
-    dataset = FrameDataset(questions, CachedVideos(tiny.backbone.image_size), world.videos(), TrainingFrames(4, seed=0))
+    dataset = FrameDataset(questions, CachedVideos(tiny.backbone.image_size), world.folder(), TrainingFrames(4, seed=0))
     return collate([dataset[epoch, i] for i in range(len(questions))])
 
 

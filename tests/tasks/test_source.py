@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from sevila.benchmarks.synthetic import Synthetic
+from sevila.data.dataset import VideoSource
 from sevila.data.video import CachedVideos, VideoReader
 from sevila.errors import UserError
-from sevila.tasks.source import VideoSource
 
 SIZE = 32
 
 
 def source(world: Synthetic, n: int = 4, workers: int = 0, cache: int = 0) -> VideoSource:
-    return VideoSource(CachedVideos(SIZE, cache), world.videos(), n, workers)
+    return VideoSource(CachedVideos(SIZE, cache), world.folder(), n, workers)
 
 
 def test_rows_and_frames_of_every_video(world: Synthetic) -> None:
@@ -26,7 +26,7 @@ def test_rows_and_frames_of_every_video(world: Synthetic) -> None:
     for rows, sample in source(world).walk(questions):
         assert {questions[row].video for row in rows} == {sample.record.video}
         assert sample.frames.indices == (8, 24, 40, 56) and sample.frames.times == (2.0, 6.0, 10.0, 14.0)
-        reader = VideoReader(world.videos().path(sample.record.video))
+        reader = VideoReader(world.folder().path(sample.record.video))
         assert torch.equal(sample.frames.pixels, reader.read([8, 24, 40, 56], SIZE).pixels)
         seen += rows
     assert sorted(seen) == list(range(len(questions)))

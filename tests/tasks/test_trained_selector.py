@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from sevila.api import SeViLA
 from sevila.benchmarks.synthetic import Synthetic
-from sevila.data.frame_rules import EvaluationFrames
-from sevila.data.loading import Batch, FrameDataset, collate
+from sevila.data.dataset import Batch, FrameDataset, collate
 from sevila.data.records import Question
+from sevila.data.sampling import EvaluationFrames
 from sevila.errors import UserError
 from sevila.selection import LocalizerTopK, Uniform
 from sevila.selection.trained import frame_features, new_network, text_features

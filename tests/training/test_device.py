@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from accelerate.utils import DistributedType, DynamoBackend
 
-from sevila.training import state as checkpoints
+from sevila.training import checkpoint
 from sevila.training.device import _warn_if_alone, make_accelerator
 
 LEFT_OVER = {
@@ -47,7 +47,7 @@ def test_a_training_is_equal_with_and_without_them(
     def run(name: str) -> tuple[bytes, list[dict[str, object]]]:
         records: list[dict[str, object]] = []
         toy.run(tmp_path / name, records.append, epochs=1)
-        return (checkpoints.find(tmp_path / name, "last") / "head.safetensors").read_bytes(), records
+        return (checkpoint.find(tmp_path / name, "last") / "head.safetensors").read_bytes(), records
 
     plain = run("plain")
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", steps)

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from sevila.errors import UserError
-from sevila.training import state as checkpoints
+from sevila.training import checkpoint
 from sevila.training.device import make_accelerator
-from sevila.training.interrupt import Stopped
-from sevila.training.loop import train
+from sevila.training.loop import Sums, add, merge, train
 from sevila.training.optim import CosineSteps, PublishedSchedule, adamw
+from sevila.training.process import Stopped
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def whole(toy, tmp_path_factory):
 
 
 def head_bytes(folder: Path, which: str) -> bytes:
-    return (checkpoints.find(folder, which) / "head.safetensors").read_bytes()
+    return (checkpoint.find(folder, which) / "head.safetensors").read_bytes()
 
 
 def test_positions_and_log_of_a_whole_run(toy, tmp_path):
@@ -94,9 +94,9 @@ def test_same_seed_same_bytes_other_seed_other_bytes(toy, tmp_path, whole):
     assert head_bytes(tmp_path / "a", "last") == whole[0] != head_bytes(tmp_path / "b", "last")
 
 
-def test_evaluate_every_step_count_does_not_change_the_weights(toy, tmp_path, whole):
+def test_eval_every_step_count_does_not_change_the_weights(toy, tmp_path, whole):
     records = []
-    toy.run(tmp_path, records.append, evaluate_every=5)
+    toy.run(tmp_path, records.append, eval_every=5)
     assert [r["step"] for r in records if "val/score" in r] == [5, 10, 12]
     assert head_bytes(tmp_path, "last") == whole[0]
 
@@ -104,7 +104,7 @@ def test_evaluate_every_step_count_does_not_change_the_weights(toy, tmp_path, wh
 def test_max_steps(toy, tmp_path):
     _, state = toy.run(tmp_path, max_steps=5)
     assert (state.step, state.epoch, state.batch) == (5, 1, 2)
-    assert checkpoints.last_step(tmp_path) == 5
+    assert checkpoint.last_step(tmp_path) == 5
 
 
 class Linear:
@@ -123,7 +123,7 @@ class Linear:
 
 @pytest.mark.parametrize(
     ("changes", "norms"),
-    [({}, [2.0, 5.0]), ({"loss_divisor": 1}, [6.0, 5.0]), ({"clip_norm": 0.5}, [2.0, 5.0])],
+    [({}, [2.0, 5.0]), ({"loss_divisor": 1}, [6.0, 5.0]), ({"clip_grad_norm": 0.5}, [2.0, 5.0])],
 )
 def test_accumulation_divides_by_the_batches_of_the_step_or_sums(toy, tmp_path, changes, norms):
     """Batches 1, 2, 3 make one step and 5 the next, shorter one."""
@@ -148,7 +148,7 @@ def test_clipping_limits_the_gradient_that_the_optimiser_sees(toy, tmp_path, mon
 
     monkeypatch.setattr("sevila.training.loop.adamw", spy)
     for name, clip in (("free", None), ("clipped", 0.5)):
-        options = toy.make_options(epochs=1, accumulate=1, clip_norm=clip)
+        options = toy.make_options(epochs=1, accumulate=1, clip_grad_norm=clip)
         train(
             Linear(), lambda epoch, skip: [torch.tensor([[3.0]])], 1, options, tmp_path / name,
             lambda record: None, accelerator=make_accelerator("cpu"),
@@ -178,6 +178,17 @@ def test_bfloat16_autocast_trains_float32_weights(toy, tmp_path):
     assert make_accelerator("cpu").mixed_precision == "no"  # settings do not stick to the process
 
 
+def test_sums_of_what_is_averaged():
+    sums: Sums = {}
+    for value in (1.0, 2.0, 6.0):
+        add(sums, "loss", value)
+    add(sums, "rare", 4.0)
+    assert sums == {"loss": [9.0, 3], "rare": [4.0, 1]}
+    merged = merge([sums, {"loss": [1.0, 1]}, {}])
+    assert merged == {"loss": [10.0, 4], "rare": [4.0, 1]}
+    assert sums["loss"] == [9.0, 3]
+
+
 # --- interruption ---
 
 
@@ -201,8 +212,8 @@ def test_resume_after_a_crash_at_every_file_operation(toy, tmp_path, whole, monk
                 crashed = False
         if not crashed:
             break
-        start = checkpoints.last_step(folder)
-        known = checkpoints.last_evaluated(folder)
+        start = checkpoint.last_step(folder)
+        known = checkpoint.last_evaluated(folder)
         seen = [r for r in seen if r["step"] <= (known if "val/score" in r else start)]
         _, state = toy.run(folder, seen.append, resume=True, save_every=6)
         assert (head_bytes(folder, "last"), head_bytes(folder, "best")) == (last, best), survived
@@ -227,10 +238,10 @@ def crash_after(patch: pytest.MonkeyPatch, operations: int) -> list[int]:
         return call
 
     for target, name in (
-        (checkpoints.os, "replace"),
+        (checkpoint.os, "replace"),
         (shutil, "rmtree"),
-        (checkpoints.safetensors.torch, "save_file"),
-        (checkpoints.torch, "save"),
+        (checkpoint.safetensors.torch, "save_file"),
+        (checkpoint.torch, "save"),
         (Path, "mkdir"),
         (Path, "write_bytes"),
         (Path, "unlink"),
@@ -269,7 +280,7 @@ def test_a_killed_process_resumes_to_the_same_bytes(toy, tmp_path, whole, number
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
-    step = checkpoints.last_step(tmp_path)
+    step = checkpoint.last_step(tmp_path)
     if number == signal.SIGTERM:
         assert step in (5, 6)
         message = errors.strip().splitlines()[-1]
@@ -299,7 +310,7 @@ def test_sigterm_in_a_step_or_in_an_evaluation(toy, tmp_path, whole, moment):
     with pytest.raises(Stopped) as stopped:
         toy.run(tmp_path, records.append, task=task)
     assert stopped.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
-    assert checkpoints.last_step(tmp_path) == {"loss": 1, "evaluate": 8}[moment]
+    assert checkpoint.last_step(tmp_path) == {"loss": 1, "evaluate": 8}[moment]
     _, state = toy.run(tmp_path, records.append, resume=True)
     assert (head_bytes(tmp_path, "last"), head_bytes(tmp_path, "best")) == whole[:2]
     assert state == whole[3] and records == whole[2]
@@ -339,7 +350,7 @@ def test_non_finite_loss_names_step_and_questions_and_saves_nothing(toy, tmp_pat
     task.loss = loss
     with pytest.raises(UserError, match=r"step 6: the loss is nan on the questions q1-2-0, q1-2-1;"):
         toy.run(tmp_path, task=task)
-    assert checkpoints.last_step(tmp_path) == 4
+    assert checkpoint.last_step(tmp_path) == 4
 
 
 def test_non_finite_gradient(toy, tmp_path):
@@ -348,13 +359,13 @@ def test_non_finite_gradient(toy, tmp_path):
     task.loss = lambda batch: (original(batch)[0] + torch.sqrt(task.head[0].weight.sum() * 0), {})
     with pytest.raises(UserError, match="step 1: the gradient's norm is nan"):
         toy.run(tmp_path, task=task)
-    assert checkpoints.find(tmp_path, "last") is None
+    assert checkpoint.find(tmp_path, "last") is None
 
 
 def test_unknown_metric_keeps_the_weights(toy, tmp_path, whole):
     with pytest.raises(UserError, match="chosen by acc, of which evaluation gave None; it gave: score"):
         toy.run(tmp_path, metric="acc")
-    assert checkpoints.last_step(tmp_path) == 4
+    assert checkpoint.last_step(tmp_path) == 4
     toy.run(tmp_path, resume=True)
     assert head_bytes(tmp_path, "last") == whole[0]
 
@@ -365,7 +376,7 @@ def test_resume_with_another_plan(toy, tmp_path):
         toy.run(tmp_path, resume=True, accumulate=1)
 
 
-@pytest.mark.parametrize("name", ["epochs", "accumulate", "log_every", "clip_norm", "evaluate_every"])
+@pytest.mark.parametrize("name", ["epochs", "accumulate", "log_every", "clip_grad_norm", "eval_every"])
 def test_options_that_cannot_be(toy, name):
     with pytest.raises(UserError, match=f"trainer.{name}=0"):
         toy.make_options(**{name: 0})

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sevila.training import state as checkpoints
+from sevila.training import checkpoint
 from sevila.training.device import make_accelerator
 
 
@@ -22,5 +22,5 @@ def test_two_processes_do_what_one_does_with_the_whole_batch(toy_parallel, torch
         [r["train/loss"] for r in records if "lr" in r], rel=1e-5
     )
     assert two["records"][0]["train/rank"] == 0.5
-    last = checkpoints.find(tmp_path / "two", "last")
+    last = checkpoint.find(tmp_path / "two", "last")
     assert len(torch.load(last / "training.pt", weights_only=True)["rngs"]) == 2

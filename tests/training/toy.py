@@ -19,11 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from sevila.data.records import Question
+from sevila.training.checkpoint import TrainState
 from sevila.training.device import make_accelerator
 from sevila.training.loop import train
-from sevila.training.optim import CosineSteps
-from sevila.training.options import TrainOptions
-from sevila.training.state import TrainState
+from sevila.training.optim import CosineSteps, TrainOptions
 
 BATCHES = 7
 

@@ -12,8 +12,7 @@ from torch import nn
 
 from sevila.training.device import make_accelerator
 from sevila.training.loop import train
-from sevila.training.optim import CosineSteps
-from sevila.training.options import TrainOptions
+from sevila.training.optim import CosineSteps, TrainOptions
 
 
 @dataclass

@@ -1,1 +1,0 @@
-"""What `scripts/model_report.py` is made of."""

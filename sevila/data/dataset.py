@@ -1,0 +1,329 @@
+"""From records to batches."""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing import active_children
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sevila.data.folders import Videos
+from sevila.data.records import Moment, Question
+from sevila.data.sampling import EvaluationFrames, FrameKey, FrameRule, OrderedSampler
+from sevila.data.store import Lack, Store, Stored
+from sevila.data.video import CachedVideos, Frames, VideoInfo
+from sevila.errors import UserError, system_error
+from sevila.model.backbone import Backbone
+
+Record = Question | Moment
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A record, its frames as decoded, and `pixels` as the model sees them: float32 [T, 3, S, S].
+
+    stored   what a feature store knows of the frames. Then `pixels` are only those that it lacks, [M, 3, S, S], and
+             so are `frames.pixels`, unless the dataset was asked for all of them
+    """
+
+    record: Record
+    frames: Frames
+    pixels: Tensor
+    stored: Stored | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B samples, padded with zeros to the longest T.
+
+    pixels    float32 [B, T, 3, S, S], normalised
+    mask      bool [B, T], False where there is no frame
+    indices   of each video, its frame numbers
+    times     of each video, its frames' seconds
+    stored    what a feature store knows of the frames. Then `pixels` are only those that it lacks, [M, 3, S, S], video
+              by video
+    """
+
+    records: list[Record]
+    pixels: Tensor
+    mask: Tensor
+    indices: list[list[int]]
+    times: list[list[float]]
+    stored: Stored | None = None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch with its tensors on a device."""
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory (what `DataLoader(pin_memory=True)` calls)."""
+        return self._moved(Tensor.pin_memory)
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        stored = None if self.stored is None else self.stored.moved(move)
+        return replace(self, pixels=move(self.pixels), mask=move(self.mask), stored=stored)
+
+
+class FrameDataset(Dataset[Sample]):
+    """Records with their frames, by `FrameKey`.
+
+    fixed_indices   qid -> frame numbers, for records whose frames were chosen beforehand; the others follow
+                    the rule. The rule's transform goes for both.
+    store           looked into before a video is decoded; where it has all frames, nothing is decoded
+    pictures        decode also those frames whose patches are stored, for somebody who looks at `frames.pixels`
+
+    A record whose video or clip is faulty raises UserError that names it; it is never replaced by another.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        videos: CachedVideos,
+        folder: Videos,
+        rule: FrameRule,
+        fixed_indices: Mapping[str, Sequence[int]] | None = None,
+        store: Store | None = None,
+        pictures: bool = False,
+    ) -> None:
+        self.records = records
+        self.videos = videos
+        self.folder = folder
+        self.rule = rule
+        self.fixed_indices = dict(fixed_indices or {})
+        self.store, self.pictures = store, pictures
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: FrameKey) -> Sample:
+        record = self.records[key[1]]
+        try:
+            path = self.folder.path(record.video)
+            view = self.rule.view(self.videos.size, key) if self.store is not None else None
+            if view is not None:
+                return self._with_store(self.store, record, path, view, key)
+            frames = self.videos.read(path, self._indices(record, self.videos.info(path), key))
+        except UserError as error:
+            raise UserError(f"record {record.qid} (video {record.video}): {error}") from error
+        return Sample(record, frames, self.rule.transform(frames.pixels, key))
+
+    def _with_store(self, store: Store, record: Record, path: Path, view: str, key: FrameKey) -> Sample:
+        """A sample of which only those frames are decoded that the store lacks."""
+        indices = self._indices(record, store.info(path, self.videos.info), key)
+        place = store.place(path, view)
+        found = store.read(place, indices)
+        missing = torch.ones(len(indices), dtype=torch.bool)
+        missing[found.rows] = False
+        lacking = missing.nonzero().flatten().tolist()
+        pixels = torch.empty(0, 3, self.videos.size, self.videos.size, dtype=torch.uint8)
+        times = {}
+        if self.pictures or lacking:
+            decoded = self.videos.read(path, indices if self.pictures else [indices[row] for row in lacking])
+            pixels, times = decoded.pixels, dict(zip(decoded.indices, decoded.times, strict=True))
+        times.update(found.times)
+        frames = Frames(pixels, tuple(indices), tuple(times[index] for index in indices))
+        lack = Lack(place, tuple(indices[row] for row in lacking), tuple(frames.times[row] for row in lacking))
+        fresh = pixels[missing] if self.pictures else pixels
+        stored = Stored(store, missing, spread(found.patches, ~missing), (lack,))
+        ready = self.rule.transform(fresh, key) if lacking else fresh.float()
+        return Sample(record, frames, ready, stored)
+
+    def _indices(self, record: Record, info: VideoInfo, key: FrameKey) -> Sequence[int]:
+        if record.qid in self.fixed_indices:
+            return self.fixed_indices[record.qid]
+        clip = record.clip if isinstance(record, Question) else None
+        return self.rule.indices(info, clip, key)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples of one picture size -> a batch. Videos with fewer frames are padded and masked."""
+    longest = max(len(sample.frames.indices) for sample in samples)
+    mask = torch.zeros(len(samples), longest, dtype=torch.bool)
+    for row, sample in enumerate(samples):
+        mask[row, : len(sample.frames.indices)] = True
+    kept = [sample.stored for sample in samples if sample.stored is not None]
+    if kept:
+        pixels = torch.cat([sample.pixels for sample in samples])
+    else:
+        pixels = torch.zeros(len(samples), longest, *samples[0].pixels.shape[1:])
+        for row, sample in enumerate(samples):
+            pixels[row, : len(sample.pixels)] = sample.pixels
+    return Batch(
+        records=[sample.record for sample in samples],
+        pixels=pixels,
+        mask=mask,
+        indices=[list(sample.frames.indices) for sample in samples],
+        times=[list(sample.frames.times) for sample in samples],
+        stored=_collated(kept, mask) if kept else None,
+    )
+
+
+def _collated(stored: Sequence[Stored], mask: Tensor) -> Stored:
+    missing = torch.zeros_like(mask)
+    for row, one in enumerate(stored):
+        missing[row, : len(one.missing)] = one.missing
+    known = [one.patches for one in stored if one.patches is not None]
+    patches = known[0].new_zeros((*mask.shape, *known[0].shape[1:])) if known else None
+    for row, one in enumerate(stored):
+        if one.patches is not None:
+            patches[row, : len(one.patches)] = one.patches
+    return Stored(stored[0].store, missing, patches, tuple(lack for one in stored for lack in one.lacks))
+
+
+def spread(rows: Tensor | None, places: Tensor) -> Tensor | None:
+    """Put rows [M, ...] where bool [T] is True: [T, ...], zeros elsewhere. As they are where all of it is True."""
+    if rows is None or bool(places.all()):
+        return rows
+    out = rows.new_zeros((len(places), *rows.shape[1:]))
+    out[places] = rows
+    return out
+
+
+def stream(dataset: FrameDataset, workers: int, **options: Any) -> Iterator[Any]:
+    """What a DataLoader over `dataset` gives: samples with batch_size=None, batches with batch_sampler=KEYS.
+
+    options   for the DataLoader
+
+    A faulty record raises its own one-line UserError here also where a worker met it (a DataLoader would make a
+    page of it). The workers leave SIGTERM to the main process, which may want to save something: schedulers send it to
+    every process of a job. So whatever happens they are ended with the iterator; they would outlive an exception, and
+    the process would wait for them forever. While they start the signal waits, here and in them.
+    A killed worker is a RuntimeError of torch's; but one that is killed in the microseconds in which it looks whether
+    it shall end holds a lock that torch then waits for.
+    """
+    if options.get("batch_size", 1) is not None:
+        options["collate_fn"] = _collate_or_fault
+    generator = torch.Generator()  # its own: nothing is drawn from the global one
+    options.setdefault("worker_init_fn", ignore_sigterm)
+    others, mask = set(active_children()), signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    loader = None
+    try:
+        loader = iter(DataLoader(_Faults(dataset), num_workers=workers, generator=generator, **options))
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for item in loader:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        if loader is None:  # some may have started; nobody else would end them
+            for worker in set(active_children()) - others:
+                worker.kill()
+        elif workers:
+            loader._shutdown_workers()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def ignore_sigterm(worker: int) -> None:
+    """The `worker_init_fn` of `stream`."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+class _Faults(Dataset[Any]):
+    """A dataset that hands over exceptions instead of raising them in a worker."""
+
+    def __init__(self, dataset: FrameDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: FrameKey) -> Sample | Exception:
+        try:
+            return self.dataset[key]
+        except UserError as error:
+            return UserError(str(error))
+        except Exception as error:
+            refused = system_error(error)
+            if refused is not None and refused.errno is not None:  # by the machine: to be told in a line
+                return OSError(refused.errno, refused.strerror, refused.filename)
+            return RuntimeError(traceback.format_exc())  # a bug: the main process shall show where
+
+
+def _collate_or_fault(samples: Sequence[Sample | Exception]) -> Batch | Exception:
+    faults = [sample for sample in samples if isinstance(sample, Exception)]
+    return faults[0] if faults else collate(samples)
+
+
+@dataclass(frozen=True)
+class VideoSource:
+    """Where frames come from: n midpoints of every video (or clip), decoded by `workers` processes.
+
+    store      where the tower's patches of frames are kept, if anywhere
+    pictures   whether evaluation looks at the decoded pictures too, so that stored patches do not suffice
+    """
+
+    videos: CachedVideos
+    folder: Videos
+    n: int
+    workers: int = 0
+    store: Store | None = None
+    pictures: bool = False
+
+    def dataset(
+        self, records: Sequence[Record], rule: FrameRule, fixed_indices: Mapping[str, Sequence[int]] | None = None
+    ) -> FrameDataset:
+        """Records with the frames that a rule takes, for a training."""
+        return FrameDataset(records, self.videos, self.folder, rule, fixed_indices, self.store)
+
+    def walk(self, records: Sequence[Record]) -> Iterator[tuple[list[int], Sample]]:
+        """For every video and clip: the rows of `records` that ask about it, and its frames."""
+        groups = by_video(records)
+        first, rule = [records[group[0]] for group in groups], EvaluationFrames(self.n)
+        dataset = FrameDataset(first, self.videos, self.folder, rule, store=self.store, pictures=self.pictures)
+        samples = stream(dataset, self.workers, batch_size=None, sampler=OrderedSampler(len(groups)))
+        yield from zip(groups, samples, strict=True)
+
+
+def by_video(records: Sequence[Record]) -> list[list[int]]:
+    """The rows of `records` that ask about each video and clip, in the order in which these first appear."""
+    rows: dict[object, list[int]] = {}
+    for row, record in enumerate(records):
+        clip = record.clip if isinstance(record, Question) else None
+        rows.setdefault((record.video, clip), []).append(row)
+    return list(rows.values())
+
+
+GROUP = 32  # frames in a pass of the tower for the store, on a GPU
+
+
+def patches_of(backbone: Backbone, item: Sample | Batch) -> Tensor:
+    """[T, P, Dv] of a sample, [B, T, P, Dv] of a batch, in the backbone's dtype and on its device.
+
+    What the feature store lacks is encoded and added to it. Padding of a batch comes out as the tower's answer to
+    zeros, or with a store as zeros: nobody reads it.
+    """
+    stored = item.stored
+    if stored is None:
+        return backbone.encode(item.pixels)
+    patches = None if stored.patches is None else stored.patches.to(backbone.device, non_blocking=True)
+    if not bool(stored.missing.any()):
+        return patches
+    fresh = stored.store.settle(_encoded(backbone, item.pixels))
+    stored.keep(fresh)
+    if patches is None:
+        patches = fresh.new_zeros((*stored.missing.shape, *fresh.shape[1:]))
+    patches[stored.missing.to(patches.device)] = fresh
+    return patches
+
+
+def _encoded(backbone: Backbone, pixels: Tensor) -> Tensor:
+    """Patches [M, P, Dv] that do not depend on which frames happen to be missing together.
+
+    On a CPU a frame's patches are the same to the bit in any company (but in MKL's mode for all processors, where the
+    last digits differ). A GPU chooses its kernels by the batch's shape and rounds accordingly: so that shape is always
+    the same there, filled up with blank frames.
+    """
+    if backbone.device.type == "cpu":
+        return backbone.encode(pixels)
+    parts = []
+    for part in pixels.split(GROUP):
+        blank = part.new_zeros((GROUP - len(part), *part.shape[1:]))
+        parts.append(backbone.encode(torch.cat([part, blank]))[: len(part)])
+    return torch.cat(parts)

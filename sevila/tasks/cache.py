@@ -1,0 +1,167 @@
+"""What a frozen head said about questions, kept: keyframes and pseudo-labels in the store, over epochs and runs;
+answers in a run's folder, until it is done.
+
+A table's name is the digest of all that its rows depend on: the weights of head and language model, who made the
+patches, the number of frames, the selection. A row holds the results of all questions that are asked about a video
+together, for they share batches, and a language model's last digits depend on a batch's shape. Its key is the content
+of these questions: the video's bytes, the clip, the tokens of every prompt. Nothing goes by names, so a renamed file is
+known again and a changed one is not.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sevila.data.dataset import VideoSource, by_video
+from sevila.data.records import Question
+from sevila.data.sampling import PLAIN
+from sevila.data.store import Store
+from sevila.data.store_files import Table, row_key
+from sevila.errors import UserError
+from sevila.model.digest import digest
+from sevila.model.head import Head
+from sevila.model.sevila import SeViLA
+from sevila.selection import Selector
+from sevila.selection.scorers import GroupScorer, LocalizerScorer, Scorer
+
+T = TypeVar("T")
+BLOCK = 64  # videos whose rows are written together: what an interrupted run has made is not lost
+ANSWERS = 8  # the same for answers, which take longer
+
+
+class Remembered:
+    """Rows of one table for questions: those that are known are read, the others made and added."""
+
+    def __init__(self, table: Table, key: Callable[[Sequence[Question]], str], block: int | None = None) -> None:
+        self.table, self.key, self.block = table, key, block or BLOCK
+
+    def get(
+        self,
+        questions: Sequence[Question],
+        make: Callable[[list[int]], Iterable[tuple[int, T]]],
+        to_row: Callable[[T], Mapping[str, Any]],
+        from_row: Callable[[Question, Mapping[str, Any]], T],
+    ) -> list[T]:
+        """One result a question, in their order.
+
+        make   gives (place, result) for the places among `questions` that it is told, video by video
+        """
+        groups = [(self.key([questions[place] for place in places]), places) for places in by_video(questions)]
+        known = self.table.rows()
+        for key, places in groups:
+            if key in known and not _fits(known[key], [questions[place] for place in places], from_row):
+                print(
+                    f"sevila: warning: {self.table.folder}: the row {key} is not of its kind: made again",
+                    file=sys.stderr,
+                )
+                del known[key]
+        missing = [place for key, places in groups if key not in known for place in places]
+        group_of = {place: group for group in groups for place in group[1]}
+        made: dict[int, T] = {}
+        new: dict[str, Mapping[str, Any]] = {}
+        try:
+            for place, result in make(sorted(missing)) if missing else ():
+                made[place] = result
+                key, together = group_of[place]
+                if all(other in made for other in together):
+                    new[key] = {"results": [to_row(made[other]) for other in together]}
+                if len(new) == self.block:
+                    self.table.add(new)
+                    known.update(new)
+                    new = {}
+        finally:
+            self.table.add(new)
+        known.update(new)
+        rows = {place: row for key, places in groups for place, row in zip(places, known[key]["results"], strict=True)}
+        return [from_row(question, rows[place]) for place, question in enumerate(questions)]
+
+
+def _fits(
+    row: Mapping[str, Any], asked: Sequence[Question], from_row: Callable[[Question, Mapping[str, Any]], Any]
+) -> bool:
+    """Whether a stored row holds a result for each of the questions, and nothing that cannot be one."""
+    try:
+        for question, result in zip(asked, row["results"], strict=True):
+            from_row(question, result)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True
+
+
+def choices(
+    model: SeViLA, source: VideoSource, selector: Selector, scorer: Scorer | None, store: Store
+) -> Remembered | None:
+    """The keyframes that the model's Localizer, as it is now, makes a selector choose.
+
+    None where others score the frames, or nobody: those have files of their own, or take no time.
+    """
+    if not selector.needs_scores or not isinstance(scorer, LocalizerScorer | None):
+        return None
+    reading = {"frames": scorer.frames} if isinstance(scorer, GroupScorer) else {}
+    about = {
+        **_facts(model, source, store, model.localizer.head),
+        "selector": {"name": type(selector).__name__, **asdict(selector)},
+        "scorer": {"name": (LocalizerScorer if scorer is None else type(scorer)).__name__, **reading},
+    }
+
+    def key(questions: Sequence[Question]) -> str:
+        texts = [model.prompts.localize(q.question, q.options) for q in questions]
+        return row_key(*_content(model, source, store, questions, texts))
+
+    return Remembered(Table(store.folder, "keyframes", about), key)
+
+
+def labels(model: SeViLA, source: VideoSource, store: Store, orders: int) -> Remembered:
+    """The pseudo-labels of the model's Answerer, as it is now, asked in so many orders of the options."""
+    about = {**_facts(model, source, store, model.answerer.head), "orders": orders}
+
+    def key(questions: Sequence[Question]) -> str:
+        texts = [model.prompts.answer(q.question, q.options) for q in questions]
+        asked = [(len(q.options), q.answer) for q in questions]
+        return row_key(*_content(model, source, store, questions, texts), asked)
+
+    return Remembered(Table(store.folder, "pseudo_labels", about), key)
+
+
+def answers(model: SeViLA, source: VideoSource, folder: Path) -> Remembered:
+    """The answers of one run, whose settings are the same when it is resumed; its heads are compared.
+
+    A video is known again by its file's place, size and time: its bytes are not read for this.
+    """
+    heads = {"localizer": digest(model.localizer.head), "answerer": digest(model.answerer.head)}
+
+    def key(asked: Sequence[Question]) -> str:
+        first = asked[0]
+        try:
+            file = source.folder.path(first.video)
+        except UserError as error:  # as for a video that cannot be read
+            raise UserError(f"record {first.qid} (video {first.video}): {error}") from error
+        about = file.stat()
+        texts = [[f(q.question, q.options) for f in (model.prompts.localize, model.prompts.answer)] for q in asked]
+        return row_key(str(file), about.st_size, about.st_mtime_ns, first.clip, [q.qid for q in asked], texts)
+
+    return Remembered(Table(folder, "answers", heads), key, ANSWERS)
+
+
+def _facts(model: SeViLA, source: VideoSource, store: Store, head: Head) -> dict[str, Any]:
+    backbone = model.backbone
+    return {
+        "head": digest(head),
+        "language": digest(backbone.language),
+        "prefixes": [backbone.prefix(number) for number in (None, 1)],
+        "tokens in a pass": backbone.tokens,
+        "patches": store.id,
+        "frames": source.n,
+    }
+
+
+def _content(
+    model: SeViLA, source: VideoSource, store: Store, questions: Sequence[Question], texts: Sequence[str]
+) -> tuple[str, Any, list[list[int]]]:
+    """The video's bytes, the stretch of it, and the tokens of each prompt as far as they are read."""
+    video = store.place(source.folder.path(questions[0].video), PLAIN).video
+    return video, questions[0].clip, [model.backbone.text([text])[0][0].tolist() for text in texts]
