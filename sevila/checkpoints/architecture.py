@@ -8,7 +8,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, Blip2Config, Blip2ForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from sevila.errors import UserError, reason
 from sevila.files import check_plain
@@ -151,6 +158,9 @@ def fill_outline(blip2: Blip2ForConditionalGeneration, tensors: dict[str, torch.
 
 # -- tokenizer ---
 
+# which they are, a bare tokenizer.json does not say
+T5_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+
 
 def read_tokenizer(given: str | None, source: str, vocabulary: int) -> PreTrainedTokenizerBase:
     """The tokenizer that `model.tokenizer` names (a folder or Hub id), else the source's own.
@@ -168,12 +178,16 @@ def read_tokenizer(given: str | None, source: str, vocabulary: int) -> PreTraine
 def open_tokenizer(place: str, key: str, remedy: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or Hub id; no code there runs. Raises UserError, from `key` to `remedy`, for none."""
     check_plain(place)
+    file = Path(place) / "tokenizer.json"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        if file.is_file() and not file.with_name("tokenizer_config.json").is_file():
+            tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), **T5_TOKENS)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # tokenizers raises Exception itself for a damaged file
         raise UserError(f"{key}: no tokenizer there ({reason(error)}); {remedy}") from error
-    for role, token in (("pad_token", "<pad>"), ("eos_token", "</s>"), ("unk_token", "<unk>")):
-        if getattr(tokenizer, role) is None:  # a bare tokenizer.json does not say which they are
+    for role, token in T5_TOKENS.items():
+        if getattr(tokenizer, role) is None:
             setattr(tokenizer, role, token)
     if not tokenizer("yes", add_special_tokens=False).input_ids:  # what transformers makes of a folder without one
         raise UserError(f"{key}: no tokenizer there (it knows no words); {remedy}")

@@ -110,7 +110,7 @@ class Blip2Folder:
         return blip2
 
     def _checked(self, config: Blip2Config) -> tuple[Blip2ForConditionalGeneration, list[str]]:
-        """The model without weights and the names of its tensors, which the files hold in these shapes, and no others."""
+        """The empty model and the names of its tensors: the files hold these, in its shapes, and no others."""
         try:
             blip2 = outline(config)
         except Exception as error:  # whatever transformers makes of sizes that do not go together

@@ -24,7 +24,16 @@ from sevila.checkpoints.architecture import open_tokenizer
 from sevila.checkpoints.blip2_folder import Blip2Folder
 from sevila.checkpoints.heads import ROLES, predict_options, save_head
 from sevila.checkpoints.hub import HUB_ID
-from sevila.checkpoints.lavis import SPARE, VISION_LAYERS, blip2_from, heads_from, merge, remains_of, roles_in, used_blocks
+from sevila.checkpoints.lavis import (
+    SPARE,
+    VISION_LAYERS,
+    blip2_from,
+    heads_from,
+    merge,
+    remains_of,
+    roles_in,
+    used_blocks,
+)
 from sevila.checkpoints.state_dict import Checkpoint, read_checkpoint
 from sevila.errors import UserError
 from sevila.files import atomic_path, check_plain

@@ -49,9 +49,7 @@ def check_tensors(
         "missing ": missing,
         "unexpected ": unexpected,
         "": [f"{name} is {ours}, not {theirs}" for name, (ours, theirs) in shapes.items() if ours != theirs],
-        "values that are no finite numbers (NaN, infinity, integers) in ": [
-            name for name in held if not finite(found[name])
-        ],
+        "no finite numbers (NaN, infinity, integers) in ": [name for name in held if not finite(found[name])],
     }
     problems = [f"{kind}{listed(names, LISTED)}" for kind, names in kinds.items() if names]
     if problems:
