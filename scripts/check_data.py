@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sevila import cli, schema
+from sevila import hydra_main, schema
 from sevila.errors import UserError
 from sevila.schema import option
 
@@ -46,7 +46,6 @@ class CheckData:
 
 
 schema.ENTRIES["check_data"] = CheckData
-cli.USAGE["check_data"] = "python scripts/check_data.py data=NAME [data.root=FOLDER] [key=value ...]"
 
 
 @dataclass
@@ -166,7 +165,7 @@ def _judge(report: Report, records: Sequence[Any], looked: Any, frames: int) -> 
 
 def main(argv: Sequence[str] | None = None) -> int:
     reports: list[Report] = []
-    code = cli.main("check_data", lambda config: reports.extend(run(config)), argv)
+    code = hydra_main.main("check_data", lambda config: reports.extend(run(config)), argv)
     return code or int(any(report.problems for report in reports))
 
 

@@ -18,6 +18,7 @@ tables say so.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -25,15 +26,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from reproduction.cells import HEADINGS, TITLES, Row, Table, document, lines, markdown, rows
 from reproduction.runs import LAUNCH, Ledger, Run, Settings, jobs
 from reproduction.tables import TABLES
 from sevila.cli import guarded
+from sevila.config import load
 from sevila.errors import UserError
 from sevila.files import home_path, write_json, write_text
 from sevila.report.terminal import plain_table
+
+QUIET_LAUNCHER = (
+    "import sys; sys.excepthook = lambda *_: None; "
+    "from accelerate.commands.accelerate_cli import main; sys.exit(main())"
+)
 
 
 class RunFailed(UserError):
@@ -76,6 +84,8 @@ def make(todo: Sequence[tuple[Run, int]], settings: Settings, dry: bool) -> None
     ledger = Ledger(settings)
     for run, seed in mine:
         ledger.check(run, seed)
+    if not dry:
+        check_machine([(run, seed) for run, seed in mine if not settings.done(run, seed)], settings)
     for name, head in settings.heads.items():
         print(f"# {name}: {head}")
     for run, seed in mine:
@@ -92,10 +102,25 @@ def make(todo: Sequence[tuple[Run, int]], settings: Settings, dry: bool) -> None
             )
 
 
+def check_machine(todo: Sequence[tuple[Run, int]], settings: Settings) -> None:
+    """UserError where a run is bound to fail: for want of GPUs, or of a data set's folder."""
+    found = torch.cuda.device_count()
+    if todo and settings.gpus is not None and settings.gpus > found:
+        raise UserError(f"--gpus {settings.gpus}: there are {found} GPUs here; --launch names another way")
+    for run, seed in {run.data: (run, seed) for run, seed in todo}.values():
+        root = home_path(load(run.entry, settings.words(run, seed)).data.get("root", "."))
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder of {run.data}; --data names the one of all data sets")
+
+
 def execute(command: Sequence[str]) -> int:
-    """Run a command; its exit code."""
+    """Run a command; its exit code. What accelerate tells behind the error of the run that it started is left out."""
+    environment = dict(os.environ)
+    if command[0] == "accelerate":
+        command = [sys.executable, "-c", QUIET_LAUNCHER, *command[1:]]
+        environment["LOGLEVEL"] = "CRITICAL"  # of torch's launcher below it
     try:
-        return subprocess.run(command).returncode
+        return subprocess.run(command, env=environment).returncode
     except FileNotFoundError:
         raise UserError(f"--launch: no program {command[0]!r}") from None
 

@@ -11,17 +11,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sevila.api import SeViLA
     from sevila.data.records import Moment, Question
-    from sevila.model.sevila import Answer
+    from sevila.errors import UserError
+    from sevila.model.sevila import Answer, EncodedVideo, Localization
 
 __version__ = "0.1.0"
 
-__all__ = ["Answer", "Moment", "Question", "SeViLA", "__version__"]
+__all__ = [
+    "Answer",
+    "EncodedVideo",
+    "Localization",
+    "Moment",
+    "Question",
+    "SeViLA",
+    "UserError",
+    "__version__",
+]
 
 _HOME = {
     "Answer": "sevila.model.sevila",
+    "EncodedVideo": "sevila.model.sevila",
+    "Localization": "sevila.model.sevila",
     "Moment": "sevila.data.records",
     "Question": "sevila.data.records",
     "SeViLA": "sevila.api",
+    "UserError": "sevila.errors",
 }
 
 

@@ -1,8 +1,14 @@
-"""SeViLA from files: heads by name, videos by path.
+"""SeViLA for one's own videos: heads by name, videos by path.
 
 model = SeViLA.load()                            # the tiny backbone; or SeViLA.load("Salesforce/blip2-flan-t5-xl")
 answer = model.answer("video.mp4", "what does the red star hold?", ["a cup", "a key"], k=2)
 print(answer.text, answer.probabilities, answer.keyframes)
+
+Many questions about a video cost one decoding and one pass of the vision tower:
+
+video = model.encode("video.mp4")
+moments = model.localize(video, "the star opens the box").keyframes
+answers = model.answer(video, ["who enters?", "what is red?"], [["the star", "the square"], ["a cup", "a key"]])
 """
 
 from __future__ import annotations
@@ -10,72 +16,204 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import overload
 
 import torch
 
 from sevila.checkpoints import backbone as backbones
 from sevila.checkpoints.architecture import TINY
-from sevila.checkpoints.heads import load_head
-from sevila.data.sampling import uniform_indices
-from sevila.data.transforms import evaluation_transform
-from sevila.data.video import VideoReader
+from sevila.checkpoints.heads import ZEROSHOT, load_head
+from sevila.data.dataset import FrameDataset, patches_of
+from sevila.data.folders import AnyFile
+from sevila.data.records import Question, Window
+from sevila.data.sampling import EvaluationFrames
+from sevila.data.store import Store
+from sevila.data.video import CachedVideos
 from sevila.errors import UserError
 from sevila.files import home
 from sevila.model import sevila as core
-from sevila.model.precision import fast_dtype, warn_if_slow
+from sevila.model.precision import find_device, find_dtype, warn_if_slow
 from sevila.model.prompts import letters
-from sevila.model.sevila import Answer, ScoredFrame
+from sevila.model.sevila import Answer, EncodedVideo, Localization
+from sevila.selection import LocalizerTopK, Selector, choose_keyframes
+from sevila.selection.scorers import LocalizerScorer
+
+TEXT_TOKENS = 512  # T5's own limit; published experiments cut texts at 77, as the official code does
+
+Video = str | PathLike[str] | EncodedVideo
 
 
-class SeViLA(core.SeViLA):
-    """The Localizer chooses frames, the Answerer answers from them."""
+class SeViLA:
+    """The Localizer chooses frames, the Answerer answers from them.
+
+    model    what does the work, a torch module
+    videos   how frames are decoded, and to which size; by default by PyAV, to the size that the model was trained on
+    store    where the tower's patches are kept, if anywhere
+    """
+
+    def __init__(self, model: core.SeViLA, videos: CachedVideos | None = None, store: Store | None = None) -> None:
+        self.model, self.store = model, store
+        self.videos = videos or CachedVideos(model.backbone.image_size, cache_bytes=0)
 
     @classmethod
     def load(
         cls,
         source: str = TINY,
-        localizer: str = "zeroshot",
-        answerer: str = "zeroshot",
+        localizer: str = ZEROSHOT,
+        answerer: str = ZEROSHOT,
         device: str | torch.device = "cpu",
-        dtype: torch.dtype | None = None,
+        dtype: str | torch.dtype | None = None,
+        text_tokens: int = TEXT_TOKENS,
     ) -> SeViLA:
         """A backbone by Hub id, folder or `tiny`, and its heads by run folder, head file, Hub id or `zeroshot`.
 
-        dtype   of the backbone; None: bfloat16 where the device has units for it, else float32
-        """
-        dtype = dtype or fast_dtype(device)
-        warn_if_slow(dtype, device)
-        backbone = backbones.load(home(source), device, dtype)
-        heads = {"localizer": home(localizer), "answerer": home(answerer)}
-        return cls(backbone, *(load_head(place, role, backbone) for role, place in heads.items()))
+        device        `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one
+        dtype         of the backbone: `fp32`, `bf16`, `fp64` or torch's; None: bfloat16 where the device has units for
+                      it, else float32
+        text_tokens   longer prompts lose their end
 
-    @torch.no_grad()
+        Raises UserError for a device that is not there, an unknown dtype, and files that are missing or do not fit.
+        """
+        device = find_device(device)
+        dtype = find_dtype(dtype, device)
+        warn_if_slow(dtype, device)
+        backbone = backbones.load(home(source), device, dtype, text_tokens=text_tokens)
+        heads = {"localizer": home(localizer), "answerer": home(answerer)}
+        return cls(core.SeViLA(backbone, *(load_head(place, role, backbone) for role, place in heads.items())))
+
+    def encode(self, path: str | PathLike[str], n_frames: int = 32, clip: Window | None = None) -> EncodedVideo:
+        """n frames of a video file or a folder of pictures, evenly spread, through the vision tower: [n, P, Dv].
+
+        clip   (start, end) in seconds, where only a part of the video counts
+
+        Raises UserError for a video that cannot be read, and for n_frames below 1. A video of fewer frames gives all.
+        """
+        if type(n_frames) is not int or n_frames < 1:
+            raise UserError(f"n_frames={n_frames!r}: must be a whole number of frames, at least 1")
+        record = Question("", str(Path(path).expanduser()), "", (), clip=clip)
+        frames = FrameDataset([record], self.videos, AnyFile(), EvaluationFrames(n_frames), store=self.store)
+        sample = frames.sample(record, (0, 0))
+        patches = patches_of(self.model.backbone, sample)
+        return EncodedVideo(sample.frames.indices, sample.frames.times, patches)
+
+    @overload
+    def localize(
+        self, video: Video, query: str, k: int = 4, n_frames: int = 32, *, selector: Selector | None = None
+    ) -> Localization: ...
+
+    @overload
+    def localize(
+        self, video: Video, query: Sequence[str], k: int = 4, n_frames: int = 32, *, selector: Selector | None = None
+    ) -> list[Localization]: ...
+
+    def localize(
+        self,
+        video: Video,
+        query: str | Sequence[str],
+        k: int = 4,
+        n_frames: int = 32,
+        *,
+        selector: Selector | None = None,
+    ) -> Localization | list[Localization]:
+        """The k frames that matter most for a question or a sentence, in time order, and all frames' scores.
+
+        query      a text, or a list of texts: then a list comes back
+        n_frames   how many frames are looked at; not used for a video that is encoded already
+        selector   another rule than the k best scores; then it says k
+
+        Raises UserError for an unreadable video, an empty query, or k not from 1 to the number of frames.
+        """
+        texts = [query] if isinstance(query, str) else list(query)
+        asked = [_question(text, (), f"query {i}" if len(texts) > 1 else "query") for i, text in enumerate(texts)]
+        found = self._choose(self._encoded(video, n_frames), asked, k, selector)
+        return found[0] if isinstance(query, str) else found
+
+    @overload
     def answer(
         self,
-        video: str | PathLike[str],
+        video: Video,
         question: str,
         options: Sequence[str],
         k: int = 4,
         n_frames: int = 32,
-    ) -> Answer:
-        """Answer a question about a video file from its k best frames among n.
+        *,
+        selector: Selector | None = None,
+    ) -> Answer: ...
 
-        Raises UserError for an unreadable video, fewer than two options, or k not from 1 to the number of frames.
+    @overload
+    def answer(
+        self,
+        video: Video,
+        question: Sequence[str],
+        options: Sequence[Sequence[str]],
+        k: int = 4,
+        n_frames: int = 32,
+        *,
+        selector: Selector | None = None,
+    ) -> list[Answer]: ...
+
+    def answer(
+        self,
+        video: Video,
+        question: str | Sequence[str],
+        options: Sequence[str] | Sequence[Sequence[str]],
+        k: int = 4,
+        n_frames: int = 32,
+        *,
+        selector: Selector | None = None,
+    ) -> Answer | list[Answer]:
+        """Answer a question about a video from its k best frames among n; or a list of them, each with its options.
+
+        n_frames, selector   as of `localize`
+
+        Raises UserError for an unreadable video, options that are not 2 to 26 texts a question, or k not from 1 to the
+        number of frames.
         """
-        letters(len(options))
-        reader = VideoReader(Path(video).expanduser())
-        indices = uniform_indices(reader.length, reader.fps, n_frames)
-        if not 1 <= k <= len(indices):
-            raise UserError(f"k={k}: {len(indices)} frames were sampled from {video}; choose k from 1 to that")
-        frames = reader.read(indices, self.backbone.image_size)
-        patches = self.backbone.encode(evaluation_transform(frames.pixels))
-        scores = self.relevance(patches, [self.prompts.localize(question, options)])[0]
-        best = sorted(scores.argsort(descending=True, stable=True)[:k].tolist())
-        logits = self.option_logits(patches, [best], [self.prompts.answer(question, options)], [len(options)])[0]
-        seen = tuple(
-            ScoredFrame(index, time, score)
-            for index, time, score in zip(frames.indices, frames.times, scores.tolist(), strict=True)
+        asked = _questions(question, options)
+        encoded = self._encoded(video, n_frames)
+        found = self._choose(encoded, asked, k, selector)
+        scores = [[frame.score for frame in each.frames] for each in found]
+        answers = self.model.answer(encoded, asked, [each.positions for each in found], scores)
+        return answers[0] if isinstance(question, str) else answers
+
+    def _encoded(self, video: Video, n_frames: int) -> EncodedVideo:
+        return video if isinstance(video, EncodedVideo) else self.encode(video, n_frames)
+
+    def _choose(
+        self, encoded: EncodedVideo, asked: Sequence[Question], k: int, selector: Selector | None
+    ) -> list[Localization]:
+        if selector is None:
+            if type(k) is not int or not 1 <= k <= len(encoded):
+                raise UserError(f"k={k!r}: {len(encoded)} frames were sampled; choose k from 1 to that")
+            selector = LocalizerTopK(k)
+        return choose_keyframes(encoded, asked, selector, LocalizerScorer(self.model))
+
+
+def _questions(question: str | Sequence[str], options: Sequence[str] | Sequence[Sequence[str]]) -> list[Question]:
+    """One question, or several with a list of options each. UserError where they do not fit together."""
+    if isinstance(options, str):
+        raise UserError(f'options={options!r}: a plain text; give a list of texts, such as ["a cup", "a key"]')
+    if isinstance(question, str):
+        return [_answerable(question, options, "")]
+    questions = list(question)
+    if len(options) != len(questions) or any(isinstance(each, str) for each in options):
+        raise UserError(
+            f"options: {len(questions)} questions need {len(questions)} lists of options, one each; "
+            f"found {list(options)!r}"
         )
-        option = int(logits.argmax())
-        chances = tuple(logits.softmax(-1).tolist())
-        return Answer(option, options[option], chances, tuple(seen[i] for i in best), seen)
+    return [_answerable(text, options[i], f" {i}") for i, text in enumerate(questions)]
+
+
+def _answerable(text: str, options: Sequence[str], number: str) -> Question:
+    """`number` names the question among several."""
+    for option in options:
+        if not isinstance(option, str) or not option:
+            raise UserError(f"options of question{number}: expected texts, found {option!r}")
+    letters(len(options))
+    return _question(text, tuple(options), f"question{number}")
+
+
+def _question(text: str, options: tuple[str, ...], name: str) -> Question:
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f"{name}: expected a text, found {text!r}")
+    return Question(text, "", text, options)

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
 from sevila import schema
 from sevila.benchmarks.base import Benchmark
@@ -23,21 +22,19 @@ from sevila.data.store import Store, open_store
 from sevila.data.transforms import transform_digest
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
+from sevila.model.backbone import CompiledTower
 from sevila.model.digest import digest
-from sevila.model.precision import fast_dtype, warn_if_slow
+from sevila.model.language import ANSWER_DECODINGS, Compared, Direct, Official
+from sevila.model.precision import DTYPES, fast_dtype, warn_if_slow
 from sevila.model.prompts import PROMPTS, Prompts
-from sevila.model.scoring import SCORING, Compared, Direct, Official
 from sevila.model.sevila import SeViLA
-from sevila.model.vision import CompiledTower
 from sevila.run_folder import RunFolder
-from sevila.selection.registry import SELECTORS, build_scorer
+from sevila.selection.registry import SCORERS, SELECTORS, build_scorer
 from sevila.selection.scorers import Scorer
 from sevila.tasks.answering import Answering, Joint
 from sevila.tasks.chain import ForwardChain
-from sevila.training.device import make_accelerator
+from sevila.training.device import from_main, make_accelerator
 
-# fp64 is for tests and comparisons
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 MIB = 2**20
 
 Config = TypeVar("Config", bound=schema.Base)
@@ -69,20 +66,39 @@ def tell_precision(config: schema.Base) -> None:
 
 
 def run_folder(config: schema.Experiment, accelerator: Accelerator) -> RunFolder:
-    """The run's folder, checked by every process."""
-    folder = RunFolder.create(config.run_dir, config.exp, config.resume)
-    accelerator.wait_for_everyone()  # none makes it before all have looked
-    return folder
+    """The run's folder: the first process looks at it for all."""
+
+    def look() -> tuple[str, bool, bool]:
+        found = RunFolder.create(config.run_dir, config.exp, config.resume)
+        return str(found.path), found.resumed, found.free
+
+    path, resumed, free = from_main(accelerator, look)
+    return RunFolder(Path(path), resumed, free)
 
 
 def start_run(config: schema.Experiment, folder: RunFolder, data: Benchmark, accelerator: Accelerator) -> None:
     """Make the run folder, once for all processes: without run_dir its name is the time, and the first to make it."""
-    if accelerator.is_main_process:
+
+    def start() -> str:
         folder.start(resolved(config), str(accelerator.device))
         tell_precision(config)
         folder.write_dropped(data.dropped)
-    if accelerator.num_processes > 1:
-        (folder.path,) = broadcast_object_list([folder.path])
+        if not folder.resumed:
+            print(f"sevila: the run folder is {folder.path}", file=sys.stderr)
+        return str(folder.path)
+
+    folder.path = Path(from_main(accelerator, start))
+
+
+def check_choices(config: schema.Experiment) -> None:
+    """UserError for a choice's key or value that its class does not take, before anything slow begins."""
+    selector(config.selector, config.frames.n)
+    schema.check_named("data", config.data, BENCHMARKS)
+    schema.check_named("vision", config.vision, VISION)
+    schema.check_named("scorer", config.scorer, SCORERS, "sevila")
+    schema.check_named("scoring", config.scoring, ANSWER_DECODINGS)
+    if config.prompts["name"] != "benchmark":  # whose wording is the data set's
+        schema.check_named("prompts", config.prompts, PROMPTS)
 
 
 def check_heads(config: schema.Base) -> None:
@@ -122,7 +138,7 @@ def model(config: schema.Base, device: torch.device) -> SeViLA:
         backbone,
         load_head(config.localizer, "localizer", backbone),
         load_head(config.answerer, "answerer", backbone),
-        schema.named("scoring", config.scoring, SCORING),
+        schema.named("scoring", config.scoring, ANSWER_DECODINGS),
     )
 
 
@@ -191,9 +207,10 @@ def chain(
 
 def compare_scoring(sevila: SeViLA) -> Compared:
     """Let the model's Answerer count how often the other of `direct` and `official` prefers the same letter."""
-    scoring = sevila.answerer.scoring
-    sevila.answerer.scoring = Compared(scoring, Official() if isinstance(scoring, Direct) else Direct())
-    return sevila.answerer.scoring
+    decoding = sevila.answerer.decoding
+    compared = Compared(decoding, Official() if isinstance(decoding, Direct) else Direct())
+    sevila.answerer.decoding = compared
+    return compared
 
 
 def warn_of_truncation(sevila: SeViLA) -> None:

@@ -1,9 +1,8 @@
-"""From the words of a command line to a checked configuration.
+"""From a command line to a checked configuration: Hydra composes it, `sevila.schema` says what it may hold.
 
-Hydra composes the yaml files of `configs/`: the entry point's own, one choice of every group, and an
-experiment. Values given on the command line are written in Hydra's grammar, with one difference: a value that
-is text (a path, a question) is taken as it stands, commas, quotes and all. The result is checked against
-`sevila.schema`. Whatever is wrong is one UserError, and nothing has been written by then.
+What is added to Hydra here: a value of a key that is text is taken as it stands (a path with commas, brackets or
+`=`), unless it is quoted, an interpolation, or with -m a sweep; `???` in a file means "must be given" also where an
+earlier file has a value; and whatever is wrong is one UserError, before anything has been written.
 """
 
 from __future__ import annotations
@@ -11,39 +10,67 @@ from __future__ import annotations
 import math
 import os
 import re
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from hydra import compose, initialize_config_dir
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import HydraException
-from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import MISSING, DictConfig, OmegaConf, flag_override
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from sevila.cli import Parser
 from sevila.errors import UserError
-from sevila.files import HALF_CHARACTER, home, read_text
+from sevila.files import HALF_CHARACTER, read_text
 from sevila.schema import ENTRIES, IN_WORDS, check, expand_homes, nested, suggest, types
 
 MOST_VALUES = 100_000  # in a yaml file
 _ASSIGNMENT = re.compile(r"(?P<plus>\+{0,2})(?P<key>[A-Za-z_][\w.@/-]*)=(?P<value>.*)", re.DOTALL)
+_AS_HYDRA_READS_IT = re.compile(r"'.*'|\".*\"|null|\?\?\?|.*\$\{.*", re.DOTALL)  # also of a key that is text
 
 
-@dataclass(frozen=True)
-class Words:
-    """A command line, taken apart: assignments in order, and the users' own config folders."""
+class Loader(ConfigLoaderImpl):
+    """Hydra's, where a file's `???` takes back what an earlier file said; OmegaConf's merge would keep that."""
 
-    assignments: tuple[str, ...]
-    folders: tuple[Path, ...] = ()
-    show: str = ""  # "help" or "cfg" where that was asked for
+    def _compose_config_from_defaults_list(self, defaults: Any, repo: Any) -> DictConfig:
+        config = super()._compose_config_from_defaults_list(defaults, repo)
+        left_open: set[str] = set()
+        for default in defaults:
+            for key, missing in _keys_of(self._load_single_config(default=default, repo=repo).config):
+                ancestors = {key[:end] for end in range(len(key)) if key[end] == "."}
+                left_open = left_open | {key} if missing else left_open - ancestors - {key}
+        with flag_override(config, "struct", False):
+            for key in left_open:
+                OmegaConf.update(config, key, MISSING)
+        return config
+
+
+def _keys_of(node: Any, prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """The full keys of a config, but Hydra's own, each with whether it is `???`."""
+    for key in node:
+        missing = OmegaConf.is_missing(node, key)
+        inner = None if missing or OmegaConf.is_interpolation(node, key) else node[key]
+        if isinstance(inner, DictConfig) and prefix + key != "hydra":
+            yield from _keys_of(inner, f"{prefix}{key}.")
+        yield f"{prefix}{key}", missing
 
 
 @dataclass(frozen=True)
 class Library:
-    """The config files at hand: the project's own folder first, then the users'."""
+    """The config files at hand: the project's own folder first, then the user's."""
 
     folders: tuple[Path, ...]
 
@@ -59,6 +86,10 @@ class Library:
                 files[file.relative_to(top / group).with_suffix("").as_posix()] = file
         return files
 
+    def experiments(self, entry: str) -> dict[str, Path]:
+        """The experiments of an entry point: those whose file says `entry: ENTRY`, or names none."""
+        return {name: file for name, file in self.choices("exp").items() if _entry_of(file) in (entry, None)}
+
 
 def own_folder() -> Path:
     """The project's configs: inside an installed package, or beside the package in a checkout."""
@@ -69,68 +100,100 @@ def own_folder() -> Path:
     raise UserError(f"no configs/ in {package} or beside it: install sevila again")
 
 
-def in_utf8(word: str) -> str:
-    """A word of a command line as its bytes say in UTF-8, which Python does not try in a locale without letters."""
-    try:
-        return os.fsencode(word).decode("utf-8") if HALF_CHARACTER.search(word) else word
-    except UnicodeError:
-        return word
-
-
-def split(argv: Sequence[str]) -> Words:
-    """Take a command line apart. UserError for an option that does not exist."""
-    assignments, folders, show = [], [], ""
-    rest = iter(argv)
-    for word in rest:
-        if word in ("-h", "--help"):
-            show = "help"
-        elif word == "--cfg":
-            show = show or "cfg"
-        elif word == "--config-dir" or word.startswith("--config-dir="):
-            name = home(word.partition("=")[2] or next(rest, ""))
-            if not name or not Path(name).is_dir():
-                raise UserError(f"--config-dir {name}: no such folder")
-            folders.append(Path(name).resolve())
-        elif word.startswith("-"):
-            raise UserError(f"unknown option {word}; there are --help, --cfg, --config-dir DIR and key=value")
-        else:
-            assignments.append(word)
-    return Words(tuple(assignments), tuple(folders), show)
-
-
-def library(folders: Sequence[Path] = ()) -> Library:
-    """The project's configs and the users'. UserError where a user's file would be hidden by one of ours."""
+def library(config_dir: str | None = None) -> Library:
+    """The project's configs and a user's. UserError where a user's file would be hidden by one of ours."""
     own = own_folder()
-    for folder in folders:
-        for file in folder.rglob("*.yaml"):
-            if (own / file.relative_to(folder)).exists():
-                raise UserError(f"{file}: sevila has a config of that name; give the file another name")
-            read_yaml(file)  # names the line, which Hydra does not
-    return Library((own, *folders))
+    if config_dir is None:
+        return Library((own,))
+    folder = Path(config_dir).expanduser()
+    if not config_dir or not folder.is_dir():
+        raise UserError(f"--config-dir {config_dir}: no such folder")
+    for file in folder.rglob("*.yaml"):
+        if (own / file.relative_to(folder)).exists():
+            raise UserError(f"{file}: sevila has a config of that name; give the file another name")
+        read_yaml(file)  # names the line, which Hydra does not, and nothing that takes for ever
+    return Library((own, folder.resolve()))
+
+
+@dataclass(frozen=True)
+class Composer:
+    """Hydra, set up for an entry point."""
+
+    entry: str
+    config_name: str
+    library: Library
+    hydra: Hydra
+
+    def compose(self, words: Sequence[str]) -> DictConfig:
+        """The configuration that a command line asks for, Hydra's own keys with it; required values may be missing."""
+        with told(self.entry):
+            config = self.hydra.compose_config(self.config_name, list(words), RunMode.RUN, with_log_configuration=False)
+        assert isinstance(config, DictConfig)
+        return config
+
+    def overrides(self, words: Sequence[str], multirun: bool = False) -> list[str]:
+        """The words of a command line in Hydra's grammar. UserError for an unknown key, group or choice."""
+        return [_override(self, word, multirun) for word in words]
+
+
+@contextmanager
+def composer(entry: str, given: Namespace) -> Iterator[Composer]:
+    """Hydra over the project's configs, `--config-dir`, `--config-name` and `--config-path` as its manual says."""
+    version.setbase(None)
+    for name, schema in ENTRIES.items():
+        ConfigStore.instance().store(f"{name}_schema", schema)
+    found = library(given.config_dir)
+    top = own_folder() if given.config_path is None else Path(given.config_path).expanduser().resolve()
+    search_path = create_automatic_config_search_path(None, None, str(top))
+    for folder in found.folders[1:]:
+        search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+    hydra = Hydra(f"sevila.{entry}", Loader(search_path))
+    GlobalHydra.instance().clear()
+    GlobalHydra.instance().initialize(hydra)
+    try:
+        yield Composer(entry, given.config_name or entry, found, hydra)
+    finally:
+        GlobalHydra.instance().clear()
 
 
 def load(entry: str, argv: Sequence[str]) -> Any:
     """The checked configuration of an entry point: an instance of its dataclass in `sevila.schema`.
 
-    entry   train, refine, eval or predict
+    entry   train, refine or eval
     argv    the words after the command: `+exp=NAME`, `group=choice`, `key=value`, `--config-dir DIR`
 
     UserError, one line, for an unknown experiment, group, choice or key, a wrong type, a value out of range.
     """
-    words = split(argv)
-    config = typed(entry, words)
-    missing = sorted(OmegaConf.missing_keys(config))
+    given = arguments(argv)
+    with composer(entry, given) as hydra:
+        return checked(entry, hydra.library, hydra.compose(hydra.overrides(given.overrides)))
+
+
+def arguments(argv: Sequence[str]) -> Namespace:
+    """A command line, taken apart by Hydra's own parser. UserError for an option that does not exist."""
+    parser = Parser(parents=[get_args_parser()], add_help=False, allow_abbrev=False)
+    return parser.parse_intermixed_args([in_utf8(word) for word in argv])
+
+
+def checked(entry: str, library: Library, config: DictConfig) -> Any:
+    """A composed configuration as an instance of its entry's dataclass; UserError for what that does not allow."""
+    with flag_override(config, ["struct", "readonly"], [False, False]):
+        config.pop("hydra", None)
+    with told(entry):
+        missing = sorted(OmegaConf.missing_keys(config))
     if missing == ["task.name"]:
-        names = ", ".join(experiments(entry, library(words.folders)))
-        raise UserError(f"no experiment: give +exp=NAME, one of: {names}")
+        raise UserError(f"no experiment: give +exp=NAME, one of: {', '.join(library.experiments(entry))}")
     if missing:
         raise UserError(_without_value(entry, missing[0]))
-    checked = OmegaConf.to_object(config)
-    check(checked)
-    expand_homes(checked)
-    if checked.entry != entry:
-        raise UserError(f"entry={checked.entry}: this is sevila.{entry}; leave that key out")
-    return checked
+    with told(entry):
+        made = OmegaConf.to_object(config)
+    if not isinstance(made, ENTRIES[entry]):
+        raise UserError(f"this configuration does not begin with {entry} or {entry}_schema in its defaults")
+    check(made)
+    expand_homes(made)
+    if made.entry != entry:
+        raise UserError(f"entry={made.entry}: this is sevila.{entry}; leave that key out")
+    return made
 
 
 def _without_value(entry: str, key: str) -> str:
@@ -140,46 +203,145 @@ def _without_value(entry: str, key: str) -> str:
     return f"{key} has no value: give {key}=VALUE{takes}"
 
 
-def typed(entry: str, words: Words) -> DictConfig:
-    """The composed configuration with every key and type of the schema; required values may be missing."""
-    schema = ENTRIES[entry]
+# -- words ---
+
+
+def in_utf8(word: str) -> str:
+    """A word of a command line as its bytes say in UTF-8, which Python does not try in a locale without letters."""
     try:
-        config = composed(entry, words)
-        _refuse_unknown(config, schema)
-        full = OmegaConf.merge(OmegaConf.structured(schema), config)
-        for key in OmegaConf.missing_keys(config):  # a merge keeps the schema's default where a file says ???
-            OmegaConf.update(full, key, MISSING)
-        OmegaConf.to_container(full, resolve=True)  # interpolations of a user's file fail here
-    except OmegaConfBaseException as error:
-        raise UserError(_type_error(error, schema)) from None
-    return full
+        return os.fsencode(word).decode("utf-8") if HALF_CHARACTER.search(word) else word
+    except UnicodeError:
+        return word
 
 
-def composed(entry: str, words: Words) -> DictConfig:
-    """The composed configuration before types are checked; required values may still be missing."""
-    books = library(words.folders)
-    selections, values = [], []
-    for word in words.assignments:
-        match = _ASSIGNMENT.fullmatch(word)
-        if match is None:
+def _override(composer: Composer, word: str, multirun: bool) -> str:
+    """One word in Hydra's grammar: text is quoted where Hydra would read something else."""
+    match, schema = _ASSIGNMENT.fullmatch(word), ENTRIES[composer.entry]
+    if match is None or re.match("hydra[./]", match["key"]):
+        if match is None and not word.startswith("~"):
             raise UserError(f"{word!r}: expected key=value, group=choice or +exp=NAME")
-        if match["key"] in books.groups():
-            selections.append(_selection(entry, books, **match.groupdict()))
-        else:
-            _refuse_unknown_key(match["key"], ENTRIES[entry])
-            values.append(match)
-    for group in sorted({selection.partition("=")[0] for selection in selections}):
-        if sum(selection.startswith(f"{group}=") for selection in selections) > 1:
-            raise UserError(f"{group} is given more than once: choose one")
-    config = _compose(entry, books, selections)
-    for match in values:
-        _assign(config, ENTRIES[entry], **match.groupdict())
-    return config
+        return word
+    plus, key, value = match.groups()
+    group = key in composer.library.groups()
+    if group and key != "exp" and key not in types(schema):
+        raise UserError(f"unknown key {key!r}: sevila.{composer.entry} has no group {key}")
+    if not group and key.partition("@")[0] not in composer.library.groups():
+        _refuse_unknown_key(key, schema)
+    kind = dict(_keys(schema)).get(key, Any)  # Any: in a node with keys of its own
+    text = not group and (kind is str or kind == str | None)
+    try:
+        parsed = OverridesParser.create().parse_override(word)
+    except (HydraException, RecursionError, ValueError) as error:  # brackets in brackets, thousands of digits
+        if text or kind is Any:
+            return _quoted(plus + key, value.replace("${", "\\${"))
+        reason = f": {' '.join(str(error).split())}" if isinstance(error, HydraException) else ""
+        raise UserError(f"{word[:200]}: cannot be read{reason[:200]}") from None
+    if parsed.is_sweep_override() and not multirun and not text:
+        raise UserError(f"{word}: one value is expected; a list is written '[1, 2]', and -m runs a job for each value")
+    if group and not isinstance(parsed.value(), dict):
+        _check_choice(composer, parsed, plus)
+    if text and not (multirun and parsed.is_sweep_override()) and not _AS_HYDRA_READS_IT.fullmatch(value):
+        return _quoted(plus + key, value)
+    return word
 
 
-def experiments(entry: str, books: Library) -> dict[str, Path]:
-    """The experiments of an entry point: those whose file says `entry: ENTRY`, or names none."""
-    return {name: file for name, file in books.choices("exp").items() if _entry_of(file) in (entry, None)}
+def _quoted(key: str, text: str) -> str:
+    return f"{key}={QuotedString(text, Quote.double).with_quotes()}"
+
+
+def _check_choice(composer: Composer, override: Override, plus: str) -> None:
+    """UserError for a choice that its group does not have, or an experiment of another entry point."""
+    group, entry = override.key_or_group, composer.entry
+    choices = composer.library.choices(group)
+    sweep = override.is_sweep_override()
+    for value in override.sweep_string_iterator() if sweep else [override.get_value_string()]:
+        if value not in choices and value != "null":
+            listed = composer.library.experiments(entry) if group == "exp" else choices
+            raise UserError(f"unknown {group} {value!r}{suggest(value, choices)}; choose from: {', '.join(listed)}")
+        if group != "exp":
+            continue
+        if not plus:
+            raise UserError(f"exp={value}: write +exp={value}")
+        owner = _entry_of(choices[value])
+        if owner not in (entry, None):
+            raise UserError(f"+exp={value} is an experiment of sevila.{owner}, not of sevila.{entry}")
+
+
+# -- errors ---
+
+
+@contextmanager
+def told(entry: str) -> Iterator[None]:
+    """Errors of Hydra and OmegaConf as a UserError that names the key, value or choice."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_line(error, ENTRIES[entry])) from None
+
+
+def _line(error: BaseException, schema: type) -> str:
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return f"unknown {group} {choice!r}{suggest(choice, error.options)}; choose from: {', '.join(error.options)}"
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return " ".join(str(error).partition("\nConfig search path")[0].partition("\nSearch path")[0].split())
+    if not cause.full_key:  # a file that gives one value for a group of keys
+        return f"{str(error).partition(': ')[0]}: {str(cause.msg).splitlines()[0]}"
+    key = str(cause.full_key)
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        return _unknown(key, cause.parent_node, schema)
+    kind = dict(_keys(schema)).get(re.sub(r"\[\d+\]$", "", key))
+    value = "null" if cause.value is None else cause.value
+    if nested(kind) or kind == dict[str, Any]:
+        return f"{key}={value}: {key} is no single value; write {key}.KEY=VALUE"
+    if not isinstance(cause, ValidationError) or kind is None:
+        return f"{key}: {(cause.msg or str(cause)).splitlines()[0]}"
+    kinds = [part for part in get_args(kind) or (kind,) if part is not type(None)]
+    expected = [IN_WORDS.get(part, str(part)) for part in kinds]
+    plural = "a list, each " if key.endswith("]") else ""
+    return f"{key}={value}: expected {plural}{' or '.join(expected)}"
+
+
+def _unknown(key: str, parent: Any, schema: type) -> str:
+    """What to say of a key that its node does not have; the node's own keys, where they are a choice's."""
+    try:
+        if not key.startswith("hydra."):
+            _refuse_unknown_key(key, schema)
+    except UserError as error:
+        return str(error)
+    where, _, name = key.rpartition(".")
+    known = [str(other) for other in parent] if isinstance(parent, DictConfig) else []
+    return f"unknown key {key!r}{suggest(name, known)}; {where} has: {', '.join(known)}; +{key}=VALUE would add it"
+
+
+def _keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every full key of a schema and its type, groups included."""
+    for name, kind in types(schema).items():
+        yield prefix + name, kind
+        if nested(kind):
+            yield from _keys(kind, f"{prefix}{name}.")
+
+
+def _refuse_unknown_key(key: str, schema: type) -> None:
+    """UserError for a full key that the schema lacks, unless it lies inside a node with keys of its own."""
+    known = dict(_keys(schema))
+    parent = key.rpartition(".")[0]
+    while parent and parent not in known:
+        key, parent = parent, parent.rpartition(".")[0]
+    if key in known or (parent and known[parent] == dict[str, Any]):
+        return
+    owner = known[parent] if parent else schema
+    if not nested(owner):
+        raise UserError(f"unknown key {key!r}: {parent} holds one value, no keys")
+    where = parent or f"sevila.{schema.__name__.lower()}"
+    listed = ", ".join(name for name in types(owner) if name != "entry")  # that is a file's, not a user's
+    raise UserError(f"unknown key {key!r}{suggest(key, known)}; {where} has: {listed}")
+
+
+# -- files of a user ---
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -225,159 +387,3 @@ def _written_out(node: Any, known: dict[int, float]) -> float:
 def _entry_of(file: Path) -> str | None:
     content = read_yaml(file)
     return content.get("entry") if isinstance(content, dict) else None
-
-
-def _selection(entry: str, books: Library, plus: str, key: str, value: str) -> str:
-    """A Hydra override that selects a group's choice, once it is known to be right."""
-    if key != "exp" and key not in types(ENTRIES[entry]):
-        raise UserError(f"unknown key {key!r}: sevila.{entry} has no group {key}")
-    choices = books.choices(key)
-    if value not in choices:
-        listed = experiments(entry, books) if key == "exp" else choices
-        raise UserError(f"unknown {key} {value!r}{suggest(value, choices)}; choose from: {', '.join(listed)}")
-    if key != "exp":
-        return f"{key}={value}"
-    if not plus:
-        raise UserError(f"exp={value}: write +exp={value}")
-    owner = _entry_of(choices[value])
-    if owner not in (entry, None):
-        raise UserError(f"+exp={value} is an experiment of sevila.{owner}, not of sevila.{entry}")
-    return f"+exp={value}"
-
-
-def _compose(entry: str, books: Library, selections: list[str]) -> DictConfig:
-    own, *others = books.folders
-    if others:
-        places = ",".join(QuotedString(f"file://{folder}", Quote.double).with_quotes() for folder in others)
-        selections = [f"hydra.searchpath=[{places}]", *selections]
-    try:
-        with initialize_config_dir(str(own), job_name="sevila", version_base="1.3"):
-            config = compose(entry, selections)
-    except (HydraException, OmegaConfBaseException) as error:
-        message = str(error).partition("\nConfig search path")[0]
-        raise UserError(" ".join(message.split())) from None
-    OmegaConf.set_struct(config, False)
-    return config
-
-
-def _assign(config: DictConfig, schema: type, plus: str, key: str, value: str) -> None:
-    """Set one value of the composed configuration. The key is known to fit the schema."""
-    parent, _, name = key.rpartition(".")
-    if _kind(key, schema) is None and not plus:  # inside a node with keys of its own
-        node = OmegaConf.select(config, parent)
-        known = [str(other) for other in node] if isinstance(node, DictConfig) else []
-        if name not in known:
-            has = f"{parent} has: {', '.join(known)}; +{key}={value} would add it"
-            raise UserError(f"unknown key {key!r}{suggest(name, known)}; {has}")
-    try:
-        OmegaConf.update(config, key, _value(config, schema, key, value), merge=True, force_add=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"{key}={value}: {str(error).splitlines()[0]}") from None
-
-
-def _value(config: DictConfig, schema: type, key: str, value: str) -> Any:
-    """What is written after `key=`: text as it stands, a list of texts, or a value in Hydra's grammar."""
-    kind = _kind(key, schema) or _present_kind(config, key)
-    if kind is str or (str in get_args(kind) and type(None) in get_args(kind)):
-        quoted = re.fullmatch(r"'([^']*)'|\"([^\"]*)\"", value)
-        if quoted:
-            value = quoted[1] if quoted[1] is not None else quoted[2]
-        elif value == "null" and _kind(key, schema) is not str:
-            return None
-        return value.replace("${", "\\${")  # text is no interpolation
-    if kind == list[str]:
-        return _texts(key, value)
-    try:
-        override = OverridesParser.create().parse_override(f"{key}={value}")
-    except HydraException as error:
-        if kind is type(None):  # nothing says what it may be: a path with spaces, say
-            return value.replace("${", "\\${")
-        raise UserError(f"{key}={value}: cannot be read: {' '.join(str(error).split())}") from None
-    except (RecursionError, ValueError):  # brackets in brackets, or a number of thousands of digits
-        raise UserError(f"{key}={value[:40]}...: cannot be read") from None
-    if override.is_sweep_override():
-        if kind is type(None):
-            return value.replace("${", "\\${")
-        raise UserError(f"{key}={value}: one value is expected; a list is written '[1, 2]'")
-    parsed = override.value()
-    free = _kind(key, schema) is None  # the merge with the schema checks the others
-    fits = type(parsed) is kind or (kind is float and type(parsed) is int)
-    if free and kind in (bool, int, float) and not fits:
-        raise UserError(f"{key}={value}: expected {IN_WORDS[kind]}")
-    return parsed
-
-
-def _present_kind(config: DictConfig, key: str) -> type | None:
-    """The type of the value that stands at a key now; text for one still missing, None for no such key."""
-    parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(config, parent)
-    if not isinstance(node, DictConfig) or name not in list(node):  # `in node` is False for `???`
-        return None
-    return str if OmegaConf.is_missing(node, name) else type(node[name])
-
-
-def _texts(key: str, value: str) -> list[str]:
-    """A list of texts in brackets, each as it stands: `1.50`, `yes` and `the dog's` stay themselves."""
-    try:
-        texts = yaml.load(value, Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, RecursionError):
-        texts = None
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"{key}={value}: expected a list such as '[red, green]' or '[\"a, b\", \"c: d\"]'")
-    return [text.replace("${", "\\${") for text in texts]
-
-
-def _keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every full key of a schema and its type, groups included."""
-    for name, kind in types(schema).items():
-        yield prefix + name, kind
-        if nested(kind):
-            yield from _keys(kind, f"{prefix}{name}.")
-
-
-def _kind(key: str, schema: type) -> Any:
-    """The type of a key; None inside a node whose keys are its own."""
-    return dict(_keys(schema)).get(key)
-
-
-def _refuse_unknown_key(key: str, schema: type) -> None:
-    """UserError for a full key that the schema lacks, unless it lies inside a node with keys of its own."""
-    known = dict(_keys(schema))
-    parent = key.rpartition(".")[0]
-    while parent and parent not in known:
-        key, parent = parent, parent.rpartition(".")[0]
-    if key in known or (parent and known[parent] == dict[str, Any]):
-        return
-    if key == "hydra":
-        raise UserError("sevila sets Hydra up itself: no hydra.* keys; --config-dir DIR adds your configs")
-    owner = known[parent] if parent else schema
-    if not nested(owner):
-        raise UserError(f"unknown key {key!r}: {parent} holds one value, no keys")
-    where = parent or f"sevila.{schema.__name__.lower()}"
-    raise UserError(f"unknown key {key!r}{suggest(key, known)}; {where} has: {', '.join(types(owner))}")
-
-
-def _refuse_unknown(node: DictConfig, schema: type, prefix: str = "") -> None:
-    """The same for every key of a composed configuration, which may hold a user's own files."""
-    for name in node:
-        key = f"{prefix}{name}"
-        _refuse_unknown_key(key, schema)
-        kind = _kind(key, schema)
-        if not nested(kind) and kind != dict[str, Any]:
-            continue
-        if not isinstance(node[name], DictConfig):
-            raise UserError(f"{key}={node[name]}: {key} is no single value; write {key}.KEY=VALUE")
-        if nested(kind):
-            _refuse_unknown(node[name], schema, f"{key}.")
-
-
-def _type_error(error: OmegaConfBaseException, schema: type) -> str:
-    key = error.full_key or "the configuration"
-    kind = _kind(re.sub(r"\[\d+\]$", "", key), schema)
-    if not isinstance(error, ValidationError) or kind is None:
-        return f"{key}: {(error.msg or str(error)).splitlines()[0]}"
-    kinds = [part for part in get_args(kind) or (kind,) if part is not type(None)]
-    expected = [IN_WORDS.get(part, str(part)) for part in kinds]
-    plural = "a list, each " if key.endswith("]") else ""
-    value = "null" if error.value is None else error.value
-    return f"{key}={value}: expected {plural}{' or '.join(expected)}"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sevila import schema
-from sevila.cli import main
 from sevila.errors import UserError
+from sevila.hydra_main import main
 
 if TYPE_CHECKING:
     from sevila.benchmarks.base import Benchmark
@@ -55,6 +55,7 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
     rule = schema.named("task.spans", spans or {"name": "binary"}, SPANS)
     accelerator = build.accelerator(config)
     with build.run_folder(config, accelerator) as folder:
+        build.check_choices(config)
         model = build.model(config, accelerator.device)
         data = build.benchmark(config)
         queries = data.moments(config.split)
@@ -85,7 +86,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     if config.compare_scoring and accelerator.num_processes > 1:
         raise UserError("compare_scoring=true: counts in one process; leave it out, or start one")
     with build.run_folder(config, accelerator) as folder:
-        build.selector(config.selector, config.frames.n)
+        build.check_choices(config)
         model = build.model(config, accelerator.device)
         comparison = build.compare_scoring(model) if config.compare_scoring else None
         data = build.benchmark(config)

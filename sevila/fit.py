@@ -1,4 +1,4 @@
-"""Training one head inside a run folder: what `train` and `refine` share."""
+"""A training run: what `train` and `refine` share, from a checked configuration to the head in its folder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from sevila import build, schema
 from sevila.benchmarks.base import Benchmark
@@ -27,6 +28,7 @@ from sevila.tasks.chain import ForwardChain
 from sevila.tasks.refine import PseudoLabels, make_pseudo_labels
 from sevila.tasks.share import Share
 from sevila.training import checkpoint
+from sevila.training.device import from_main
 from sevila.training.loop import Task, train
 from sevila.training.optim import TrainOptions, build_schedule
 from sevila.training.tracking import check_wandb, tracking
@@ -56,8 +58,13 @@ class Batches:
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """All that a training needs, checked before anything is written: `start` makes the run folder."""
+class TrainingRun:
+    """All that a training needs, checked before anything is written: `start` makes the run folder.
+
+    folder   where it writes; its own until the end of `training_run`'s block
+    data     the benchmark
+    chain    the forward chain of `model` over the benchmark's videos, with the configured selector
+    """
 
     config: schema.Train | schema.Refine
     folder: RunFolder
@@ -66,7 +73,10 @@ class Workshop:
     data: Benchmark
     chain: ForwardChain
 
-    def check_frames(self, frames: int) -> None:
+    # --- before the start ---
+
+    @staticmethod
+    def check_frames(frames: int) -> None:
         """UserError for a number of training frames that cannot be drawn."""
         if frames < 1:
             raise UserError(f"task.frames={frames}: must be at least 1")
@@ -98,6 +108,8 @@ class Workshop:
     def start(self) -> None:
         build.start_run(self.config, self.folder, self.data, self.accelerator)
 
+    # --- what frozen parts give for all training questions: made once, kept in the run folder ---
+
     def keyframes(self, questions: Sequence[Question]) -> dict[str, tuple[int, ...]]:
         """Frame numbers of the keyframes that the frozen selection takes, qid by qid; kept in keyframes.jsonl."""
 
@@ -127,16 +139,19 @@ class Workshop:
 
         Every row has a checksum. UserError for a file that an earlier start made and that is not as it was.
         """
-        if not path.exists():
+        if not from_main(self.accelerator, path.exists):
             rows = Share.of(questions).work(make)
             if self.accelerator.is_main_process:
                 write_jsonl(path, map(sealed, rows))
-        self.accelerator.wait_for_everyone()
         again = "remove the file, and resume=true makes it again"
-        try:
-            rows = read_jsonl(path)
-        except UserError as error:
-            raise UserError(f"{error}; {again}") from None
+
+        def read() -> list[dict[str, Any]]:
+            try:
+                return read_jsonl(path)
+            except UserError as error:
+                raise UserError(f"{error}; {again}") from None
+
+        rows = from_main(self.accelerator, read)
         if [row.get("qid") for row in rows] != [question.qid for question in questions]:
             raise UserError(f"{path}: its {len(rows)} rows are not those of the {len(questions)} questions; {again}")
         parsed = []
@@ -147,6 +162,8 @@ class Workshop:
                 raise UserError(f"{path}: the row of question {row['qid']} is damaged; {again}") from None
         return parsed
 
+    # --- the training itself ---
+
     def fit(
         self, task: Task, dataset: FrameDataset, metric: str, role: str, extra: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
@@ -154,17 +171,17 @@ class Workshop:
 
         `extra` are further numbers for metrics.json. Returns what metrics.json holds.
         """
-        config, folder = self.config, self.folder
+        config, folder, accelerator = self.config, self.folder, self.accelerator
+        # all of BLIP-2 is frozen, and so is the other head
         self.model.requires_grad_(False)
         task.head.requires_grad_(True)
-        batches = Batches(dataset, config, self.accelerator)
+        batches = Batches(dataset, config, accelerator)
         if batches.count < 1:
             raise UserError(f"{len(dataset)} training items make no batch of {config.trainer.batch_size} a process")
         options = TrainOptions.of(config.trainer, batches.count, metric, config.seed, config.exp)
         if folder.resumed:
-            known = folder.checkpoints
-            folder.rewind(checkpoint.last_step(known), checkpoint.last_evaluated(known))
-        with tracking(self.accelerator, folder.path, config.wandb, asdict(config)) as track:
+            from_main(accelerator, self._rewind)
+        with tracking(accelerator, folder.path, config.wandb, asdict(config)) as track:
 
             def log(record: dict[str, Any]) -> None:
                 folder.log(record)
@@ -172,26 +189,33 @@ class Workshop:
 
             state = train(
                 task, batches, batches.count, options, folder.checkpoints, log,
-                accelerator=self.accelerator, resume=folder.resumed,
+                accelerator=accelerator, resume=folder.resumed,
             )  # fmt: skip
+        metrics = {**state.best_metrics, **(extra or {}), "step": state.best_step}
+        if accelerator.is_main_process:
+            self._write(task.head, role, metrics)
+        return metrics
+
+    def _rewind(self) -> None:
+        """Bring metrics.jsonl back to the checkpoint that the run goes on from."""
+        known = self.folder.checkpoints
+        self.folder.rewind(checkpoint.last_step(known), checkpoint.last_evaluated(known))
+
+    def _write(self, head: nn.Module, role: str, metrics: Mapping[str, Any]) -> None:
+        """Put the best weights into the head, and write what a run folder holds at its end."""
+        config, folder = self.config, self.folder
         best = checkpoint.find(folder.checkpoints, "best")
         if best is None:
             raise UserError(f"{folder.checkpoints}: its best checkpoint is gone; start a new run")
-        checkpoint.load_head(best, task.head)
-        metrics = {**state.best_metrics, **(extra or {}), "step": state.best_step}
-        if self.accelerator.is_main_process:
-            print_metrics(metrics)  # first: these numbers are true, whether anything can be written or not
-            save_head(folder.path / f"{role}.safetensors", task.head, self.model.backbone, role, self._history(metrics))
-            folder.write_metrics(metrics)
-            run_page(folder.path / REPORT, f"{config.exp}", metrics, read_jsonl(folder.path / LOG), [])
-            build.warn_of_truncation(self.model)
-        return metrics
-
-    def _history(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """Where a head comes from, for its json."""
-        config = self.config
-        own = {name: getattr(config, name) for name in ("exp", "seed", "localizer", "answerer", "data", "selector")}
-        return {**own, "step": metrics["step"]}
+        checkpoint.load_head(best, head)
+        print_metrics(metrics)  # first: these numbers are true, whether anything can be written or not
+        print(f"run folder: {folder.path}")
+        origin = {name: getattr(config, name) for name in ("exp", "seed", "localizer", "answerer", "data", "selector")}
+        origin["step"] = metrics["step"]
+        save_head(folder.path / f"{role}.safetensors", head, self.model.backbone, role, origin)
+        folder.write_metrics(metrics)
+        run_page(folder.path / REPORT, config.exp, metrics, read_jsonl(folder.path / LOG), [])
+        build.warn_of_truncation(self.model)
 
 
 def _frame_numbers(row: Mapping[str, Any]) -> tuple[int, ...]:
@@ -203,16 +227,14 @@ def _frame_numbers(row: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 @contextmanager
-def workshop(config: schema.Train | schema.Refine) -> Iterator[Workshop]:
-    """Check and build everything; nothing is written yet (but the synthetic world is drawn if it is not there).
-
-    The run folder is the run's own until the end of the `with` block.
-    """
+def training_run(config: schema.Train | schema.Refine) -> Iterator[TrainingRun]:
+    """Check and build everything; nothing is written yet (but the synthetic world is drawn if it is not there)."""
     accelerator = build.accelerator(config)
     with build.run_folder(config, accelerator) as folder:
-        build.selector(config.selector, config.frames.n)
+        # what is wrong is said before the model is loaded
+        build.check_choices(config)
         build_schedule(config.trainer, total_steps=1)
         check_wandb(config.wandb)
         model = build.model(config, accelerator.device)
         data = build.benchmark(config)
-        yield Workshop(config, folder, accelerator, model, data, build.chain(config, model, data))
+        yield TrainingRun(config, folder, accelerator, model, data, build.chain(config, model, data))

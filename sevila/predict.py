@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sevila import schema
-from sevila.cli import main
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.files import HALF_CHARACTER, HALF_CHARACTER_FAULT, check_other, check_place, home_path, numbered_jsonl
+from sevila.hydra_main import main
 from sevila.model.prompts import letters
 from sevila.report.terminal import knows_unicode, printable
 

@@ -102,7 +102,7 @@ class RunFolder:
         else:
             write_text(self.path / CONFIG, to_yaml(config))
         sweep(self.path)  # what a killed run left: under the lock it is nobody else's
-        write_json(self.path / ENVIRONMENT, environment(device, config.precision))
+        write_json(self.path / ENVIRONMENT, environment(device, config.precision, config.model.source))
 
     def _claim(self) -> None:
         with naming(self.path):
@@ -192,8 +192,8 @@ def _of_validation(row: Mapping[str, Any]) -> bool:
     return any(key.startswith("val/") for key in row)
 
 
-def environment(device: str, precision: str) -> dict[str, Any]:
-    """Where a run runs: versions (null for what is not installed), machine, device, precision, commit, time."""
+def environment(device: str, precision: str, model: str) -> dict[str, Any]:
+    """Where a run runs: versions (null for what is not installed), machine, device, precision, model, commit, time."""
     packages = ("torch", "transformers", "accelerate", "numpy", "av")
     return {
         "sevila": __version__,
@@ -203,6 +203,7 @@ def environment(device: str, precision: str) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "device": device,
         "precision": precision,
+        "model": model,
         "commit": _commit(),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
@@ -216,13 +217,15 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that holds this file, `+changes` where files differ; None outside of one."""
+    """The commit of the checkout that holds this file, `+changes` where its files differ; None outside of one."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():  # an installed copy may lie inside someone else's repository
         return None
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True)
-        status = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True)
+        head, status = (
+            subprocess.run(["git", *words], cwd=root, capture_output=True, text=True)
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
     except FileNotFoundError:  # no git on this machine
         return None
     if head.returncode or status.returncode:

@@ -10,10 +10,10 @@ from typing import Any
 from sevila import schema
 from sevila.benchmarks.qvhighlights import read_moments
 from sevila.benchmarks.rows import windows_of
-from sevila.cli import main
 from sevila.data.records import Moment, Question, Window
 from sevila.errors import UserError
 from sevila.files import check_other, check_place, read_json, write_json
+from sevila.hydra_main import main
 from sevila.metrics.choice import Choice, accuracy
 from sevila.metrics.grounding import Grounding, grounding, to_seconds
 from sevila.metrics.moments import MomentPrediction, qvhighlights

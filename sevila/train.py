@@ -7,40 +7,45 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sevila import schema
-from sevila.cli import main
 from sevila.errors import UserError
+from sevila.hydra_main import main
 
 if TYPE_CHECKING:
-    from sevila.fit import Workshop
+    from sevila.data.records import Question
+    from sevila.fit import TrainingRun
 
 
 def run(config: schema.Train) -> dict[str, Any]:
     """Train; returns what metrics.json holds."""
-    from sevila.fit import workshop
+    from sevila.fit import training_run
 
     tasks = {"pretrain": pretrain, "answer": answer, "vote": vote, "select": select}
-    schema.check_named("task", config.task, tasks, "shop")  # before the model is loaded
-    with workshop(config) as shop:
-        return schema.named("task", config.task, tasks, shop=shop)
+    schema.check_named("task", config.task, tasks, "training")  # before the model is loaded
+    with training_run(config) as training:
+        return schema.named("task", config.task, tasks, training=training)
 
 
-def pretrain(shop: Workshop, frames: int = 4, crop: bool = True) -> dict[str, Any]:
-    """Localizer pre-training on moment queries, `frames` random frames each."""
+def pretrain(training: TrainingRun, frames: int = 4, crop: bool = True) -> dict[str, Any]:
+    """Localizer pre-training on moment queries, `frames` random frames each (paper, section 3.3)."""
     from sevila.data.sampling import TrainingFrames
     from sevila.tasks.pretrain import METRICS, PretrainTask, need_windows
 
-    shop.check_frames(frames)
-    metric = shop.metric(METRICS)
-    moments, validation = shop.data.moments("train"), shop.data.moments("val")
+    # check
+    training.check_frames(frames)
+    metric = training.metric(METRICS)
+    # data
+    moments, validation = training.data.moments("train"), training.data.moments("val")
     need_windows(moments, validation)
-    dataset = shop.dataset(moments, TrainingFrames(frames, shop.config.seed, crop))
-    task = PretrainTask(shop.model, shop.chain.source, validation)
-    shop.start()
-    return shop.fit(task, dataset, metric, "localizer")
+    dataset = training.dataset(moments, TrainingFrames(frames, training.config.seed, crop))
+    # task
+    task = PretrainTask(training.model, training.chain.source, validation)
+    # train and write
+    training.start()
+    return training.fit(task, dataset, metric, "localizer")
 
 
-def answer(shop: Workshop, crop: bool = True, select_once: bool = False) -> dict[str, Any]:
-    """Forward-chain fine-tuning of the Answerer.
+def answer(training: TrainingRun, crop: bool = True, select_once: bool = False) -> dict[str, Any]:
+    """Forward-chain fine-tuning of the Answerer (paper, section 3.3).
 
     As published the frozen Localizer chooses among new random frames in every step. With `select_once` it chooses
     once among the evaluation's frames, and the choice is kept in keyframes.jsonl: much faster, less varied.
@@ -50,33 +55,35 @@ def answer(shop: Workshop, crop: bool = True, select_once: bool = False) -> dict
     from sevila.tasks.answer import AllFrames, AnswerTask, SelectEachStep
     from sevila.tasks.answering import Voting
     from sevila.tasks.benchmark_metrics import metric_names
-    from sevila.tasks.chain import need_an_answer, need_answers
 
-    chain, seed = shop.chain, shop.config.seed
+    # check
+    chain, config = training.chain, training.config
     if not select_once and not isinstance(chain.scorer, LocalizerScorer | None):
-        raise UserError(f"scorer={shop.config.scorer['name']}: chooses from whole videos; give +task.select_once=true")
-    questions, validation = shop.data.questions("train"), shop.data.questions("val")
-    need_answers(questions)
-    need_an_answer(validation)
-    metric = shop.metric(metric_names(shop.data.name, validation, isinstance(chain.answering, Voting)))
-    shop.start()
-    fixed = shop.keyframes(questions) if select_once else None
-    rule = TrainingFrames(chain.source.n, seed, crop)
-    if select_once and not crop:
-        rule = EvaluationFrames(chain.source.n)
-    dataset = shop.dataset(questions, rule, fixed)
-    keyframes = AllFrames() if select_once else SelectEachStep(shop.model, chain.selector, chain.scorer)
-    return shop.fit(AnswerTask(chain, validation, keyframes, shop.data.name), dataset, metric, "answerer")
+        raise UserError(f"scorer={config.scorer['name']}: chooses from whole videos; give +task.select_once=true")
+    # data
+    questions, validation = _questions(training)
+    metric = training.metric(metric_names(training.data.name, validation, isinstance(chain.answering, Voting)))
+    training.start()
+    # the frames of a step, and which of them are keyframes
+    if select_once:
+        keyframes, fixed = AllFrames(), training.keyframes(questions)
+    else:
+        keyframes, fixed = SelectEachStep(training.model, chain.selector, chain.scorer), None
+    whole = EvaluationFrames(chain.source.n) if select_once and not crop else None
+    dataset = training.dataset(questions, whole or TrainingFrames(chain.source.n, config.seed, crop), fixed)
+    # task; train and write
+    task = AnswerTask(chain, validation, keyframes, training.data.name)
+    return training.fit(task, dataset, metric, "answerer")
 
 
-def vote(shop: Workshop, crop: bool = True, select_once: bool = False) -> dict[str, Any]:
+def vote(training: TrainingRun, crop: bool = True, select_once: bool = False) -> dict[str, Any]:
     """Fine-tuning for the baseline "voting": the Answerer learns from every keyframe alone."""
     from sevila.tasks.answering import Voting
 
-    return answer(replace(shop, chain=replace(shop.chain, answering=Voting())), crop, select_once)
+    return answer(replace(training, chain=replace(training.chain, answering=Voting())), crop, select_once)
 
 
-def select(shop: Workshop, network: dict[str, Any], crop: bool = True, entropy: float = 0.0) -> dict[str, Any]:
+def select(training: TrainingRun, network: dict[str, Any], crop: bool = True, entropy: float = 0.0) -> dict[str, Any]:
     """Training of a selector by the answers of the frozen Answerer (ATP, differentiable top-K: the paper's table 6).
 
     network   `atp` or `perturbed` and its sizes
@@ -85,20 +92,32 @@ def select(shop: Workshop, network: dict[str, Any], crop: bool = True, entropy: 
     from sevila.data.sampling import TrainingFrames
     from sevila.selection.trained import ROLE, new_network
     from sevila.tasks.benchmark_metrics import metric_names
-    from sevila.tasks.chain import need_an_answer, need_answers
     from sevila.tasks.trained_selector import TrainedSelectorTask
 
+    # check
     if entropy < 0:
         raise UserError(f"task.entropy={entropy}: must be at least 0 (no entropy in the loss)")
-    trained = new_network(network, shop.model.backbone, shop.config.seed)
-    questions, validation = shop.data.questions("train"), shop.data.questions("val")
+    config, chain = training.config, training.chain
+    trained = new_network(network, training.model.backbone, config.seed)
+    # data
+    questions, validation = _questions(training)
+    metric = training.metric(metric_names(training.data.name, validation))
+    dataset = training.dataset(questions, TrainingFrames(chain.source.n, config.seed, crop))
+    # task
+    task = TrainedSelectorTask(chain, validation, trained, training.data.name, entropy)
+    # train and write
+    training.start()
+    return training.fit(task, dataset, metric, ROLE)
+
+
+def _questions(training: TrainingRun) -> tuple[list[Question], list[Question]]:
+    """The training and validation questions. UserError where their answers are hidden."""
+    from sevila.tasks.chain import need_an_answer, need_answers
+
+    questions, validation = training.data.questions("train"), training.data.questions("val")
     need_answers(questions)
     need_an_answer(validation)
-    metric = shop.metric(metric_names(shop.data.name, validation))
-    task = TrainedSelectorTask(shop.chain, validation, trained, shop.data.name, entropy)
-    dataset = shop.dataset(questions, TrainingFrames(shop.chain.source.n, shop.config.seed, crop))
-    shop.start()
-    return shop.fit(task, dataset, metric, ROLE)
+    return questions, validation
 
 
 def cli(argv: Sequence[str] | None = None) -> int:

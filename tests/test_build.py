@@ -83,3 +83,24 @@ def test_a_run_says_what_auto_took_and_keeps_to_it(
     other = {"bf16": "fp32", "fp32": "bf16"}[fast]
     assert evaluation.cli([*words, f"precision={other}", "resume=true", *small_world]) == 2
     assert f"started with precision={fast}, now precision={other}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("data.seed=abc", "data.seed=abc: expected a whole number"),
+        ("selector.k=1.5", "selector.k=1.5: expected a whole number"),
+        ("+selector.sed=1", "unknown key 'selector.sed'; selector localizer has: name, k"),
+        ("+scoring.k=1", "unknown key 'scoring.k'; scoring direct has: name"),
+        ("data={name: a}", "data.name=a: unknown; choose from: custom"),
+        ("selector.k=40", "selector.k=40: only frames.n=32 frames are sampled"),
+    ],
+)
+def test_a_wrong_choice_ends_before_the_model_is_loaded(
+    word: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(build, "model", pytest.fail)
+    assert evaluation.cli(["+exp=synthetic_eval", word]) == 2
+    assert capsys.readouterr().err.startswith(f"sevila: error: {message}")
+    assert list(tmp_path.iterdir()) == []

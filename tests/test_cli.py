@@ -133,7 +133,6 @@ def test_numbers_that_no_machine_word_holds() -> None:
     assert load("train", [PRETRAIN, "seed=9223372036854775807"]).seed == 2**63 - 1
     for value in ("9" * 5000, "[" * 3000):
         assert "cannot be read" in refused("train", PRETRAIN, f"seed={value}")
-    assert refused("predict", f"options={'[' * 3000}").startswith("options=[[")
 
 
 # -- texts ---
@@ -141,16 +140,16 @@ def test_numbers_that_no_machine_word_holds() -> None:
 
 def test_half_a_character_is_refused() -> None:
     said = HALF_CHARACTER_FAULT
-    assert refused("predict", "question=a \ud83d") == f"question=a \ud83d: {said}"
-    assert refused("predict", 'options=["\\ud83d", b]') == f"options=\ud83d: {said}"
-    assert refused("predict", "video=\udcff.mp4") == f"video=\udcff.mp4: {said}"
+    assert refused("eval", EVAL, "wandb.name=a \ud83d") == f"wandb.name=a \ud83d: {said}"
+    assert refused("eval", EVAL, "data.root='\ud83d'") == f"data.root=\ud83d: {said}"
+    assert refused("eval", EVAL, "submission=\udcff.json") == f"submission=\udcff.json: {said}"
 
 
 def test_letters_that_the_locale_hid_are_read(capsys: pytest.CaptureFixture[str]) -> None:
     """As a process gets them with LC_ALL=C and PYTHONUTF8=0: the bytes of UTF-8, one by one."""
-    hidden = "question=caf\udcc3\udca9"
-    assert predict.cli([hidden, "--cfg"]) == 0
-    assert "question: café\n" in capsys.readouterr().out
+    hidden = "wandb.name=caf\udcc3\udca9"
+    assert train.cli([PRETRAIN, hidden, "--cfg", "job"]) == 0
+    assert "  name: café\n" in capsys.readouterr().out
 
 
 def test_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,9 +160,6 @@ def test_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (config.localizer, config.model.source) == ("/home/me/R1", "/home/me")
     assert (config.store.folder, config.export) == ("/home/me/store", "/home/me/e.json")
     assert config.selector["file"] == "/home/me/p.jsonl"
-    asked = load("predict", ["video=~/v.mp4", "question=~/what?", "options=[~/a, b]", "out=a~/b.png"])
-    assert (asked.video, asked.question, asked.options) == ("/home/me/v.mp4", "~/what?", ["~/a", "b"])
-    assert asked.out == "a~/b.png"
     given = convert.parser().parse_args(["~/a.pth", "tiny", "--out", "~/out", "--backbone", "~/b"])
     assert (given.sources, str(given.out), given.backbone) == (["/home/me/a.pth", "tiny"], "/home/me/out", "/home/me/b")
 

@@ -1,21 +1,25 @@
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sevila.cli import main
 from sevila.config import load, own_folder
 from sevila.errors import UserError
-from sevila.schema import Eval, Predict, Refine, Train, named, suggest, to_yaml
+from sevila.hydra_main import main
+from sevila.schema import Eval, Refine, Train, named, suggest, to_yaml
 
-PRETRAIN = "+exp=synthetic_pretrain"
+PRETRAIN, EVAL = "+exp=synthetic_pretrain", "+exp=synthetic_eval"
 
 
 def refusal(entry: str, *argv: str) -> str:
@@ -116,14 +120,6 @@ def test_the_command_line_wins_over_the_experiment() -> None:
     assert config.model.source == "Salesforce/blip2-flan-t5-xxl"
 
 
-def test_predict_has_no_run_and_no_data() -> None:
-    config = load("predict", ["video=a.mp4", "question=What?", "options=[red, green, blue]"])
-    assert type(config) is Predict
-    assert (config.video, config.question, config.options) == ("a.mp4", "What?", ["red", "green", "blue"])
-    assert (config.n_frames, config.k, config.out, config.questions) == (32, 4, None, None)
-    assert refusal("predict", "seed=1").startswith("unknown key 'seed'")
-
-
 def test_it_composes_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = load("train", [PRETRAIN])
     monkeypatch.chdir(tmp_path)
@@ -136,28 +132,24 @@ def test_it_composes_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         ("What's (red), and = why?", "What's (red), and = why?"),
         ('"quoted, whole"', "quoted, whole"),
-        ("costs ${5} or ${x}", "costs ${5} or ${x}"),
+        ("1,2", "1,2"),  # without -m nothing is swept over
         ("C:\\new\\table", "C:\\new\\table"),
         ("two\nlines", "two\nlines"),
         ("null", None),
         ("1.50", "1.50"),
+        ("${exp}/it", "synthetic_eval/it"),  # Hydra's interpolation
+        ("costs (${5})", "costs (${5})"),  # none that its grammar knows
     ],
 )
 def test_text_is_taken_as_it_stands(text: str, value: str | None) -> None:
-    assert load("predict", [f"question={text}"]).question == value
+    assert load("eval", [EVAL, f"submission={text}"]).submission == value
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(text=st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1))
-def test_any_text_can_be_a_question(text: str) -> None:
-    if text != "null" and not re.fullmatch(r"'[^']*'|\"[^\"]*\"", text) and "\\${" not in text:
-        assert load("predict", [f"question={text}"]).question == text
-
-
-def test_options_stay_the_words_they_are() -> None:
-    argv = ["options=[the dog's tail, yes, true, 1.50, null, \"a, b\", 'c: d', 'costs ${5}']"]
-    expected = ["the dog's tail", "yes", "true", "1.50", "null", "a, b", "c: d", "costs ${5}"]
-    assert load("predict", argv).options == expected
+def test_any_text_is_taken(text: str) -> None:
+    if not re.fullmatch(r"null|\?\?\?|'.*'|\".*\"", text) and "${" not in text:
+        assert load("eval", [EVAL, f"wandb.project={text}"]).wandb.project == text
 
 
 def test_a_groups_own_keys_take_null_and_any_path() -> None:
@@ -166,7 +158,8 @@ def test_a_groups_own_keys_take_null_and_any_path() -> None:
     given = load("eval", [*words, "vision.file=/my weights/eva(1), ${old}.pth"])
     assert (given.data["video_map"], given.data["test"]) == (None, "null")
     assert given.vision["file"] == "/my weights/eva(1), ${old}.pth"
-    assert load("eval", [*words, "vision.file=/w/eva,g.pth"]).vision["file"] == "/w/eva,g.pth"
+    assert load("eval", [*words, "vision.file='/w/eva,g.pth'"]).vision["file"] == "/w/eva,g.pth"
+    assert "one value is expected" in refusal("eval", *words, "vision.file=/w/eva,g.pth")
     assert load("eval", ["+exp=star_zeroshot", heads, "data.test=my file (2).json"]).data["test"] == "my file (2).json"
 
 
@@ -183,9 +176,9 @@ def test_the_configuration_survives_its_yaml() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("bogus=1", "unknown key 'bogus'; sevila.train has: entry, device,"),
-        ("+bogus=1", "unknown key 'bogus'; sevila.train has: entry, device,"),
-        ("++bogus.x=1", "unknown key 'bogus'; sevila.train has: entry, device,"),
+        ("bogus=1", "unknown key 'bogus'; sevila.train has: device,"),
+        ("+bogus=1", "unknown key 'bogus'; sevila.train has: device,"),
+        ("++bogus.x=1", "unknown key 'bogus'; sevila.train has: device,"),
         ("lr=1", "unknown key 'lr' (did you mean 'trainer.lr'?); sevila.train has:"),
         ("trainer.lrr=1", "unknown key 'trainer.lrr' (did you mean 'trainer.lr'?); trainer has: "),
         (
@@ -198,20 +191,19 @@ def test_the_configuration_survives_its_yaml() -> None:
         ),
         ("data.sed=1", "unknown key 'data.sed' (did you mean 'seed'?); data has: name, root, seed,"),
         ("seed.x=1", "unknown key 'seed.x': seed holds one value, no keys"),
-        ("data@x=synthetic", "unknown key 'data@x'"),
-        ("hydra.run.dir=x", "sevila sets Hydra up itself: no hydra.* keys"),
+        ("data@x=synthetic", "Could not override 'data@x'. Did you mean to override data?"),
+        ("hydra.nope=x", "unknown key 'hydra.nope'; hydra has: run, sweep, launcher, "),
+        ("hydra/launcher=slrm", "unknown hydra/launcher 'slrm'; choose from: basic"),
         ("trainer.lr=abc", "trainer.lr=abc: expected a number"),
         ("trainer.epochs=1.5", "trainer.epochs=1.5: expected a whole number"),
         ("trainer.clip_grad_norm=x", "trainer.clip_grad_norm=x: expected a number"),
         ("seed=true", "seed=True: expected a whole number"),
         ("seed=null", "seed=null: expected a whole number"),
         ("resume=maybe", "resume=maybe: expected true or false"),
-        ("data.seed=abc", "data.seed=abc: expected a whole number"),
-        ("selector.k=1.5", "selector.k=1.5: expected a whole number"),
         ("trainer.betas=[a,b]", "trainer.betas[0]=a: expected a list, each a number"),
         ("trainer.betas=[0.9]", "trainer.betas=[0.9]: expected two numbers from 0 to below 1"),
         ("frames=3", "frames=3: frames is no single value; write frames.KEY=VALUE"),
-        ("trainer.lr=1,2", "trainer.lr=1,2: one value is expected; a list is written '[1, 2]'"),
+        ("trainer.lr=1,2", "trainer.lr=1,2: one value is expected; a list is written '[1, 2]', and -m runs a job"),
         ("seed=[", "seed=[: cannot be read: "),
         ("trainer.epochs=0", "trainer.epochs=0: must be at least 1"),
         ("trainer.lr=0", "trainer.lr=0.0: must be more than 0"),
@@ -225,16 +217,16 @@ def test_the_configuration_survives_its_yaml() -> None:
         ("run_dir=", "run_dir is empty: give run_dir=VALUE or leave it out"),
         ("data=foo", "unknown data 'foo'; choose from: "),
         ("selector=unifrom", "unknown selector 'unifrom' (did you mean 'uniform'?); choose from: aks, bolt,"),
-        ("'data={name: a}'", "unknown data '{name: a}'; choose from: "),
         ("selector=stored", "selector.file has no value: give selector.file=VALUE"),
-        ("selector=oracle selector=random", "selector is given more than once: choose one"),
-        ("+exp=synthetic_forward", "+exp is given more than once: choose one"),
+        ("+exp=synthetic_forward", "Multiple values for exp. To override a value use"),
         ("entry=eval", "entry=eval: this is sevila.train; leave that key out"),
-        ("~data", "'~data': expected key=value, group=choice or +exp=NAME"),
+        ("~data", "data.name has no value: say what data is to be"),
+        ("~nope", "Could not delete from config. 'nope' does not exist."),
         ("synthetic", "'synthetic': expected key=value, group=choice or +exp=NAME"),
-        ("--multirun", "unknown option --multirun; there are --help, --cfg, --config-dir DIR and key=value"),
+        ("--multi", "unrecognized arguments: --multi"),
+        ("--cfg", "argument --cfg/-c: expected one argument"),
         ("--config-dir /no/such", "--config-dir /no/such: no such folder"),
-        ("--config-dir", "--config-dir : no such folder"),
+        ("--config-dir", "argument --config-dir/-cd: expected one argument"),
     ],
 )
 def test_a_mistake_is_one_clear_line(words: str, message: str) -> None:
@@ -251,8 +243,6 @@ def test_a_wrong_experiment_is_one_clear_line() -> None:
     assert found == "+exp=synthetic_eval is an experiment of sevila.eval, not of sevila.train"
     assert refusal("train").startswith("no experiment: give +exp=NAME, one of: ")
     assert refusal("eval", "trainer=default") == "unknown key 'trainer': sevila.eval has no group trainer"
-    assert refusal("predict", "options=red").startswith("options=red: expected a list such as '[red, green]'")
-    assert refusal("predict", "options=[[a], b]").startswith("options=[[a], b]: expected a list")
 
 
 # -- heads ---
@@ -317,7 +307,7 @@ def test_ones_own_may_not_hide_ours(mine: Path) -> None:
     [
         ("bogus: 1\n", r"unknown key 'bogus'; sevila.train has: "),
         ("trainer: {lrr: 1}\n", r"unknown key 'trainer.lrr' \(did you mean 'trainer.lr'\?\)"),
-        ("trainer: 3\n", r"trainer=3: trainer is no single value"),
+        ("trainer: 3\n", r"^In 'exp/bad': Merge error: int is not a subclass of Trainer. value: 3$"),
         ("trainer: {lr: {a: 1}}\n", r"trainer.lr"),
         ("seed: ${nope}\n", r"seed: Interpolation key 'nope' not found$"),
         ("seed: [\n", r"bad.yaml, line \d: not valid yaml: "),
@@ -325,7 +315,7 @@ def test_ones_own_may_not_hide_ours(mine: Path) -> None:
         ("seed: 1\nepochs: 2\nseed: 1\n", r"bad.yaml, line \d: not valid yaml: key 'seed' twice$"),
         (
             "defaults:\n  - override /data: none\n",
-            r"Could not find 'data/none' Available options in",
+            r"^unknown data 'none' \(did you mean 'mine'\?\)|unknown data 'none'; choose from: custom",
         ),
         ("data: {name: null}\n", r"data.name has no value: say what data is to be"),
     ],
@@ -368,11 +358,11 @@ def test_main_turns_errors_of_the_run_into_exit_codes(capsys: pytest.CaptureFixt
     def crash(_: object) -> None:
         raise RuntimeError("a fault of ours")
 
-    assert main("predict", fail, []) == 2
+    assert main("eval", fail, [EVAL]) == 2
     assert capsys.readouterr().err == "sevila: error: a.mp4: no such file\n"
-    assert main("predict", interrupt, []) == 130
+    assert main("eval", interrupt, [EVAL]) == 130
     with pytest.raises(RuntimeError):  # a fault of ours keeps its trace
-        main("predict", crash, [])
+        main("eval", crash, [EVAL])
 
 
 def test_help_shows_groups_experiments_and_every_key(capsys: pytest.CaptureFixture[str]) -> None:
@@ -388,10 +378,129 @@ def test_help_shows_groups_experiments_and_every_key(capsys: pytest.CaptureFixtu
     assert re.search(r"^  task: \{name: '\?\?\?'\} ", text, re.MULTILINE)
 
 
-def test_cfg_prints_the_checked_configuration(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main("eval", pytest.fail, ["--cfg", "+exp=synthetic_eval"]) == 0
-    assert capsys.readouterr().out == to_yaml(load("eval", ["+exp=synthetic_eval"]))
-    assert main("eval", pytest.fail, ["--cfg", "bogus=1"]) == 2
+def test_cfg_prints_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("eval", pytest.fail, ["--cfg", "job", EVAL, "seed=3"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == asdict(load("eval", [EVAL, "seed=3"]))
+    assert main("eval", pytest.fail, ["--cfg", "job", "bogus=1"]) == 2
+    capsys.readouterr()
+    assert main("eval", pytest.fail, ["+exp=nextqa_zeroshot", "--cfg", "job", "--package", "frames"]) == 0
+    assert capsys.readouterr().out == "# @package frames\n'n': 32\nworkers: 4\ndecoder: pyav\ncache_mb: 512\n"
+    assert main("eval", pytest.fail, ["+exp=nextqa_zeroshot", "-c", "job", "run_dir=${exp}", "--resolve"]) == 0
+    printed = capsys.readouterr().out
+    assert "\nlocalizer: ???\nanswerer: zeroshot\n" in printed and "\nrun_dir: nextqa_zeroshot\n" in printed
+
+
+# -- as Hydra's manual says ---
+
+
+def job(name: str) -> Any:
+    """A run that leaves its name, seed and folder in a file, or fails."""
+    return partial(_job, Path.cwd(), name)
+
+
+def _job(here: Path, name: str, config: Any) -> None:
+    if config.seed == 13:
+        raise UserError("seed 13 brings bad luck")
+    os.chdir(here)  # joblib's processes serve one test after the other
+    folder = Path(config.run_dir or "none")
+    row = {"seed": config.seed, "lr": config.trainer.lr, "run_dir": config.run_dir, "made": folder.is_dir()}
+    Path(f"{name}_{config.seed}_{config.trainer.lr}.json").write_text(json.dumps(row))
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text()) for file in sorted(Path.cwd().glob(f"{name}_*.json"))]
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
+def test_a_sweep_runs_a_job_for_each_value(empty: Path, launcher: str, capfd: pytest.CaptureFixture[str]) -> None:
+    if launcher != "basic":
+        pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    words = ["-m", PRETRAIN, "seed=1,2", "trainer.lr=1e-4,3e-4", f"hydra/launcher={launcher}"]
+    assert main("train", job("a"), words) == 0
+    found = rows("a")
+    assert [(row["seed"], row["lr"]) for row in found] == [(1, 1e-4), (1, 3e-4), (2, 1e-4), (2, 3e-4)]
+    assert all(row["made"] for row in found)
+    folders = [Path(row["run_dir"]) for row in found]
+    assert [folder.name for folder in folders] == ["0", "1", "2", "3"]
+    (sweep,) = {folder.parent for folder in folders}
+    assert sweep.parent == Path("runs/synthetic_pretrain") and (sweep / "multirun.yaml").is_file()
+    assert {file.name for file in empty.iterdir() if file.suffix != ".json"} == {"runs"}
+
+
+def test_a_sweep_has_the_folder_that_is_named(empty: Path) -> None:
+    assert main("train", job("a"), ["-m", PRETRAIN, "seed=range(1,3)", "run_dir=my sweep"]) == 0
+    assert [row["run_dir"] for row in rows("a")] == ["my sweep/0", "my sweep/1"]
+    assert main("train", job("b"), ["-m", PRETRAIN, "seed=1,2", "hydra.sweep.dir=s", "hydra.sweep.subdir=${seed}"]) == 0
+    assert [row["run_dir"] for row in rows("b")] == ["s/1", "s/2"]
+    assert main("train", job("c"), ["-m", PRETRAIN, "seed=1,2", "run_dir=runs/${seed}"]) == 0
+    assert [row["run_dir"] for row in rows("c")] == ["runs/1", "runs/2"]
+
+
+def test_a_run_has_hydras_folder_if_that_is_named(empty: Path) -> None:
+    assert main("train", job("a"), [PRETRAIN, "hydra.run.dir=here/it", "trainer={lr: 1, epochs: 2}"]) == 0
+    assert [(row["run_dir"], row["lr"]) for row in rows("a")] == [("here/it", 1.0)]
+    assert main("train", job("b"), [PRETRAIN, "hydra.mode=RUN"]) == 0
+    assert [row["run_dir"] for row in rows("b")] == [None]
+    assert {file.name for file in empty.iterdir() if file.suffix != ".json"} == {"here"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["seed=1,2", "trainer.lr=1e-4,-1"], "trainer.lr=-1.0: must be more than 0"),
+        (["seed=1,x"], "seed=x: expected a whole number"),
+        (["seed=1,2", "selector=topk,unifrom"], "unknown selector 'unifrom' (did you mean 'uniform'?); choose from: "),
+        (["seed=1,2", "bogus=1"], "unknown key 'bogus'; sevila.train has: device,"),
+        (["hydra/launcher=basic,joblib"], "hydra/launcher=basic,joblib: Hydra's own keys take one value"),
+    ],
+)
+def test_no_job_of_a_sweep_begins_while_one_is_wrong(
+    empty: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main("train", pytest.fail, ["-m", PRETRAIN, *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"sevila: error: {message}") and list(empty.iterdir()) == []
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_job_that_fails_is_told_at_the_end(empty: Path, launcher: str, capfd: pytest.CaptureFixture[str]) -> None:
+    if launcher != "basic":
+        pytest.importorskip(f"hydra_plugins.hydra_{launcher}_launcher")
+    assert main("train", job("a"), ["-m", PRETRAIN, "seed=1,13,2", f"hydra/launcher={launcher}"]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[-1] == "sevila: error: 1 of 3 jobs failed: job 1: seed 13 brings bad luck"
+    assert launcher == "joblib" or "sevila: job 1: seed 13 brings bad luck" in lines
+    assert [row["seed"] for row in rows("a")] == [1, 2]
+
+
+def test_an_experiment_can_be_a_sweep(empty: Path) -> None:
+    assert main("train", job("a"), ["-m", "+exp=synthetic_pretrain,synthetic_forward"]) == 0
+    assert {row["lr"] for row in rows("a")} == {2e-4, 5e-4}
+
+
+def test_info_and_completion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main("eval", pytest.fail, [EVAL, "--info", "defaults"]) == 0
+    assert re.search(r"\| selector/localizer +\| selector", capsys.readouterr().out)
+    monkeypatch.setenv("COMP_LINE", "sevila selector=un")
+    monkeypatch.setenv("COMP_POINT", "18")
+    assert main("eval", pytest.fail, ["-sc", "query=bash"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "selector=uniform"
+    assert main("eval", pytest.fail, ["--hydra-help"]) == 0
+    assert "hydra/launcher" in capsys.readouterr().out
+
+
+def test_another_primary_config(mine: Path) -> None:
+    (mine / "mytrain.yaml").write_text("defaults: [train, exp/synthetic_pretrain, _self_]\nseed: 9\n")
+    assert load("train", ["--config-dir", str(mine), "-cn", "mytrain", "frames.n=8"]).seed == 9
+    (mine / "other.yaml").write_text("seed: 9\n")
+    assert "does not begin with train" in refusal("train", "--config-dir", str(mine), "-cn", "other")
+    assert "Cannot find primary config 'none'" in refusal("train", "-cn", "none")
 
 
 # -- builders ---

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from official.golden import Golden
-from sevila import convert
-from sevila.api import SeViLA
-from sevila.model.scoring import Official
+from sevila import api, convert
+from sevila.model.language import Official
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -63,8 +62,8 @@ def test_from_official_files_to_official_numbers(shared: Path, tmp_path: Path) -
     words = [str(tmp_path / "official.pth"), "--out", str(out), f"--tokenizer={shared / 't5_tokenizer'}", *heads]
     assert convert.cli(words) == 0
     direct = golden.model()
-    loaded = SeViLA.load(str(out / "backbone"), str(out), str(out), dtype=torch.float64)
-    loaded.answerer.scoring = Official()
+    loaded = api.SeViLA.load(str(out / "backbone"), str(out), str(out), dtype=torch.float64).model
+    loaded.answerer.decoding = Official()
     loaded.prompts = golden.prompts
     assert loaded.backbone.fingerprint == direct.backbone.fingerprint
     assert loaded.backbone.prefix(None) == direct.backbone.prefix(None)

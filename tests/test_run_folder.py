@@ -62,14 +62,15 @@ def test_start_writes_the_configuration_and_the_environment(tmp_path: Path) -> N
     assert stored == asdict(config())
     assert stored["trainer"]["lr"] == 2e-4 and stored["data"]["name"] == "synthetic"
     where = json.loads((run.path / "environment.json").read_text())
-    assert (where["device"], where["precision"]) == ("cpu", "fp32") and where["python"].startswith("3.")
+    assert (where["device"], where["precision"], where["model"]) == ("cpu", "fp32", "tiny")
+    assert where["python"].startswith("3.")
     assert where["packages"]["torch"] and where["packages"]["transformers"]
     assert sorted(path.name for path in run.path.iterdir()) == ["config.yaml", "environment.json"]
 
 
 def test_the_environment_names_no_commit_outside_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sevila.run_folder.__file__", "/nowhere/site-packages/sevila/run_folder.py")
-    assert environment("cpu", "fp32")["commit"] is None
+    assert environment("cpu", "fp32", "tiny")["commit"] is None
 
 
 def test_a_folder_in_use_is_refused_without_resume(tmp_path: Path) -> None:

@@ -2,16 +2,13 @@
 
 `measure` opens each file, reads n evenly spread frames and resizes them, by every way in turn, in an order drawn
 anew each round, so that whatever else the machine does falls on all alike. Plain ways get the frame numbers for
-nothing; ours makes its table of the file's frames within its time. `python -m scripts.benchmarks.decoding
-[VIDEO ...]` prints the table.
+nothing; ours makes its table of the file's frames within its time.
 """
 
 from __future__ import annotations
 
 import random
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sevila.data.decoding import PyAv
 from sevila.data.sampling import uniform_indices
 from sevila.data.transforms import RESIZE
-from sevila.data.video import PyAv, VideoReader
+from sevila.data.video import VideoReader
 
 Way = Callable[[Path, Sequence[int], int], Any]
 SIZES = ((640, 480), (1280, 720), (640, 272))
@@ -150,18 +148,6 @@ def pyav_seek(path: Path, indices: Sequence[int], size: int, threads: int = 0) -
     return torch.stack(kept)
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as text, in milliseconds."""
-    lines = []
-    for row in rows:
-        times = ", ".join(f"{name} {1000 * value:.0f}" for name, value in row["seconds"].items())
-        lines.append(
-            f"{row['video']} ({row['frames']} frames): {row['ratio']:.2f} x {row['fastest']}, "
-            f"{'equal' if row['equal'] else 'NOT EQUAL'}; ms: {times}"
-        )
-    return "\n".join(lines)
-
-
 def _threaded(stream: Any, threads: int) -> Any:
     stream.thread_count = threads
     if threads != 1:
@@ -199,9 +185,3 @@ def _pictures(width: int, height: int, length: int) -> Iterator[np.ndarray]:
             cx, cy = (np.abs((place + speed * n) % 2 - 1) * (width, height)).astype(int)
             picture[max(cy - half, 0) : cy + half, max(cx - half, 0) : cx + half] = colour
         yield picture.clip(0, 255).astype(np.uint8)
-
-
-if __name__ == "__main__":
-    given = [Path(name) for name in sys.argv[1:]]
-    with tempfile.TemporaryDirectory() as folder:
-        print(table(measure(given or made_videos(Path(folder)))))

@@ -17,8 +17,8 @@ from transformers import Blip2Config, Blip2ForConditionalGeneration
 from sevila.checkpoints.architecture import TINY, read_tokenizer
 from sevila.checkpoints.backbone import Random
 from sevila.model.backbone import assemble_backbone
+from sevila.model.language import Direct, Official
 from sevila.model.prompts import letters
-from sevila.model.scoring import Direct, Official
 from sevila.model.sevila import SeViLA
 from sevila.synthetic.language import vocabulary
 
@@ -128,7 +128,7 @@ class Subject:
         """This library's fastest setting: all of it in the precision that `auto` takes, heads included; letters are
         read after "Option" without asking first."""
         made = copy.deepcopy(self.sevila).to(dtype)
-        made.answerer.scoring = Direct()
+        made.answerer.decoding = Direct()
         return made
 
 
@@ -164,10 +164,10 @@ def train_table(model: SeViLA, blip2: Blip2ForConditionalGeneration) -> None:
     picks = torch.randint(len(frames), (len(texts), KEYFRAMES), generator=torch.Generator().manual_seed(1))
     embeds, mask = backbone.assemble(model.answerer.head(patches)[picks], texts, numbered=True)
     said = torch.tensor([[backbone.start, backbone.token("Option")]]).expand(len(texts), -1)
-    states = backbone.decode(backbone.read(embeds, mask), mask, said)
+    states = backbone.run_decoder(backbone.run_encoder(embeds, mask), mask, said)
     local = [model.prompts.localize(a.question, a.options) for a in asked]
     embeds, mask = backbone.assemble(model.localizer.head(patches)[:, None], local, numbered=False)
-    seen = backbone.decode(backbone.read(embeds, mask), mask, said[: len(local), :1])[:, 0]
+    seen = backbone.run_decoder(backbone.run_encoder(embeds, mask), mask, said[: len(local), :1])[:, 0]
     first = states[:, 0].mean(0)
     rows = {"Option": CERTAIN * first / first.square().sum(), "yes": directions(seen, 1)[0]}
     rows |= dict(zip(letters(OPTIONS), directions(states[:, 1], OPTIONS), strict=True))

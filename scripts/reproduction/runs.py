@@ -125,13 +125,17 @@ class Settings:
 
     def command(self, run: Run, seed: int) -> list[str]:
         """The whole command. It goes on with a run that was interrupted."""
+        return [*self._launch(), f"sevila.{run.entry}", *self.words(run, seed)]
+
+    def words(self, run: Run, seed: int) -> list[str]:
+        """The words behind the entry point."""
         words = run.words(lambda needed: self.folder(needed, seed))
         words += [f"run_dir={self.folder(run, seed)}", f"seed={seed if run.trained else 0}", "resume=true"]
         if self.data is not None:
             words.append(f"data.root={self.data / run.data}")
         extra = [word for scope, word in self.extra if _concerns(scope, word, run)]
         batch = [] if run.entry == "eval" else self._batch(run, words)
-        return [*self._launch(), f"sevila.{run.entry}", *words, *batch, *extra]
+        return [*words, *batch, *extra]
 
     def _launch(self) -> Sequence[str]:
         if self.gpus is None:

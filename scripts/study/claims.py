@@ -15,17 +15,17 @@ PAPER, FURTHER, CHECK = "paper", "further", "check"
 PARTS = {PAPER: "The paper's claims", FURTHER: "Further comparisons", CHECK: "Checks: true by construction"}
 RULE = (
     "Rule of the verdict: an effect is the difference of two rows' means over the same test questions, in points. It "
-    "is 'reproduced' where its 95 % interval lies above the bound (0, unless another is named), 'not reproduced' where "
-    "it lies below, else 'undecided'. The interval is the effect -+ t * sqrt(Vv + s^2 / S): Vv is the variance of the "
-    "mean over seeds as the videos vary (cluster-robust, the questions of a video together), s^2 the variance of the "
-    "paired effects of the S trainings (seeds; no such part where nothing is trained), t Student's 97.5 % point at "
-    "Welch and Satterthwaite's degrees of freedom. Worlds are averaged and not taken as drawn. Against the best of "
-    "several rows the lower end is the lowest of all of them, effect and upper end are those against the best. "
-    "Simulated (scripts/interval_coverage.py), with five trainings such intervals hold the true effect in 93 to 96 % "
-    "of the cases and with ten in 95 to 97 %, those of a bootstrap by percentiles in 79 to 95 % and 84 to 97 %. 'Holm' "
-    "is the verdict once more, where p-values of the same t are corrected by Holm's method for the number of the "
-    "claims: for the paper's claims, and apart from them for the further comparisons. A target, where one was set "
-    "beforehand, is a size that the effect should reach; it does not change the verdict."
+    "is 'reproduced' where its 95 % interval lies above the bound (0, unless another is named), 'not reproduced' "
+    "where it lies below, else 'undecided'. The interval is the effect -+ t * sqrt(Vv + s^2 / S): Vv is the variance "
+    "of the mean over seeds as the videos vary (cluster-robust, the questions of a video together), s^2 the variance "
+    "of the paired effects of the S trainings (seeds; no such part where nothing is trained), t Student's 97.5 % "
+    "point at Welch and Satterthwaite's degrees of freedom. Worlds are averaged and not taken as drawn. Against the "
+    "best of several rows the lower end is the lowest of all of them, effect and upper end are those against the "
+    "best. Simulated (results/synthetic/coverage.json), with five trainings such intervals hold the true effect in 93 "
+    "to 96 % of the cases and with ten in 95 to 97 %, those of a bootstrap by percentiles in 79 to 95 % and 84 to 97 "
+    "%. 'Holm' is the verdict once more, where p-values of the same t are corrected by Holm's method for the number "
+    "of the claims: for the paper's claims, and apart from them for the further comparisons. A target, where one was "
+    "set beforehand, is a size that the effect should reach; it does not change the verdict."
 )
 
 

@@ -1,6 +1,6 @@
 """Means over few trainings and many videos, and differences of them: how sure are they?
 
-A bootstrap over five trainings draws from five numbers and is too narrow (scripts/interval_coverage.py: by how much).
+A bootstrap over five trainings draws from five numbers: too narrow (results/synthetic/coverage.json: by how much).
 Here the variance of a mean has two parts, each with its degrees of freedom, and the interval is Student's:
 
     difference = Mean.of(better, worse, videos)     # values of questions, [S, N] each: the same seeds and questions
@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.bootstrap import LEVEL
 from study.intervals import Estimate
+
+LEVEL = 95.0  # percent
 
 
 @dataclass(frozen=True)

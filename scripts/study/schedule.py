@@ -33,8 +33,7 @@ class Job:
         if isinstance(self.run, Chosen):
             given = dict(self.run.options)
             return Task(CHOOSE, (str(self.needs[0]), str(given["rule"]), str(given["k"]), str(self.folder)), log)
-        words = self.settings.command(self.run, self.seed)[3:]  # without `python -m sevila.ENTRY`
-        return Task(self.run.entry, tuple(words), log)
+        return Task(self.run.entry, tuple(self.settings.words(self.run, self.seed)), log)
 
     @property
     def done(self) -> bool:

@@ -24,9 +24,8 @@ from sevila.checkpoints.architecture import (
 from sevila.checkpoints.blip2_folder import Blip2Folder
 from sevila.checkpoints.timm import OwnTower, Vision
 from sevila.errors import UserError
-from sevila.model.backbone import TEXT_TOKENS, Backbone, assemble_backbone
-from sevila.model.checkpointing import checkpoint_blocks
-from sevila.model.passes import TOKENS
+from sevila.model.backbone import TEXT_TOKENS, Backbone, assemble_backbone, checkpoint_blocks
+from sevila.model.language import TOKENS
 
 NOISE = 0.02  # standard deviation of random matrices: activations stay finite at any depth
 

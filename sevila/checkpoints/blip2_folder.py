@@ -21,7 +21,7 @@ from sevila.checkpoints.hub import HUB_FAULTS, fetch
 from sevila.checkpoints.state_dict import check_tensors, listed, read_checkpoint
 from sevila.errors import UserError, reason
 from sevila.files import check_plain, read_json
-from sevila.model.backbone import fingerprint_of, name_in_blip2
+from sevila.model.digest import fingerprint_of, name_in_blip2
 from sevila.model.head import Head, HeadConfig
 from sevila.model.precision import finite
 

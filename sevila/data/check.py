@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from sevila.data.decoding import PyAv
 from sevila.data.folders import Videos
 from sevila.data.records import Moment, Question, Window
 from sevila.data.sampling import uniform_indices
-from sevila.data.video import PyAv, VideoInfo, VideoReader
+from sevila.data.video import VideoInfo, VideoReader
 from sevila.errors import UserError
 from sevila.progress import track
 

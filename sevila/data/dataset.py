@@ -108,13 +108,17 @@ class FrameDataset(Dataset[Sample]):
     def __getitem__(self, key: FrameKey) -> Sample:
         record = self.records[key[1]]
         try:
-            path = self.folder.path(record.video)
-            view = self.rule.view(self.videos.size, key) if self.store is not None else None
-            if view is not None:
-                return self._with_store(self.store, record, path, view, key)
-            frames = self.videos.read(path, self._indices(record, self.videos.info(path), key))
+            return self.sample(record, key)
         except UserError as error:
             raise UserError(f"record {record.qid} (video {record.video}): {error}") from error
+
+    def sample(self, record: Record, key: FrameKey) -> Sample:
+        """A record with its frames. UserError about the video alone, without the record's name."""
+        path = self.folder.path(record.video)
+        view = self.rule.view(self.videos.size, key) if self.store is not None else None
+        if view is not None:
+            return self._with_store(self.store, record, path, view, key)
+        frames = self.videos.read(path, self._indices(record, self.videos.info(path), key))
         return Sample(record, frames, self.rule.transform(frames.pixels, key))
 
     def _with_store(self, store: Store, record: Record, path: Path, view: str, key: FrameKey) -> Sample:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sevila.data.decoding import PyAv
 from sevila.data.frame_table import FrameTable, frame_table
-from sevila.data.video import Decoder, PyAv
+from sevila.data.video import Decoder
 from sevila.errors import UserError
 
 

@@ -3,7 +3,7 @@
 The table comes from the packets of the file, never from its header: the ascending presentation stamps of the
 packets that are shown. A decoded frame is known by its stamp, so B-frames, variable frame rates, edit lists
 and negative start times need no special care. Where stamps may not tell the order in which frames are shown
-(`_doubtful` says when), the whole file is decoded once, and the decoder's order counts. The first frame is decoded on
+(`_ambiguous` says when), the whole file is decoded once, and the decoder's order counts. The first frame is decoded on
 the way, so what cannot be decoded at all fails early.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import os
 from array import array
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,22 +26,26 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from sevila.data.containers import missing_bytes
-from sevila.data.nal import H264, Coding, coding_of
 from sevila.data.transforms import shown_size
 from sevila.errors import UserError
 
 # FFmpeg would also take a text file for a film (tty), or follow a playlist to other files.
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,gif,h264,hevc,m4v,ivf,obu,mxf,nut,rm,dv"
 # Containers whose marks of key frames are safe to jump to (AVI's are not: Cinepak marks every frame), and where a
-# jump arrives. In others decoding starts only at frames that say of themselves that it can (`nal`).
+# jump arrives. In others decoding starts only at frames of codecs whose decoder knows whether it can start there.
 SEEKABLE = {"mov", "matroska"}
+KNOWN_STARTS = {"h264", "hevc"}
 # Codecs with packets that are decoded but never shown.
 HIDDEN_FRAMES = {"vp8"}
 # Titles and tags may be in any encoding. PyAV 19 replaces what is no UTF-8 by itself, and knows no such argument.
 ANY_METADATA = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
 # A packet of MPEG-4 that is smaller may say only "the same picture again"; no frame comes out for it.
 SAME_PICTURE_BYTES = 16
+# How the outermost parts of a file begin, where they state their size (`missing_bytes`).
+MP4_MEDIA = {b"ftyp", b"moov", b"mdat", b"moof", b"sidx", b"styp"}
+MP4_OTHERS = {b"free", b"skip", b"wide", b"udta", b"uuid", b"mfra"}  # no frame needs them: they may be unfinished
+RIFF_UNKNOWN = {0, 0xFFFFFFFF}  # sizes that their writer never filled in: a killed recording, or one to a pipe
+EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 # Frames are evenly spaced if each is shown at most so many seconds from (number / stated rate).
 EVEN_SECONDS = Fraction(1, 50)
 
@@ -100,29 +103,6 @@ def frame_table(path: Path) -> FrameTable:
     return table
 
 
-def frames_from(path: Path, table: FrameTable, stamp: int) -> Iterator[tuple[int | None, VideoFrame]]:
-    """(stamp, frame) of all frames in the order shown, from the key frame that `stamp` needs, or from the start.
-
-    This is the plain way, in one thread, which `decoders.sparse` must equal. A jump counts only if it arrived at
-    that key frame or before it, and decoding can start there.
-    """
-    place = bisect_right(table.keys, stamp)
-    if table.seekable and place > 1:  # the first key frame is where the file starts anyway
-        key = table.keys[place - 1]
-        with open_video(path) as (container, stream):
-            container.seek(key, stream=stream)
-            frames = _frames(path, container, stream)
-            first = next(frames, None)
-            clean = first is not None and first.key_frame and not first.is_corrupt
-            if clean and first.pts is not None and first.pts <= key:
-                yield first.pts, first
-                yield from ((frame.pts, frame) for frame in frames)
-                return
-    with open_video(path) as (container, stream):
-        for count, frame in enumerate(_frames(path, container, stream)):
-            yield (count if table.counted else frame.pts), frame
-
-
 @contextmanager
 def open_video(path: Path, threads: int = 1) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The open file and its main video stream; FFmpeg's errors until it is closed become UserErrors.
@@ -159,7 +139,7 @@ def packets_of(path: Path, container: InputContainer, stream: VideoStream) -> It
         raise UserError(f"video {path} is damaged (a stream without a head): download it again") from error
 
 
-def _frames(path: Path, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+def decoded_frames(path: Path, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """All frames from here on, in the decoder's order."""
     for packet in packets_of(path, container, stream):
         yield from stream.codec_context.decode(packet)
@@ -198,6 +178,47 @@ def _all_samples_there(path: Path) -> bool:
         return False
 
 
+def missing_bytes(path: Path) -> int:
+    """How many bytes are missing at a file's end, by the sizes of its container's outermost parts.
+
+    A decoder plays a half-downloaded file to where it ends, and says nothing. 0 where the format does not say.
+    """
+    size, at, end, last = path.stat().st_size, 0, 0, b""
+    with path.open("rb") as file:
+        while at < size:
+            file.seek(at)
+            head = file.read(16)
+            length, needed = _outermost(head, last)
+            if not length:
+                break
+            at, end, last = at + length, max(end, at + needed), head
+    return max(end - size, 0)
+
+
+def _outermost(head: bytes, last: bytes) -> tuple[int, int]:
+    """Bytes of the part that begins so, and how many of them must be there; (0, 0) for none, or one without a size.
+
+    MP4 (ISO 14496-12), RIFF (AVI) and Matroska (RFC 9559). `last`: how the part before it begins
+    """
+    if head[4:8] in MP4_MEDIA | MP4_OTHERS:
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:  # a 64-bit size follows the name
+            length = int.from_bytes(head[8:16], "big")
+        if length >= 8:  # 0: up to the end of the file, wherever that is
+            return length, length if head[4:8] in MP4_MEDIA else 0
+    elif head[:4] == b"RIFF":
+        length = int.from_bytes(head[4:8], "little")
+        if length not in RIFF_UNKNOWN:  # whether it counts the 8 bytes of its head is where writers disagree
+            return 8 + length + length % 2, length
+    elif head[:4] == EBML or (head[:4] == SEGMENT and last[:4] == EBML):  # behind a segment only a whole file counts
+        width = 9 - head[4].bit_length() if len(head) > 4 else 9  # an EBML number's leading zero bits tell its bytes
+        unknown = (1 << 7 * width) - 1  # a live recording
+        length = int.from_bytes(head[4 : 4 + width], "big") & unknown
+        if width < 9 and length != unknown:
+            return (4 + width + length,) * 2
+    return 0, 0
+
+
 class _Packet(NamedTuple):
     """What the table needs of a packet, without its data."""
 
@@ -205,17 +226,14 @@ class _Packet(NamedTuple):
     decoded: int | None  # its decoding stamp
     duration: int | None
     key: bool
-    start: bool  # decoding may start here
     shown: bool
     corrupt: bool
     size: int
 
     @classmethod
-    def of(cls, packet: av.Packet, coding: Coding | None) -> _Packet:
-        key = packet.is_keyframe
-        start = key and (coding is None or coding.starts(bytes(packet)))
+    def of(cls, packet: av.Packet) -> _Packet:
         shown, corrupt = not packet.is_discard, packet.is_corrupt
-        return cls(packet.pts, packet.dts, packet.duration, key, start, shown, corrupt, packet.size)
+        return cls(packet.pts, packet.dts, packet.duration, packet.is_keyframe, shown, corrupt, packet.size)
 
 
 class _FirstFrame:
@@ -257,10 +275,10 @@ def _table_of_packets(path: Path) -> FrameTable | None:
     decoder shows other frames, or in another order.
     """
     with open_video(path) as (container, stream):
-        packets, first, coding = [], _FirstFrame(stream), coding_of(stream)
+        packets, first = [], _FirstFrame(stream)
         for packet in packets_of(path, container, stream):
             first.feed(packet)
-            packets.append(_Packet.of(packet, coding))
+            packets.append(_Packet.of(packet))
         first.feed(None)
         if not packets:
             raise UserError(f"video {path} holds no frames: download or encode it again")
@@ -281,16 +299,16 @@ def _table_of_packets(path: Path) -> FrameTable | None:
         shown = sorted((packet.stamp, packet.duration) for packet in packets if packet.shown)
         size = first.size(path) if shown else (0, 0)
         shown_stamps = [stamp for stamp, _ in shown]
-        if _doubtful(packets, codec) and shown_stamps != _decoded_stamps(path):
+        if _ambiguous(packets, codec) and shown_stamps != _decoded_stamps(path):
             return None
         seekable = bool(names & SEEKABLE)
-        marked = seekable or coding is not None
+        marked = seekable or codec.codec.canonical_name in KNOWN_STARTS
         stated, tick = _stated_rate(path, stream), stream.time_base
         last = Fraction(shown[-1][1]) if shown and shown[-1][1] else 1 / (stated * tick)
         rate, even = _rate(shown_stamps, tick, last, stated)
         return FrameTable(
             stamps=array("q", shown_stamps),
-            keys=array("q", sorted(packet.stamp for packet in packets if packet.start) if marked else []),
+            keys=array("q", sorted(packet.stamp for packet in packets if packet.key) if marked else []),
             tick=tick,
             rate=rate,
             last=last,
@@ -299,11 +317,11 @@ def _table_of_packets(path: Path) -> FrameTable | None:
             even=even,
             by_packet=True,
             seekable=seekable,
-            open_groups=isinstance(coding, H264) and _has_leading(packets),
+            open_groups=codec.codec.canonical_name == "h264" and _has_leading(packets),
         )
 
 
-def _doubtful(packets: Sequence[_Packet], codec: CodecContext) -> bool:
+def _ambiguous(packets: Sequence[_Packet], codec: CodecContext) -> bool:
     """May the decoder show other frames than the packets' stamps tell, or in another order?"""
     reordered = any(a.stamp > b.stamp for a, b in itertools.pairwise(packets))
     decoded = [packet.decoded for packet in packets if packet.decoded is not None]
@@ -328,7 +346,7 @@ def _has_leading(packets: Sequence[_Packet]) -> bool:
 def _decoded_stamps(path: Path) -> list[int | None]:
     """The stamps of all frames in the decoder's order."""
     with open_video(path) as (container, stream):
-        return [frame.pts for frame in _frames(path, container, stream)]
+        return [frame.pts for frame in decoded_frames(path, container, stream)]
 
 
 def _table_of_frames(path: Path) -> FrameTable:

@@ -1,49 +1,139 @@
-"""The frozen image-language model: vision tower, T5, tokenizer. `sevila.checkpoints.backbone` loads one."""
+"""The frozen image-language model: vision tower, T5, tokenizer (paper, section 3.1: BLIP-2, ViT-g and Flan-T5).
+
+`sevila.checkpoints.backbone` loads one. A tower gives the tokens of the last block, CLS first, without a final norm:
+each head has a layer norm of its own. Pictures of another size than the tower's get their position embeddings
+interpolated, bicubically.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import re
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from sevila.errors import UserError
-from sevila.model import (
-    t5,
-    torchvision_check,  # noqa: F401  before anything imports transformers
-)
+from sevila.model import torchvision_check  # noqa: F401  before anything imports transformers
+from sevila.model.digest import fingerprint_of, first_fingerprint_of, name_in_blip2
 from sevila.model.head import Head, HeadConfig
-from sevila.model.passes import TOKENS
+from sevila.model.language import TOKENS, fuse_norms, run_decoder, run_encoder
 from sevila.model.precision import at_least_float32, wide
-from sevila.model.vision import Blip2Tower, Tower
 
 if TYPE_CHECKING:
     from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
+    from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
     from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 TEXT_TOKENS = 77  # the official limit; longer texts lose their end
-_ALIASES = re.compile(r"language_model\.(encoder|decoder)\.embed_tokens\.")  # of the word vectors
-_HEAD_NAMES = (
-    ("queries", "query_tokens"),
-    ("norm.", "vision_model.post_layernorm."),
-    ("projection.", "language_projection."),
-)
+
+# -- the vision tower ---
+
+
+class Tower(Protocol):
+    """What a backbone asks of its vision tower, a torch module."""
+
+    model: nn.Module
+    image_size: int
+    patch: int
+
+    @property
+    def positions(self) -> Tensor:
+        """The learned position embeddings [1, P, Dv], CLS first."""
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """All tensors under the names that transformers' tower gives them."""
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels [N, 3, S, S] in the tower's dtype -> patches [N, P, Dv]."""
+
+
+class Blip2Tower(nn.Module):
+    """transformers' own, which comes with the BLIP-2 (timm's EVA: sevila.checkpoints.timm)."""
+
+    def __init__(self, model: Blip2VisionModel) -> None:
+        super().__init__()
+        self.model = model
+        self.image_size, self.patch = model.config.image_size, model.config.patch_size
+
+    @property
+    def positions(self) -> Tensor:
+        return self.model.embeddings.position_embedding
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self.model.state_dict().items()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        hidden = self.model.embeddings(pixels, interpolate_pos_encoding=True)
+        return self.model.encoder(inputs_embeds=hidden).last_hidden_state
+
+
+class CompiledTower(nn.Module):
+    """A tower behind torch.compile, which runs on a few numbers of frames only: each one costs a compilation.
+
+    Numbers are filled up with blank frames: to a power of two, above `STEP` to a multiple of it. Results differ from
+    the plain tower's by rounding.
+    """
+
+    STEP = 32
+
+    def __init__(self, tower: Tower) -> None:
+        super().__init__()
+        self.tower = tower
+        self.tower.compile(dynamic=False)
+
+    @property
+    def model(self) -> nn.Module:
+        return self.tower.model
+
+    @property
+    def image_size(self) -> int:
+        return self.tower.image_size
+
+    @property
+    def patch(self) -> int:
+        return self.tower.patch
+
+    @property
+    def positions(self) -> Tensor:
+        return self.tower.positions
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        return self.tower.weights()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        frames = len(pixels)
+        full = 1 << (frames - 1).bit_length() if frames <= self.STEP else -(-frames // self.STEP) * self.STEP
+        blank = pixels.new_zeros((full - frames, *pixels.shape[1:]))
+        return self.tower(torch.cat([pixels, blank]))[:frames]
+
+
+def resized(positions: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Position embeddings [1, 1 + side², Dv] for a grid of another size: [1, 1 + rows·columns, Dv]."""
+    side = int((positions.shape[1] - 1) ** 0.5)
+    if tuple(grid) == (side, side):
+        return positions
+    square = rearrange(positions[:, 1:], "1 (rows columns) d -> 1 d rows columns", rows=side)
+    square = F.interpolate(square, size=tuple(grid), mode="bicubic", align_corners=False)
+    return torch.cat([positions[:, :1], rearrange(square, "1 d rows columns -> 1 (rows columns) d")], dim=1)
+
+
+# -- the frozen model ---
 
 
 class Backbone(nn.Module):
     """What every head shares, and what no training changes.
 
-    tower      pixels [N, 3, S, S] -> patches [N, P, Dv], before any head's layer norm
-    language   T5 with exact GELU
-    zeroshot   the head BLIP-2 itself was trained with, the start of both heads
-
-    `tokens` is the memory budget of a pass through the tower or the language model: rows x tokens a row.
+    tower         pixels [N, 3, S, S] -> patches [N, P, Dv], before any head's layer norm
+    language      T5 with exact GELU
+    zeroshot      the head BLIP-2 itself was trained with, the start of both heads
+    text_tokens   longer texts lose their end
+    tokens        memory budget of a pass through the tower or the language model: rows x tokens a row
     """
 
     def __init__(
@@ -60,7 +150,7 @@ class Backbone(nn.Module):
         self.tower, self.language, self.tokenizer, self.source = tower, language, tokenizer, source
         self.zeroshot = zeroshot
         self.text_tokens, self.tokens = text_tokens, tokens
-        t5.fuse_norms(language)
+        fuse_norms(language)
         self.truncated: set[str] = set()  # texts that lost their end, for the warning at a run's end
         self.requires_grad_(False)
         self.eval()
@@ -94,11 +184,7 @@ class Backbone(nn.Module):
     @cached_property
     def first_fingerprint(self) -> str:
         """What heads of version 0.1 were given in its place: it looks at the beginning of two tensors alone."""
-        digest = hashlib.sha256()
-        for tensor in (self.tower.positions, self.language.lm_head.weight):
-            digest.update(str(tuple(tensor.shape)).encode())
-            digest.update(_bits(tensor.flatten()[:4096]))
-        return digest.hexdigest()[:12]
+        return first_fingerprint_of((self.tower.positions, self.language.lm_head.weight))
 
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
         """All tensors, under the names that they have in transformers' BLIP-2."""
@@ -122,7 +208,7 @@ class Backbone(nn.Module):
         return torch.cat(parts).unflatten(0, pixels.shape[:-3])
 
     def token(self, word: str) -> int:
-        """The id of a word that must be one token ("yes", "A")."""
+        """The id of a word that must be one token ("yes", "A"). UserError where the tokenizer splits it."""
         ids = self.tokenizer(word, add_special_tokens=False).input_ids
         if len(ids) != 1:
             raise UserError(f"{self.source}: its tokenizer splits {word!r} into {len(ids)} tokens; SeViLA needs one")
@@ -135,7 +221,10 @@ class Backbone(nn.Module):
         return [*self.tokenizer(text, add_special_tokens=False).input_ids, space]
 
     def text(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Texts -> ids and mask [N, L], ended by </s>, cut on the right at `text_tokens`, padded to the longest."""
+        """Texts -> ids and mask [N, L], ended by </s>, cut on the right at `text_tokens`, padded to the longest.
+
+        What was cut is remembered in `truncated`.
+        """
         place = {text: i for i, text in enumerate(dict.fromkeys(texts))}  # many rows ask the same
         different = list(place)
         batch = self.tokenizer(
@@ -153,10 +242,10 @@ class Backbone(nn.Module):
         return self.text(texts)[1].sum(1).tolist()
 
     def assemble(self, soft: Tensor, texts: Sequence[str], numbered: bool) -> tuple[Tensor, Tensor]:
-        """Soft tokens of N rows and their texts -> the encoder's embeddings and mask.
+        """The language model's input: frames, each behind its prefix, then the text (paper, section 3.2, figure 2).
 
-        soft [N, K, Q, Dl]; each frame stands behind "Frame: ", or "Frame i: " counted from 1, then comes the text.
-        Returns [N, K * (prefix + Q) + L, Dl] and [N, same].
+        soft [N, K, Q, Dl]: soft tokens of K frames a row; "Frame: " stands before each, or "Frame i: ", from 1.
+        Returns embeddings [N, L, Dl] and mask [N, L], L = K * (prefix + Q) + the longest text.
         """
         ids, mask = self.text(texts)
         rows, frames = soft.shape[:2]
@@ -168,13 +257,13 @@ class Backbone(nn.Module):
         embeds = torch.cat([seen, self.language.shared(ids)], dim=1)
         return embeds, torch.cat([mask.new_ones(rows, seen.shape[1]), mask], dim=1)
 
-    def read(self, embeds: Tensor, mask: Tensor) -> Tensor:
-        """Run the encoder: [N, L, Dl] -> [N, L, Dl]."""
-        return t5.read(self.language.encoder, embeds, mask)
+    def run_encoder(self, embeds: Tensor, mask: Tensor) -> Tensor:
+        """Embeddings [N, L, Dl] and mask [N, L] -> encoder states [N, L, Dl]."""
+        return run_encoder(self.language.encoder, embeds, mask)
 
-    def decode(self, hidden: Tensor, mask: Tensor, said: Tensor) -> Tensor:
-        """Run the decoder over what it has said so far: ids [N, M], start token first -> [N, M, Dl]."""
-        return t5.decode(self.language.decoder, hidden, mask, said)
+    def run_decoder(self, hidden: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
+        """Encoder states [N, L, Dl], mask [N, L] and the answer so far, ids [N, M], start token first -> [N, M, Dl]."""
+        return run_decoder(self.language.decoder, hidden, mask, tokens)
 
     def logits(self, states: Tensor, ids: Sequence[int] | None = None) -> Tensor:
         """States [..., Dl] -> logits of the given tokens (of all if None), [..., len(ids)], in float32 at least."""
@@ -183,41 +272,20 @@ class Backbone(nn.Module):
 
     @property
     def start(self) -> int:
+        """The id that every answer begins with, before its first word."""
         return self.language.config.decoder_start_token_id
 
     def answer_loss(self, embeds: Tensor, mask: Tensor, targets: Sequence[str]) -> Tensor:
-        """Mean cross-entropy over all tokens of the targets, </s> included. Scalar, in float32 at least."""
+        """Mean cross-entropy over all tokens of the targets, </s> included (paper, section 3.3).
+
+        embeds [N, L, Dl] and mask [N, L], one target a row. Scalar, in float32 at least.
+        """
         batch = self.tokenizer(list(targets), padding="longest", return_tensors="pt")
         labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100).to(self.device)
-        said = torch.cat([labels.new_full((len(labels), 1), self.start), labels[:, :-1].clamp(min=0)], dim=1)
-        states = self.decode(self.read(embeds, mask), mask, said)
+        # teacher forcing: each token is predicted from the true ones before it
+        before = torch.cat([labels.new_full((len(labels), 1), self.start), labels[:, :-1].clamp(min=0)], dim=1)
+        states = self.run_decoder(self.run_encoder(embeds, mask), mask, before)
         return nn.functional.cross_entropy(self.logits(states).flatten(0, 1), labels.flatten(), ignore_index=-100)
-
-
-def fingerprint_of(weights: Iterable[tuple[str, Tensor]]) -> str:
-    """`Backbone.fingerprint` from the names and tensors of transformers' BLIP-2, in any order.
-
-    It covers all of the vision tower, the language model and BLIP-2's own head: each tensor's name, shape and, as
-    bfloat16, every value (CRC-32, at the speed of memory). Left out is the bias of the keys in the tower's attention,
-    which changes nothing and which LAVIS's files lack.
-    """
-    lines = []
-    for name, tensor in weights:
-        if not _ALIASES.match(name):
-            if name.endswith("self_attn.qkv.bias"):
-                query, _, value = tensor.chunk(3)
-                tensor = torch.cat([query, value])
-            lines.append(f"{name} {list(tensor.shape)} {zlib.crc32(_bits(tensor))}\n")
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()[:12]
-
-
-def name_in_blip2(name: str) -> str:
-    """The name in transformers' BLIP-2 of a tensor of its own head."""
-    return next((new + name[len(old) :] for old, new in _HEAD_NAMES if name.startswith(old)), name)
-
-
-def _bits(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy()
 
 
 def assemble_backbone(
@@ -252,3 +320,15 @@ def zeroshot_head(blip2: Blip2ForConditionalGeneration, attention: str = "sdpa")
     tensors["queries"] = blip2.query_tokens.detach()
     head.load_state_dict({name: t.to(wide(t.dtype), copy=True) for name, t in tensors.items()}, assign=True)
     return head
+
+
+def checkpoint_blocks(model: nn.Module) -> None:
+    """Activation checkpointing: less memory for a training step, at the price of a second forward pass.
+
+    Every transformer block of `model` keeps its inputs only, and runs again in the backward pass.
+    Results and gradients stay the same, dropout included. Without gradients nothing changes. transformers' own switch
+    acts in training mode alone, but gradients flow through a frozen language model that is in evaluation mode.
+    """
+    for block in model.modules():
+        if isinstance(block, GradientCheckpointingLayer):
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)

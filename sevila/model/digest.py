@@ -1,12 +1,22 @@
-"""What tells one part of a model from another: a digest of all its weights."""
+"""What tells one model from another: digests of all its weights."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
+from collections.abc import Iterable
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+_ALIASES = re.compile(r"language_model\.(encoder|decoder)\.embed_tokens\.")  # of the word vectors
+_HEAD_NAMES = (
+    ("queries", "query_tokens"),
+    ("norm.", "vision_model.post_layernorm."),
+    ("projection.", "language_projection."),
+)
 
 
 def digest(*modules: nn.Module) -> str:
@@ -22,3 +32,38 @@ def digest(*modules: nn.Module) -> str:
             bits = zlib.crc32(values.view(torch.uint8).numpy())
             total.update(f"{number} {name} {tuple(tensor.shape)} {tensor.dtype} {bits}\n".encode())
     return total.hexdigest()[:16]
+
+
+def first_fingerprint_of(tensors: Iterable[Tensor]) -> str:
+    """What heads of version 0.1 were given in its place, twelve hex digits: of the beginning of a few tensors alone."""
+    total = hashlib.sha256()
+    for tensor in tensors:
+        total.update(str(tuple(tensor.shape)).encode())
+        total.update(_bits(tensor.flatten()[:4096]))
+    return total.hexdigest()[:12]
+
+
+def fingerprint_of(weights: Iterable[tuple[str, Tensor]]) -> str:
+    """`Backbone.fingerprint` from the names and tensors of transformers' BLIP-2, in any order.
+
+    It covers all of the vision tower, the language model and BLIP-2's own head: each tensor's name, shape and, as
+    bfloat16, every value (CRC-32, at the speed of memory). Left out is the bias of the keys in the tower's attention,
+    which changes nothing and which LAVIS's files lack.
+    """
+    lines = []
+    for name, tensor in weights:
+        if not _ALIASES.match(name):
+            if name.endswith("self_attn.qkv.bias"):
+                query, _, value = tensor.chunk(3)
+                tensor = torch.cat([query, value])
+            lines.append(f"{name} {list(tensor.shape)} {zlib.crc32(_bits(tensor))}\n")
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()[:12]
+
+
+def name_in_blip2(name: str) -> str:
+    """The name in transformers' BLIP-2 of a tensor of its own head."""
+    return next((new + name[len(old) :] for old, new in _HEAD_NAMES if name.startswith(old)), name)
+
+
+def _bits(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy()

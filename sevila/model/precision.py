@@ -13,6 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sevila.errors import UserError
+
+# fp64 is for tests and comparisons; float16 overflows in T5
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 CPUINFO = Path("/proc/cpuinfo")  # Linux's; on other systems no units are known
 # Linux's names of instructions that multiply bfloat16: Intel's tiles, AVX-512's, ARM's. Without them PyTorch computes
 # bfloat16 by way of float32, which takes longer than float32 itself, on AVX-512 too.
@@ -28,6 +32,29 @@ def bf16_units() -> tuple[str, ...]:
     pairs = [line.partition(":") for line in lines]
     flags = {flag for key, _, value in pairs if key.strip() in ("flags", "Features") for flag in value.split()}
     return tuple(unit for unit in BF16_UNITS if unit in flags)
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """The device of that name; `auto` is a GPU where there is one. UserError for one that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise UserError(f"device={name!r}: must be auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and torch.cuda.device_count() <= (device.index or 0):
+        raise UserError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA GPUs; use device=cpu")
+    return device
+
+
+def find_dtype(name: str | torch.dtype | None, device: str | torch.device) -> torch.dtype:
+    """The dtype of that name; what is fast on the device for None or `auto`. UserError for an unknown one."""
+    if name is None or name == "auto":
+        return fast_dtype(device)
+    dtype = DTYPES.get(name, name) if isinstance(name, str) else name
+    if dtype not in DTYPES.values():
+        raise UserError(f"dtype={name!r}: must be auto, {', '.join(DTYPES)}, or one of torch's of that precision")
+    return dtype
 
 
 def fast_dtype(device: str | torch.device) -> torch.dtype:

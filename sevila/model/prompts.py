@@ -103,3 +103,12 @@ def moment_prompt(query: str) -> str:
     """The Localizer's question about a moment query (QVHighlights); a full stop is added where it is missing."""
     sentence = query if query.endswith(".") else f"{query}."
     return f"Question: {sentence} Option A: yes. Option B: no. {_LOCALIZE}"
+
+
+def open_prompt(text: str) -> str:
+    """The Localizer's question where there are no options: about a question, or about a sentence as a moment query.
+
+    The paper asks neither of an open question; its wording without the options is this project's.
+    """
+    text = text.strip()
+    return f"Question: {text} {_LOCALIZE}" if text.endswith("?") else moment_prompt(text)

@@ -3,6 +3,7 @@
 from sevila.selection.aks import AdaptiveSplit
 from sevila.selection.base import Candidates, Selector, spread
 from sevila.selection.bolt import InverseTransform
+from sevila.selection.choose import choose_keyframes
 from sevila.selection.registry import SCORERS, SELECTORS, build, build_scorer
 from sevila.selection.scorers import Scorer
 from sevila.selection.simple import LocalizerTopK, Oracle, Random, Uniform
@@ -23,5 +24,6 @@ __all__ = [
     "Windows",
     "build",
     "build_scorer",
+    "choose_keyframes",
     "spread",
 ]

@@ -12,10 +12,9 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenize
 
 from sevila.checkpoints.state_dict import check_tensors
 from sevila.data.records import Question
-from sevila.data.video import Frames
 from sevila.errors import UserError, reason
 from sevila.files import check_plain
-from sevila.model.sevila import SeViLA
+from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.selection.scorers import question_text
 
 KINDS = ("clip", "siglip")  # model types in transformers whose two encoders are called alike
@@ -62,11 +61,13 @@ class CLIPScorer:
         self.text_tokens = config.text_config.max_position_embeddings
 
     @torch.no_grad()
-    def score(self, frames: Frames, patches: Tensor | None, questions: Sequence[Question]) -> list[list[float]]:
+    def score(self, encoded: EncodedVideo, questions: Sequence[Question], pixels: Tensor | None) -> Tensor:
+        if pixels is None:
+            raise ValueError("this scorer looks at pictures, and there are none")
         texts = [question_text(q) if self.options else q.question for q in questions]
-        seen = torch.cat([self._images(part) for part in frames.pixels.split(ROWS)])
+        seen = torch.cat([self._images(part) for part in pixels.split(ROWS)])
         asked = torch.cat([self._texts(texts[start : start + ROWS]) for start in range(0, len(texts), ROWS)])
-        return (asked @ seen.T).tolist()
+        return asked @ seen.T
 
     def _images(self, pixels: Tensor) -> Tensor:
         """uint8 [N, 3, S, S] -> unit vectors [N, D]; the model's own processor brings frames to its size."""

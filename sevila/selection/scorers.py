@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from sevila.data.records import Question
-from sevila.data.video import Frames
 from sevila.errors import UserError
-from sevila.model.sevila import SeViLA
+from sevila.model.sevila import EncodedVideo, SeViLA
 
 
 class Scorer(Protocol):
@@ -19,21 +18,12 @@ class Scorer(Protocol):
 
     needs_pictures: ClassVar[bool]
 
-    def score(self, frames: Frames, patches: Tensor | None, questions: Sequence[Question]) -> list[list[float]]:
-        """How much each of T frames of one video matters for each of M questions; higher is better.
+    def score(self, encoded: EncodedVideo, questions: Sequence[Question], pixels: Tensor | None) -> Tensor:
+        """How much each of T frames of one video matters for each of M questions: [M, T]; higher is better.
 
-        frames    the T frames as decoded, pixels uint8 [T, 3, S, S]
-        patches   [T, P, Dv], what the frozen vision tower makes of them; None where it was not run
-        Returns M lists of T scores. ValueError where a scorer needs patches and there are none.
+        pixels   the T frames as decoded, uint8 [T, 3, S, S]; None where no scorer asked for them
         """
         ...
-
-
-def needed(patches: Tensor | None) -> Tensor:
-    """The patches, for a scorer that cannot do without."""
-    if patches is None:
-        raise ValueError("this scorer reads patches, and the vision tower was not run")
-    return patches
 
 
 def question_text(question: Question) -> str:
@@ -52,9 +42,8 @@ class LocalizerScorer:
     def __init__(self, sevila: SeViLA) -> None:
         self.sevila = sevila
 
-    def score(self, frames: Frames, patches: Tensor | None, questions: Sequence[Question]) -> list[list[float]]:
-        texts = [self.sevila.prompts.localize(q.question, q.options) for q in questions]
-        return self.relevance(needed(patches), texts).tolist()
+    def score(self, encoded: EncodedVideo, questions: Sequence[Question], pixels: Tensor | None = None) -> Tensor:
+        return self.relevance(encoded.patches, self.sevila.localizer_prompts(questions))
 
     def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
         """Patches [T, P, Dv] of one video and M prompts -> [M, T], without gradients."""
@@ -124,5 +113,5 @@ class JointLocalizerScorer(GroupScorer):
         for start in range(0, len(pairs), size):
             part = pairs[start : start + size]
             rows, asked = groups[[g for _, g in part]], [texts[m] for m, _ in part]
-            parts.append(self.sevila.localizer.joint_relevance(rows, asked))
+            parts.append(self.sevila.localizer.word_logits(rows, asked, numbered=True)[:, 0])
         return torch.cat(parts).view(len(texts), len(groups))

@@ -15,17 +15,16 @@ from torch import Tensor
 
 from sevila.checkpoints.heads import check_backbone, fill
 from sevila.data.records import Question
-from sevila.data.video import Frames
 from sevila.errors import UserError
 from sevila.files import file_digest, read_json
 from sevila.model.backbone import Backbone
 from sevila.model.precision import at_least_float32, wide
-from sevila.model.sevila import SeViLA
+from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.schema import named
 from sevila.selection.atp import ATP
 from sevila.selection.network import Network
 from sevila.selection.perturbed import PerturbedTopK
-from sevila.selection.scorers import needed, question_text
+from sevila.selection.scorers import question_text
 
 ROLE = "selector"
 NETWORKS: dict[str, Callable[..., Network]] = {"atp": ATP, "perturbed": PerturbedTopK}
@@ -44,7 +43,7 @@ def text_features(backbone: Backbone, questions: Sequence[Question]) -> Tensor:
     batch = backbone.tokenizer(
         texts, padding="longest", truncation=True, max_length=backbone.text_tokens, return_tensors="pt"
     ).to(backbone.device)
-    states = at_least_float32(backbone.read(backbone.language.shared(batch.input_ids), batch.attention_mask))
+    states = at_least_float32(backbone.run_encoder(backbone.language.shared(batch.input_ids), batch.attention_mask))
     weights = batch.attention_mask[..., None].to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1)
 
@@ -58,10 +57,10 @@ class TrainedScorer:
         self.network, self.backbone = network, backbone
 
     @torch.no_grad()
-    def score(self, frames: Frames, patches: Tensor | None, questions: Sequence[Question]) -> list[list[float]]:
-        seen = frame_features(self.backbone, needed(patches)).expand(len(questions), -1, -1)
+    def score(self, encoded: EncodedVideo, questions: Sequence[Question], pixels: Tensor | None = None) -> Tensor:
+        seen = frame_features(self.backbone, encoded.patches).expand(len(questions), -1, -1)
         mask = torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device)
-        return self.network(seen, text_features(self.backbone, questions), mask).tolist()
+        return self.network(seen, text_features(self.backbone, questions), mask)
 
 
 def atp(sevila: SeViLA, file: str) -> TrainedScorer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor
 from sevila.data.dataset import Batch, patches_of
 from sevila.data.records import Question
 from sevila.model.head import Head
-from sevila.model.sevila import SeViLA
-from sevila.selection import Candidates, Selector
+from sevila.model.sevila import EncodedVideo, SeViLA
+from sevila.selection import Selector, choose_keyframes
 from sevila.selection.scorers import LocalizerScorer
 from sevila.tasks.benchmark_metrics import validation_metrics
 from sevila.tasks.chain import Choosing, ForwardChain, Prediction
@@ -48,14 +48,11 @@ class SelectEachStep:
     def pick(self, batch: Batch, patches: Tensor) -> list[list[int]]:
         scorer = self.scorer or LocalizerScorer(self.model)
         picked = []
-        for i, question in enumerate(batch.records):
-            times, indices = batch.times[i], batch.indices[i]
-            scores = None
-            if self.selector.needs_scores:
-                text = self.model.prompts.localize(question.question, question.options)
-                scores = scorer.relevance(patches[i, : len(times)], [text])[0].tolist()
-            selector = replace(self.selector, k=min(self.selector.k, len(times)))
-            picked.append(selector.select(Candidates(question.qid, times, indices, scores, question.windows)))
+        for row, question in enumerate(batch.records):
+            indices, times = tuple(batch.indices[row]), tuple(batch.times[row])
+            encoded = EncodedVideo(indices, times, patches[row, : len(times)])  # without padding
+            (found,) = choose_keyframes(encoded, [question], self.selector, scorer)
+            picked.append(list(found.positions))
         return picked
 
 

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sevila.data.records import Question
-from sevila.model.sevila import SeViLA
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The chosen option, a number for every option, and where each frame voted: its option, in time order."""
-
-    option: int
-    logits: tuple[float, ...]
-    votes: tuple[int, ...] | None = None
+from sevila.model.sevila import Answer, EncodedVideo, Localization, SeViLA
 
 
 class Answering(Protocol):
     def answer(
-        self, model: SeViLA, patches: Tensor, questions: Sequence[Question], keyframes: Sequence[Sequence[int]]
-    ) -> list[Verdict]:
-        """Answers of M questions about one video: patches [T, P, Dv], of each question its keyframes' positions."""
+        self, model: SeViLA, encoded: EncodedVideo, questions: Sequence[Question], keyframes: Sequence[Sequence[int]]
+    ) -> list[Answer]:
+        """Answers of M questions about one video: of each its keyframes' positions, in time order."""
         ...
 
     def loss(self, model: SeViLA, patches: Tensor, questions: Sequence[Question]) -> Tensor:
@@ -38,11 +29,9 @@ class Joint:
     """As published: the language model reads all keyframes, in time order, before it answers once."""
 
     def answer(
-        self, model: SeViLA, patches: Tensor, questions: Sequence[Question], keyframes: Sequence[Sequence[int]]
-    ) -> list[Verdict]:
-        texts = [model.prompts.answer(q.question, q.options) for q in questions]
-        logits = model.option_logits(patches, keyframes, texts, [len(q.options) for q in questions])
-        return [Verdict(int(row.argmax()), tuple(row.tolist())) for row in logits]
+        self, model: SeViLA, encoded: EncodedVideo, questions: Sequence[Question], keyframes: Sequence[Sequence[int]]
+    ) -> list[Answer]:
+        return model.answer(encoded, questions, keyframes)
 
     def loss(self, model: SeViLA, patches: Tensor, questions: Sequence[Question]) -> Tensor:
         texts = [model.prompts.answer(q.question, q.options) for q in questions]
@@ -57,20 +46,24 @@ class Voting:
     """
 
     def answer(
-        self, model: SeViLA, patches: Tensor, questions: Sequence[Question], keyframes: Sequence[Sequence[int]]
-    ) -> list[Verdict]:
-        return [self._vote(model, patches[list(k)], q) for q, k in zip(questions, keyframes, strict=True)]
+        self, model: SeViLA, encoded: EncodedVideo, questions: Sequence[Question], keyframes: Sequence[Sequence[int]]
+    ) -> list[Answer]:
+        found = [Localization(encoded.frames(), tuple(positions)) for positions in keyframes]
+        return [self._vote(model, encoded, *asked) for asked in zip(questions, found, strict=True)]
 
-    def _vote(self, model: SeViLA, patches: Tensor, question: Question) -> Verdict:
+    def _vote(self, model: SeViLA, encoded: EncodedVideo, question: Question, found: Localization) -> Answer:
         text = model.prompts.answer(question.question, question.options)
+        patches = encoded.patches[list(found.positions)]
         (logits,) = model.single_frame_logits(patches, [text], [len(question.options)])
         votes = logits.argmax(-1)
         count = torch.bincount(votes, minlength=len(question.options))
         means = logits.log_softmax(-1).mean(0)
         option = int(means.masked_fill(count < count.max(), -torch.inf).argmax())
-        return Verdict(option, tuple(means.tolist()), tuple(votes.tolist()))
+        answer = Answer.of(question, found, means)
+        return replace(answer, option=option, text=question.options[option], votes=tuple(votes.tolist()))
 
     def loss(self, model: SeViLA, patches: Tensor, questions: Sequence[Question]) -> Tensor:
         each = [q for q in questions for _ in range(patches.shape[1])]
         texts = [model.prompts.answer(q.question, q.options) for q in each]
-        return model.answerer.single_frame_loss(patches.flatten(0, 1), texts, [q.answer for q in each])
+        alone = patches.flatten(0, 1)[:, None]  # [N K, 1, P, Dv]
+        return model.answerer.loss(alone, texts, [q.answer for q in each], numbered=False)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sevila.data.dataset import Sample, VideoSource, patches_of
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.metrics.choice import Choice, multiple_choice, percent
 from sevila.metrics.keyframes import Selection, keyframe_metrics
-from sevila.model.sevila import ScoredFrame, SeViLA
+from sevila.model.sevila import EncodedVideo, ScoredFrame, SeViLA
 from sevila.progress import track
-from sevila.selection import Candidates, Selector
+from sevila.selection import Selector, choose_keyframes
 from sevila.selection.scorers import LocalizerScorer, Scorer
 from sevila.tasks import cache
 from sevila.tasks.answering import Answering, Joint
@@ -136,7 +135,7 @@ class ForwardChain:
         def make(places: list[int]) -> Iterator[tuple[int, Choosing]]:
             asked = [questions[place] for place in places]
             for rows, sample in self._walk(asked, label):
-                found = self._choose([asked[row] for row in rows], sample, self._patches(sample))
+                found = self._choose([asked[row] for row in rows], sample, self._encoded(sample))
                 yield from zip([places[row] for row in rows], found, strict=True)
 
         store = self.source.store
@@ -178,12 +177,12 @@ class ForwardChain:
     ) -> Iterator[tuple[int, Prediction]]:
         """(place among the questions, prediction), video by video."""
         for rows, sample in self._walk(questions, label):
-            patches = self._patches(sample)
+            encoded = self._encoded(sample)
             if chosen is None:
-                choosings = self._choose([questions[r] for r in rows], sample, patches)
+                choosings = self._choose([questions[r] for r in rows], sample, encoded)
             else:
                 choosings = [chosen[r] for r in rows]
-            yield from zip(rows, self._answer(choosings, patches), strict=True)
+            yield from zip(rows, self._answer(choosings, encoded), strict=True)
 
     def _walk(self, questions: Sequence[Question], label: str | None) -> Iterator[tuple[list[int], Sample]]:
         walk = self.source.walk(questions)
@@ -193,33 +192,23 @@ class ForwardChain:
         return iter(track(walk, videos, label))
 
     @torch.no_grad()
-    def _patches(self, sample: Sample) -> Tensor:
-        return patches_of(self.model.backbone, sample)
-
-    def _choose(self, questions: Sequence[Question], sample: Sample, patches: Tensor) -> list[Choosing]:
-        """Keyframes of all questions about one video, whose frames are scored together."""
+    def _encoded(self, sample: Sample) -> EncodedVideo:
         frames = sample.frames
-        scores: list[list[float] | None] = [None] * len(questions)
-        if self.selector.needs_scores:
-            scorer = self.scorer or LocalizerScorer(self.model)
-            scores = list(scorer.score(frames, patches, questions))
-        selector = replace(self.selector, k=min(self.selector.k, len(frames.indices)))
-        out = []
-        for question, row in zip(questions, scores, strict=True):
-            candidates = Candidates(question.qid, frames.times, frames.indices, row, question.windows)
-            seen = tuple(
-                ScoredFrame(index, time, None if row is None else row[i])
-                for i, (index, time) in enumerate(zip(frames.indices, frames.times, strict=True))
-            )
-            out.append(Choosing(question, seen, tuple(selector.select(candidates))))
-        return out
+        return EncodedVideo(frames.indices, frames.times, patches_of(self.model.backbone, sample))
 
-    def _answer(self, chosen: Sequence[Choosing], patches: Tensor) -> list[Prediction]:
-        asked, keyframes = [c.question for c in chosen], [c.keyframes for c in chosen]
-        verdicts = self.answering.answer(self.model, patches, asked, keyframes)
+    def _choose(self, questions: Sequence[Question], sample: Sample, encoded: EncodedVideo) -> list[Choosing]:
+        """Keyframes of all questions about one video, whose frames are scored together."""
+        scorer = self.scorer or LocalizerScorer(self.model)
+        found = choose_keyframes(encoded, questions, self.selector, scorer, sample.frames.pixels)
+        return [Choosing(q, each.frames, each.positions) for q, each in zip(questions, found, strict=True)]
+
+    def _answer(self, chosen: Sequence[Choosing], encoded: EncodedVideo) -> list[Prediction]:
+        answers = self.answering.answer(
+            self.model, encoded, [c.question for c in chosen], [c.keyframes for c in chosen]
+        )
         return [
-            Prediction(c.question, c.frames, c.keyframes, v.option, v.logits, v.votes)
-            for c, v in zip(chosen, verdicts, strict=True)
+            Prediction(c.question, c.frames, c.keyframes, a.option, a.logits, a.votes)
+            for c, a in zip(chosen, answers, strict=True)
         ]
 
 

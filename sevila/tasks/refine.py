@@ -29,7 +29,7 @@ from sevila.data.video import VideoInfo
 from sevila.metrics.choice import percent
 from sevila.metrics.keyframes import true_positions
 from sevila.model.head import Head
-from sevila.model.scoring import Direct
+from sevila.model.language import Direct
 from sevila.model.sevila import SeViLA
 from sevila.progress import track
 from sevila.tasks import cache
@@ -207,19 +207,10 @@ class LabelEachStep:
 
     def _right(self, soft: Tensor, questions: Sequence[Question], first: int) -> list[bool]:
         """Of F frames' soft tokens [F, Q, Dl], each with its own question: is the answer from it alone right?"""
-        alike: dict[int, list[int]] = {}  # questions with as many options share a pass
-        for row, question in enumerate(questions):
-            alike.setdefault(len(question.options), []).append(row)
-        right = [False] * len(questions)
-        for number, members in alike.items():
-            for start in range(0, len(members), self.model.rows):
-                part = members[start : start + self.model.rows]
-                turned = [_turned(self.model, questions[row], first) for row in part]
-                texts, answers = zip(*turned, strict=True)
-                logits = self.model.answerer.single_frame_logits(soft[part], texts, number, Direct())
-                for row, option, answer in zip(part, logits.argmax(-1).tolist(), answers, strict=True):
-                    right[row] = option == answer
-        return right
+        texts, answers = zip(*(_turned(self.model, question, first) for question in questions), strict=True)
+        options = [len(question.options) for question in questions]
+        chosen = self.model.frame_logits(soft, texts, options, Direct()).argmax(-1).tolist()
+        return [option == answer for option, answer in zip(chosen, answers, strict=True)]
 
 
 class RefineTask:

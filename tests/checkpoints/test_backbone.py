@@ -18,7 +18,7 @@ from sevila.checkpoints.backbone import NOISE, Pretrained, Random
 from sevila.config import load
 from sevila.errors import UserError
 from sevila.model.backbone import Backbone
-from sevila.model.localizer import Localizer
+from sevila.model.sevila import Localizer
 
 XL, XXL = "Salesforce/blip2-flan-t5-xl", "Salesforce/blip2-flan-t5-xxl"
 
@@ -108,7 +108,7 @@ def test_random_weights_are_small_noise_in_the_dtype_asked_for(noise: Backbone) 
 
 def test_random_weights_give_finite_numbers(noise: Backbone) -> None:
     patches = noise.encode(torch.randn(2, 3, 64, 64))
-    scores = Localizer(noise, noise.zeroshot).relevance(noise.zeroshot(patches), ["what is it?"] * 2)
+    scores = Localizer(noise, noise.zeroshot).word_logits(noise.zeroshot(patches)[:, None], ["what is it?"] * 2)
     assert patches.dtype == torch.bfloat16 and patches.isfinite().all() and scores.isfinite().all()
 
 
@@ -116,7 +116,7 @@ def test_random_weights_see_the_picture() -> None:
     """In float64: of so small weights the logits of two pictures may be equal to a half precision's last digit."""
     exact = backbones.load(dtype=torch.float64, weights=Random())
     soft = exact.zeroshot(exact.encode(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))))
-    one, other = Localizer(exact, exact.zeroshot).relevance(soft, ["what is it?"] * 2)
+    one, other = Localizer(exact, exact.zeroshot).word_logits(soft[:, None], ["what is it?"] * 2)
     assert one != other
 
 

@@ -268,7 +268,7 @@ def test_a_saved_backbone_loads_to_the_same_numbers(whole: State, shared: Path, 
     patches = imported.encode(pixels)
     assert torch.equal(loaded.encode(pixels), patches)
     soft, mask = imported.zeroshot(patches), torch.ones(2, 3)
-    logits = [b.logits(b.decode(b.read(soft, mask), mask, said)) for b in (imported, loaded)]
+    logits = [b.logits(b.run_decoder(b.run_encoder(soft, mask), mask, said)) for b in (imported, loaded)]
     assert torch.equal(*logits)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from sevila.api import SeViLA
+from sevila import api
 from sevila.checkpoints import backbone as backbones
 from sevila.checkpoints.heads import (
     find_head,
@@ -95,7 +95,7 @@ def test_a_folder_round_trip(tiny: Backbone, heads: dict[str, Head], tmp_path: P
     assert {file.name for file in (tmp_path / "mine").iterdir()} == names
     for role, head in heads.items():
         assert same(from_pretrained(tmp_path / "mine", role, tiny), head)
-    model = SeViLA.load("tiny", str(tmp_path / "mine"), str(tmp_path / "mine"))
+    model = api.SeViLA.load("tiny", str(tmp_path / "mine"), str(tmp_path / "mine")).model
     assert same(model.localizer.head, heads["localizer"]) and same(model.answerer.head, heads["answerer"])
     with pytest.raises(UserError, match="a local path has no revision v1"):
         from_pretrained(tmp_path / "mine", "localizer", tiny, revision="v1")
@@ -142,7 +142,7 @@ def test_two_heads_at_once(tiny: Backbone, heads: dict[str, Head], tmp_path: Pat
     for role, head in heads.items():
         save_pretrained(tmp_path / "mine", head, tiny, role)
     push_to_hub("me/heads", tmp_path / "mine")
-    model = SeViLA.load("tiny", "me/heads", "me/heads")
+    model = api.SeViLA.load("tiny", "me/heads", "me/heads").model
     assert same(model.localizer.head, heads["localizer"]) and same(model.answerer.head, heads["answerer"])
     assert "--localizer me/heads --answerer me/heads" in (hub.root / "me/heads/main/README.md").read_text()
 

@@ -16,9 +16,8 @@ import pytest
 import torch
 from av.video.reformatter import VideoReformatter
 
+from sevila.data import decoding
 from sevila.data import frame_table as streams
-from sevila.data import video as pyav_module
-from sevila.data.frame_table import frame_table, frames_from
 from sevila.data.sampling import uniform_indices
 from sevila.data.transforms import to_tensor
 from sevila.data.video import CachedVideos, FrameCache, VideoInfo, VideoReader, probe
@@ -391,19 +390,26 @@ def test_only_wanted_frames_are_converted(encode: Encode, monkeypatch: pytest.Mo
         converted.append(1)
         return to_tensor(*arguments)
 
-    monkeypatch.setattr(pyav_module, "to_tensor", counting)
+    monkeypatch.setattr(decoding, "to_tensor", counting)
     VideoReader(encode("v.mp4", 40)).read([3, 30, 3], 32)
     assert len(converted) == 2
 
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
-def test_decoding_starts_at_the_key_frame_that_is_needed(encode: Encode, name: str) -> None:
-    path = encode(name, 60, options={"g": "10", "bf": "2", "sc_threshold": "0"})
-    table = frame_table(path)
-    assert len(table.keys) == 6
-    stamp, frame = next(frames_from(path, table, table.stamps[57]))
-    assert frame.key_frame
-    assert list(table.stamps).index(stamp) == 50
+def test_decoding_starts_at_the_key_frame_that_is_needed(
+    encode: Encode, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = VideoReader(encode(name, 60, options={"g": "10", "bf": "2", "sc_threshold": "0"}))
+    sent, send = [], decoding._Run.send
+
+    def recording(run: decoding._Run, packet: av.Packet) -> None:
+        sent.append(round(float((packet.pts - reader._table.stamps[0]) * packet.time_base) * 25))
+        send(run, packet)
+
+    monkeypatch.setattr(decoding._Run, "send", recording)
+    assert len(reader._table.keys) == 6
+    reader.read([57], 32)
+    assert sent[0] == min(sent) == 50
 
 
 # Faults. Each is one line that names the file.

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from sevila.data.decoders import DECODERS, decoder_for
-from sevila.data.video import CachedVideos, Decoder, PyAv, VideoReader
+from sevila.data.decoding import PyAv
+from sevila.data.video import CachedVideos, Decoder, VideoReader
 from sevila.errors import UserError
 
 Encode = Callable[..., Path]

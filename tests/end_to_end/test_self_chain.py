@@ -11,9 +11,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from sevila import api, refine, train
 from sevila import eval as evaluation
-from sevila import refine, train
-from sevila.api import SeViLA
 from sevila.checkpoints.heads import load_head
 from sevila.metrics.choice import Choice, multiple_choice
 from sevila.metrics.keyframes import Selection, keyframe_metrics
@@ -57,7 +56,7 @@ def test_what_a_training_leaves(chain_runs: Path) -> None:
 
 
 def test_each_run_trains_its_own_head_and_nothing_else(chain_runs: Path) -> None:
-    backbone = SeViLA.load().backbone
+    backbone = api.SeViLA.load().model.backbone
     own = backbone.zeroshot.state_dict()
     r1 = load_file(chain_runs / "R1" / "localizer.safetensors")
     r2 = load_file(chain_runs / "R2" / "answerer.safetensors")
@@ -176,6 +175,6 @@ def test_selection_in_every_step(small_world: list[str], tmp_path: Path) -> None
     more = ["trainer.max_steps=2", "trainer.batch_size=2", "frames.n=8", "frames.workers=1", "selector.k=2"]
     assert train.cli([*words, *more, *small_world]) == 0
     assert metrics(tmp_path / "r")["step"] == 2 and not (tmp_path / "r" / "keyframes.jsonl").exists()
-    backbone = SeViLA.load().backbone
+    backbone = api.SeViLA.load().model.backbone
     head = load_head(str(tmp_path / "r"), "answerer", backbone)
     assert not torch.equal(head.projection.weight, backbone.zeroshot.projection.weight)

@@ -14,9 +14,8 @@ from official.difference import EXACT, NOISE, Difference, Tolerances, compared, 
 from official.inference import watched
 from official.records import repeated
 from sevila.checkpoints.lavis import head_name
-from sevila.model.answerer import Answerer
-from sevila.model.localizer import Localizer
-from sevila.model.scoring import Official
+from sevila.model.language import Official
+from sevila.model.sevila import Answerer, Localizer
 
 TOLERANCES = Tolerances.of(torch.float64)
 PART = {"ln_vision": "ln_vision", "Qformer": "Qformer.last_hidden_state", "t5_proj": "t5_proj"}  # here, there
@@ -48,10 +47,10 @@ def caption(reference: Reference) -> Iterator[Difference]:
     yield compared("Blip2T5: inputs_embeds", embeds.detach(), theirs["encoder.inputs_embeds"], TOLERANCES.states)
     yield compared("Blip2T5: attention_mask", mask, theirs["encoder.attention_mask"], EXACT)
     with torch.no_grad():
-        hidden = backbone.read(embeds, mask)
+        hidden = backbone.run_encoder(embeds, mask)
         labels = theirs["t5.labels"]
         said = torch.cat([torch.full_like(labels[:, :1], backbone.start), labels[:, :-1].clamp(min=0)], dim=1)
-        logits = backbone.logits(backbone.decode(hidden, mask, said))
+        logits = backbone.logits(backbone.run_decoder(hidden, mask, said))
     yield compared("Blip2T5: encoder", hidden, theirs["encoder.last_hidden_state"], TOLERANCES.states)
     real = labels >= 0  # what stands at padding is nobody's business
     yield compared("Blip2T5: logits", logits[real], theirs["t5.logits"][real], TOLERANCES.logits)
@@ -85,7 +84,7 @@ def alone(reference: Reference) -> Iterator[Difference]:
     localizer = Localizer(backbone, reference.head)
     yield from _read("frame", reference, soft[:, None], frames, theirs, numbered=False)
     yes = theirs["step0"][:, backbone.token("yes")]
-    yield compared("frame: yes", localizer.relevance(soft, frames), yes, TOLERANCES.logits)
+    yield compared("frame: yes", localizer.word_logits(soft[:, None], frames)[:, 0], yes, TOLERANCES.logits)
     loss = localizer.loss(reference.patches.flatten(0, 1), frames, [True] * len(frames))
     yield compared("frame: loss", loss, theirs["loss"], TOLERANCES.logits)
 
@@ -108,7 +107,7 @@ def _read(
 ) -> Iterator[Difference]:
     """The assembled input and the encoder's states."""
     embeds, mask = reference.backbone.assemble(soft, texts, numbered)
-    hidden = reference.backbone.read(embeds, mask)
+    hidden = reference.backbone.run_encoder(embeds, mask)
     for what, ours, tolerance in (
         ("embeds", embeds, TOLERANCES.states),
         ("mask", mask, EXACT),

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from sevila.checkpoints import backbone as backbones
-from sevila.model.answerer import Answerer
 from sevila.model.backbone import Backbone
 from sevila.model.head import Head
-from sevila.model.localizer import Localizer
+from sevila.model.sevila import Answerer, Localizer
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,7 @@ from official.scenarios import run, scenarios
 from sevila.checkpoints.lavis import head_sizes
 from sevila.model import head as heads
 from sevila.model.head import HeadConfig
-from sevila.model.scoring import Direct
-from sevila.model.t5 import FusedNorm
+from sevila.model.language import Direct, FusedNorm
 from sevila.selection import Candidates, LocalizerTopK
 
 INFERENCE = (

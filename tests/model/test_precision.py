@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sevila.api import SeViLA
+from sevila import api
 from sevila.model import precision
 from sevila.model.precision import bf16_units, fast_dtype, warn_if_slow
 
@@ -71,9 +71,9 @@ def test_nothing_is_said_where_bfloat16_is_fast(processor: tuple[str, ...], caps
 def test_a_model_is_loaded_in_the_fast_precision(
     processor: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = SeViLA.load()
+    model = api.SeViLA.load().model
     assert model.backbone.dtype == (torch.bfloat16 if processor else torch.float32)
     assert {p.dtype for p in model.localizer.head.parameters()} == {torch.float32}
     assert capsys.readouterr().err == ""
-    assert SeViLA.load(dtype=torch.bfloat16).backbone.dtype == torch.bfloat16
+    assert api.SeViLA.load(dtype=torch.bfloat16).model.backbone.dtype == torch.bfloat16
     assert len(capsys.readouterr().err.splitlines()) == (0 if processor else 1)

@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from sevila.api import SeViLA
+from sevila import api
 from sevila.errors import UserError
 from sevila.model.backbone import Backbone
+from sevila.model.sevila import SeViLA
 
 
 @pytest.fixture(scope="module")
 def model() -> SeViLA:
-    return SeViLA.load()
+    return api.SeViLA.load().model
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -48,6 +49,6 @@ def test_scores_and_logits_that_are_no_numbers(model: SeViLA, monkeypatch: pytes
 def test_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/no/such/home")
     with pytest.raises(UserError, match=r"^model\.source=/no/such/home/blip2: "):
-        SeViLA.load("~/blip2")
+        api.SeViLA.load("~/blip2")
     with pytest.raises(UserError, match=r"^localizer=/no/such/home/R1: "):
-        SeViLA.load(localizer="~/R1")
+        api.SeViLA.load(localizer="~/R1")

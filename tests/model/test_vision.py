@@ -14,8 +14,8 @@ from torch import nn
 from sevila import build
 from sevila.config import load
 from sevila.errors import UserError
+from sevila.model.backbone import CompiledTower, resized
 from sevila.model.torchvision_check import check_torchvision
-from sevila.model.vision import CompiledTower, resized
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

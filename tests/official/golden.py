@@ -19,8 +19,8 @@ from sevila.errors import UserError
 from sevila.files import read_json
 from sevila.model.backbone import Backbone
 from sevila.model.head import HeadConfig
+from sevila.model.language import AnswerDecoding, Official
 from sevila.model.prompts import target
-from sevila.model.scoring import Official, Scoring
 from sevila.model.sevila import SeViLA
 
 
@@ -96,10 +96,10 @@ class Golden:
         """[B, T, P, Dv], made once."""
         return self.backbone.encode(self.pixels)
 
-    def model(self, scoring: Scoring | None = None) -> SeViLA:
-        """The library's model with heads of its own to train. The official scoring rule by default."""
+    def model(self, decoding: AnswerDecoding | None = None) -> SeViLA:
+        """The library's model with heads of its own to train. The official decoding by default."""
         heads = heads_from(self.weights, str(self.folder), self.sizes, self.attention, dtype=self.dtype)
-        return SeViLA(self.backbone, **heads, scoring=scoring or Official(), prompts=self.prompts)
+        return SeViLA(self.backbone, **heads, decoding=decoding or Official(), prompts=self.prompts)
 
 
 def table(rows: int, columns: int, seed: int, scale: float) -> Tensor:

@@ -14,8 +14,8 @@ from official.golden import Golden
 from official.records import GoldenFrames, chain, moments, questions, repeated
 from sevila.metrics.choice import percent
 from sevila.model.head import Head
+from sevila.model.language import Direct
 from sevila.model.prompts import moment_prompt
-from sevila.model.scoring import Direct
 from sevila.tasks.pretrain import PretrainTask
 from sevila.tasks.refine import make_pseudo_labels
 
@@ -48,7 +48,7 @@ def language(golden: Golden, name: str, soft: Tensor, texts: list[str], numbered
     yield compared("inputs_embeds", embeds, golden.tensors[f"{name}.inputs_embeds"], golden.tolerances.states)
     yield compared("attention_mask", mask, golden.tensors[f"{name}.attention_mask"], EXACT)
     if f"{name}.encoder_last_hidden" in golden.tensors:
-        hidden = golden.backbone.read(embeds, mask)
+        hidden = golden.backbone.run_encoder(embeds, mask)
         yield compared("encoder", hidden, golden.tensors[f"{name}.encoder_last_hidden"], golden.tolerances.states)
 
 
@@ -72,7 +72,8 @@ def _said(golden: Golden, soft: Tensor, texts: list[str], word: str) -> Tensor:
     """The logit of a word as the first one, where the library itself reads "yes" only."""
     backbone = golden.backbone
     embeds, mask = backbone.assemble(soft, texts, numbered=False)
-    states = backbone.decode(backbone.read(embeds, mask), mask, torch.full((len(soft), 1), backbone.start))[:, 0]
+    start = torch.full((len(soft), 1), backbone.start)
+    states = backbone.run_decoder(backbone.run_encoder(embeds, mask), mask, start)[:, 0]
     return backbone.logits(states, [backbone.token(word)])[:, 0]
 
 

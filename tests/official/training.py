@@ -14,7 +14,7 @@ from official.records import GoldenFrames, batch, chain, moments, questions, rep
 from sevila.checkpoints.lavis import head_name
 from sevila.data.dataset import Batch
 from sevila.model.head import Head
-from sevila.model.scoring import Direct
+from sevila.model.language import Direct
 from sevila.selection import LocalizerTopK
 from sevila.tasks.answer import AnswerTask, SelectEachStep
 from sevila.tasks.pretrain import PretrainTask

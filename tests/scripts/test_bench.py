@@ -14,7 +14,7 @@ from benchmarks.baseline import Plain
 from benchmarks.subject import SMALL, Subject, pictures, questions, subject
 from benchmarks.timing import machine
 from sevila.model import precision
-from sevila.model.scoring import Direct
+from sevila.model.language import Direct
 
 SIZES = cost.Sizes(
     patches=17, vision_width=64, vision_inner=256, vision_layers=2, queries=4, qformer_width=64, qformer_layers=2,
@@ -103,7 +103,7 @@ def test_evaluation_from_files_is_evaluation_from_memory(small: Subject, film: P
 @pytest.mark.parametrize("stage", ["vision tower", "Localizer", "Answerer"])
 def test_the_cost_model_counts_what_is_done(small: Subject, stage: str) -> None:
     model = copy.deepcopy(small.sevila)
-    model.answerer.scoring = Direct()
+    model.answerer.decoding = Direct()
     model.backbone.language.set_attn_implementation("eager")  # the counter does not know every fused kernel
     asked = questions(3, seed=9)
     localize, answer = answers.prompts_of(model, asked)

@@ -10,7 +10,7 @@ import pytest
 
 import model_report
 from model_size import WORK, GpuMemory, ResidentMemory, measure, parts, summary
-from sevila.api import SeViLA
+from sevila import api
 from sevila.config import load
 from sevila.errors import UserError
 
@@ -21,7 +21,7 @@ def _quiet(one_thread: None) -> None: ...
 
 def test_the_parts_are_those_of_the_model() -> None:
     rows = {(row.group, row.name): row for row in parts(load("predict", ["precision=bf16"]))}
-    model = SeViLA.load()
+    model = api.SeViLA.load().model
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in model.backbone.named_children()}
     assert rows["backbone", "vision tower"].parameters == count["tower"]
     assert rows["backbone", "language model"].parameters == count["language"]
@@ -70,7 +70,7 @@ def test_the_report_is_printed_and_written(tmp_path: Path, capsys: pytest.Captur
     out = tmp_path / "report.json"
     assert model_report.main(["measure=pretrain", f"out={out}", "model.checkpointing=true", "precision=fp32"]) == 0
     text = capsys.readouterr().out
-    model = SeViLA.load()
+    model = api.SeViLA.load().model
     head = sum(p.numel() for p in model.localizer.head.parameters())
     total = sum(p.numel() for p in model.backbone.parameters()) + head  # two heads, without the spare one
     assert f"trainable in one run, one head: {head:,} of {total:,}, {100 * head / total:.2f} %" in text

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 import reproduce
-from reproduction.cells import Cell, headers, served
+from reproduction.cells import TITLES, Cell, headers, served
 from reproduction.runs import PRETRAIN, Run, Settings, jobs
 from reproduction.tables import TABLES, another_round, finetuned, refined, zeroshot
 from sevila.config import load, own_folder
@@ -475,8 +476,33 @@ def test_wrong_words_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not (tmp_path / "runs").exists()
 
 
+def folders(root: Path) -> Path:
+    """Empty folders, a data set each."""
+    for name in TITLES:
+        (root / name).mkdir(parents=True)
+    return root
+
+
+def test_what_is_bound_to_fail_is_not_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, words = folders(tmp_path / "data"), ["--table", "12", "--rows", "ZS-1", "--runs", str(tmp_path / "runs")]
+    message = refused(capsys, *words, "--data", str(tmp_path))
+    assert message == f"{tmp_path}/qvhighlights: no such folder of qvhighlights; --data names the one of all data sets"
+    number = torch.cuda.device_count()
+    if number < 4:
+        message = refused(capsys, *words, "--data", str(data), "--gpus", "4")
+        assert message == f"--gpus 4: there are {number} GPUs here; --launch names another way"
+    assert not (tmp_path / "runs").exists()
+    assert reproduce.main([*words, "--gpus", "4", "--dry-run"]) == 0
+
+
+def test_accelerates_own_traceback_is_left_out(capfd: pytest.CaptureFixture[str]) -> None:
+    assert reproduce.execute(["accelerate", "launch", "--cpu", "--num_processes", "1", "-m", "no_such_module"]) != 0
+    told = capfd.readouterr().err
+    assert "no_such_module" in told and "Traceback" not in told and "CalledProcessError" not in told
+
+
 def test_a_failed_command_stops_with_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--table", "12", "--runs", str(tmp_path)]
+    words = ["--table", "12", "--runs", str(tmp_path), "--data", str(folders(tmp_path / "data"))]
     message = refused(capsys, *words, "--launch", "false")
     assert message.startswith(f"{tmp_path}/seed_0/qvhighlights_pretrain: failed with exit code 1; ")
     message = refused(capsys, *words, "--launch", "true")  # says that all is well, but left nothing
@@ -495,6 +521,8 @@ def test_runs_of_other_settings_are_not_mixed(
         return 0
 
     monkeypatch.setattr(reproduce, "execute", pretend)
+    folders(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)  # the default place is data/NAME
     words = ["--table", "3", "--rows", "B", "--datasets", "nextqa", "--runs", str(tmp_path)]
     assert reproduce.main([*words, "--set", "frames.n=8"]) == 0
     assert reproduce.main([*words, "--set", "frames.n=8", "device=cpu", "frames.workers=2"]) == 0  # no other numbers

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sevila.api import SeViLA
+from sevila import api
 from sevila.data.records import Question
 from sevila.data.transforms import normalize
 from sevila.data.video import Frames
+from sevila.model.sevila import EncodedVideo, SeViLA
 
 
 @pytest.fixture(scope="session")
 def sevila() -> SeViLA:
-    model = SeViLA.load(dtype=torch.float32)
+    model = api.SeViLA.load(dtype=torch.float32).model
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for part in (model.backbone.vision, model.localizer.head, model.answerer.head):
@@ -37,6 +38,11 @@ def frames(sevila: SeViLA) -> Frames:
 @pytest.fixture(scope="session")
 def patches(sevila: SeViLA, frames: Frames) -> Tensor:
     return sevila.backbone.encode(normalize(frames.pixels))
+
+
+@pytest.fixture(scope="session")
+def encoded(frames: Frames, patches: Tensor) -> EncodedVideo:
+    return EncodedVideo(frames.indices, frames.times, patches)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from transformers import (
 from sevila.data.records import Question
 from sevila.data.video import Frames
 from sevila.errors import UserError
-from sevila.model.sevila import SeViLA
+from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.selection import build_scorer
 from sevila.selection.clip import CLIPScorer
 
@@ -69,10 +69,15 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_cosine_of_frame_and_question(
-    folder: Path, sevila: SeViLA, frames: Frames, questions: list[Question], monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    sevila: SeViLA,
+    frames: Frames,
+    encoded: EncodedVideo,
+    questions: list[Question],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scorer = build_scorer({"name": "clip", "model": str(folder)}, sevila)
-    scores = torch.tensor(scorer.score(frames, None, questions))
+    scores = scorer.score(encoded, questions, frames.pixels)
     assert scores.shape == (3, 10) and float(scores.abs().max()) <= 1
     assert len({round(score, 5) for score in scores.flatten().tolist()}) == 30
 
@@ -88,16 +93,18 @@ def test_cosine_of_frame_and_question(
     assert float(scores[0, 4]) == pytest.approx(float(torch.cosine_similarity(seen, asked, dim=0)), abs=1e-5)
 
     monkeypatch.setattr("sevila.selection.clip.ROWS", 3)  # in small passes the same
-    torch.testing.assert_close(torch.tensor(scorer.score(frames, None, questions)), scores, atol=1e-5, rtol=0)
+    torch.testing.assert_close(scorer.score(encoded, questions, frames.pixels), scores, atol=1e-5, rtol=0)
 
 
-def test_with_and_without_options(folder: Path, sevila: SeViLA, frames: Frames) -> None:
+def test_with_and_without_options(folder: Path, sevila: SeViLA, frames: Frames, encoded: EncodedVideo) -> None:
     first = Question("1", "v", "who enters ?", ("the circle", "the square"))
     second = Question("2", "v", "who enters ?", ("a cup", "a key"))
-    alone = CLIPScorer(sevila, str(folder), options=False).score(frames, None, [first, second])
+    alone = CLIPScorer(sevila, str(folder), options=False).score(encoded, [first, second], frames.pixels).tolist()
     assert alone[0] == pytest.approx(alone[1], abs=1e-6)
-    both = CLIPScorer(sevila, str(folder)).score(frames, None, [first, second])
+    both = CLIPScorer(sevila, str(folder)).score(encoded, [first, second], frames.pixels).tolist()
     assert both[0] != pytest.approx(both[1], abs=1e-4) and both[0] != pytest.approx(alone[0], abs=1e-4)
+    with pytest.raises(ValueError, match="looks at pictures"):
+        CLIPScorer(sevila, str(folder)).score(encoded, [first], None)
 
 
 def test_a_folder_that_brings_code_is_read_without_it(

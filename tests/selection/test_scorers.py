@@ -11,9 +11,8 @@ from torch import Tensor
 
 from sevila.config import load
 from sevila.data.records import Question
-from sevila.data.video import Frames
 from sevila.errors import UserError
-from sevila.model.sevila import SeViLA
+from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.selection import SCORERS, Candidates, LocalizerTopK, build_scorer
 from sevila.selection.scorers import (
     GroupScorer,
@@ -28,17 +27,17 @@ from sevila.selection.scorers import (
 def _quiet(one_thread: None) -> None: ...
 
 
-def test_the_localizer(sevila: SeViLA, frames: Frames, patches: Tensor, questions: list[Question]) -> None:
-    scores = LocalizerScorer(sevila).score(frames, patches, questions)
+def test_the_localizer(sevila: SeViLA, encoded: EncodedVideo, questions: list[Question]) -> None:
+    scores = LocalizerScorer(sevila).score(encoded, questions).tolist()
     texts = [sevila.prompts.localize(q.question, q.options) for q in questions]
-    assert scores == sevila.relevance(patches, texts).tolist()
+    assert scores == sevila.relevance(encoded.patches, texts).tolist()
     assert len(scores) == 3 and len(set(scores[0])) == 10
 
 
 def test_neighbours_read_together_share_a_score(
-    sevila: SeViLA, frames: Frames, patches: Tensor, questions: list[Question], monkeypatch: pytest.MonkeyPatch
+    sevila: SeViLA, encoded: EncodedVideo, patches: Tensor, questions: list[Question], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = torch.tensor(JointLocalizerScorer(sevila).score(frames, patches, questions))
+    scores = JointLocalizerScorer(sevila).score(encoded, questions)
     assert scores.shape == (3, 10)
     groups = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     backbone, soft = sevila.backbone, sevila.localizer.head(patches)
@@ -54,15 +53,15 @@ def test_neighbours_read_together_share_a_score(
             assert scores[m, group].tolist() == pytest.approx([expected] * len(group), abs=1e-4)
     assert len({round(score, 4) for score in scores.flatten().tolist()}) == 9
     monkeypatch.setattr(sevila.backbone, "tokens", 1)  # one group a pass
-    again = torch.tensor(JointLocalizerScorer(sevila).score(frames, patches, questions))
+    again = JointLocalizerScorer(sevila).score(encoded, questions)
     torch.testing.assert_close(again, scores, atol=1e-4, rtol=0)
 
 
 def test_four_frames_are_one_long_image(
-    sevila: SeViLA, frames: Frames, patches: Tensor, questions: list[Question], monkeypatch: pytest.MonkeyPatch
+    sevila: SeViLA, encoded: EncodedVideo, patches: Tensor, questions: list[Question], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By hand: layer norm, Q-Former and projection over the patches of four frames, then transformers' own T5."""
-    scores = torch.tensor(LongImageScorer(sevila).score(frames, patches, questions))
+    scores = LongImageScorer(sevila).score(encoded, questions)
     assert scores.shape == (3, 10)
     head, backbone = sevila.localizer.head, sevila.backbone
     words = backbone.language.shared
@@ -80,23 +79,21 @@ def test_four_frames_are_one_long_image(
             expected = float(said.logits[0, 0, backbone.token("yes")])
             assert scores[m, group].tolist() == pytest.approx([expected] * len(group), abs=1e-4)
     assert len({round(score, 4) for score in scores.flatten().tolist()}) == 9
-    joint = torch.tensor(JointLocalizerScorer(sevila).score(frames, patches, questions))
+    joint = JointLocalizerScorer(sevila).score(encoded, questions)
     assert (joint - scores).abs().min() > 1e-3  # another reading
 
 
 def test_a_long_image_of_one_frame_is_that_frame(
-    sevila: SeViLA, frames: Frames, patches: Tensor, questions: list[Question]
+    sevila: SeViLA, encoded: EncodedVideo, questions: list[Question]
 ) -> None:
     alone, plain = LongImageScorer(sevila, 1), LocalizerScorer(sevila)
-    assert alone.score(frames, patches, questions) == plain.score(frames, patches, questions)
+    assert torch.equal(alone.score(encoded, questions), plain.score(encoded, questions))
 
 
-def test_the_best_group_becomes_the_keyframes(
-    sevila: SeViLA, frames: Frames, patches: Tensor, questions: list[Question]
-) -> None:
+def test_the_best_group_becomes_the_keyframes(sevila: SeViLA, encoded: EncodedVideo, questions: list[Question]) -> None:
     """k of a group's size: the whole group; a smaller k: its earliest frames."""
-    eight = replace(frames, pixels=frames.pixels[:8], indices=frames.indices[:8], times=frames.times[:8])
-    (scores,) = LongImageScorer(sevila).score(eight, patches[:8], questions[:1])
+    eight = EncodedVideo(encoded.indices[:8], encoded.times[:8], encoded.patches[:8])
+    scores = LongImageScorer(sevila).score(eight, questions[:1])[0].tolist()
     best = max((0, 4), key=lambda first: scores[first])
     candidates = Candidates("1", eight.times, eight.indices, scores)
     assert LocalizerTopK(2).select(candidates) == [best, best + 1]
@@ -107,21 +104,14 @@ def test_the_best_group_becomes_the_keyframes(
 @pytest.mark.parametrize("together", [1, 3, 10, 16])
 def test_any_size_of_group(
     sevila: SeViLA,
-    frames: Frames,
-    patches: Tensor,
+    encoded: EncodedVideo,
     questions: list[Question],
     kind: type[GroupScorer],
     together: int,
 ) -> None:
-    scores = kind(sevila, together).score(frames, patches, questions[:1])[0]
+    scores = kind(sevila, together).score(encoded, questions[:1])[0].tolist()
     assert len(scores) == 10
     assert all(scores[i] == scores[i - i % together] for i in range(10))
-
-
-def test_scorers_that_read_patches_say_so(sevila: SeViLA, frames: Frames, questions: list[Question]) -> None:
-    for scorer in (LocalizerScorer(sevila), JointLocalizerScorer(sevila), LongImageScorer(sevila)):
-        with pytest.raises(ValueError, match="reads patches"):
-            scorer.score(frames, None, questions)
 
 
 def test_plain_text_of_a_question(questions: list[Question]) -> None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sevila.api import SeViLA
+from sevila import api
 from sevila.checkpoints.heads import save_head
 from sevila.data.records import Question
-from sevila.data.video import Frames
 from sevila.errors import UserError
+from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.selection import build_scorer
 from sevila.selection.network import Network
 from sevila.selection.trained import frame_features, load_network, new_network, text_features
@@ -50,21 +50,21 @@ def saved(sevila: SeViLA, node: dict, path: Path) -> Network:
 
 @pytest.mark.parametrize("node", NODES)
 def test_a_file_brings_back_the_scores(
-    sevila: SeViLA, frames: Frames, patches: Tensor, questions: list[Question], tmp_path: Path, node: dict
+    sevila: SeViLA, encoded: EncodedVideo, patches: Tensor, questions: list[Question], tmp_path: Path, node: dict
 ) -> None:
     network = saved(sevila, node, tmp_path / "selector.safetensors").eval()
     scorers = [
         build_scorer({"name": node["name"], "file": str(place)}, sevila)
         for place in (tmp_path, tmp_path / "selector.safetensors")
     ]
-    scores = scorers[0].score(frames, patches, questions)
+    scores = scorers[0].score(encoded, questions).tolist()
     seen = frame_features(sevila.backbone, patches)[None]
     with torch.no_grad():
         mask = torch.ones(1, 10, dtype=torch.bool)
         alone = [network(seen, text_features(sevila.backbone, [q]), mask)[0].tolist() for q in questions]
     for row, expected in zip(scores, alone, strict=True):
         assert row == pytest.approx(expected, abs=1e-5)
-    assert scorers[1].score(frames, patches, questions) == scores
+    assert scorers[1].score(encoded, questions).tolist() == scores
     assert len({round(score, 6) for score in scores[0]}) == 10
     assert load_network(str(tmp_path), node["name"], sevila.backbone).config.to_dict() == network.config.to_dict()
 
@@ -82,7 +82,7 @@ def test_picks_are_exact_under_autocast(sevila: SeViLA, node: dict) -> None:
 
 @pytest.mark.parametrize("node", NODES)
 def test_in_float64_nothing_is_rounded_to_float32(tmp_path: Path, questions: list[Question], node: dict) -> None:
-    exact = SeViLA.load(dtype=torch.float64)
+    exact = api.SeViLA.load(dtype=torch.float64).model
     backbone = exact.backbone
     with torch.no_grad():
         patches = backbone.encode(torch.randn(1, 6, 3, 64, 64, generator=torch.Generator().manual_seed(0)))

@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from sevila.api import SeViLA
+from sevila import api
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.checkpoints.architecture import TINY_FOLDER
 from sevila.data.dataset import VideoSource
 from sevila.data.video import CachedVideos
+from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Oracle, Uniform
 from sevila.tasks.chain import ForwardChain, chain_metrics
 
 
 @pytest.fixture(scope="module")
 def model() -> SeViLA:
-    return SeViLA.load("tiny", dtype=torch.float32)
+    return api.SeViLA.load("tiny", dtype=torch.float32).model
 
 
 def test_it_is_small_and_in_transformers_format() -> None:

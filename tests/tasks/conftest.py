@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from sevila import build, schema
-from sevila.api import SeViLA
+from sevila import api, build, schema
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.config import load
 from sevila.data.dataset import VideoSource
 from sevila.data.store import Store
 from sevila.data.video import CachedVideos
+from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Selector
 from sevila.tasks.chain import ForwardChain
 
@@ -33,7 +33,7 @@ def world(small_world: list[str]) -> Synthetic:
 @pytest.fixture(scope="session")
 def tiny() -> SeViLA:
     """The tiny model with noise on its eyes and heads: frames and heads tell apart, whatever it has learned."""
-    model = SeViLA.load(dtype=torch.float32)
+    model = api.SeViLA.load(dtype=torch.float32).model
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for part in (model.backbone.vision, model.localizer.head, model.answerer.head):

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sevila.api import SeViLA
+from sevila import api
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.records import Question
+from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.tasks.answering import Joint, Voting
 from sevila.tasks.chain import ForwardChain, Prediction, any_frame
 
@@ -20,7 +21,7 @@ QUESTION = Question("q", "v", "what is it", ("a", "b", "c"), 1)
 class Scripted:
     """A model whose option logits are given."""
 
-    prompts = SeViLA.load().prompts
+    prompts = api.SeViLA.load().model.prompts
 
     def __init__(self, logits: list[list[float]]) -> None:
         self.logits = torch.tensor(logits)
@@ -31,9 +32,9 @@ class Scripted:
 
 
 def vote(logits: list[list[float]], keyframes: list[int]) -> tuple[int, tuple[int, ...]]:
-    patches = torch.arange(len(logits)).float().view(-1, 1, 1)
-    (verdict,) = Voting().answer(Scripted(logits), patches, [QUESTION], [keyframes])
-    return verdict.option, verdict.votes
+    patches, shown = torch.arange(len(logits)).float().view(-1, 1, 1), tuple(range(len(logits)))
+    (answer,) = Voting().answer(Scripted(logits), EncodedVideo(shown, shown, patches), [QUESTION], [keyframes])
+    return answer.option, answer.votes
 
 
 def test_the_majority_wins_whatever_the_margins() -> None:
@@ -51,9 +52,10 @@ def test_a_tie_goes_to_the_likelier_of_the_tied_options() -> None:
 
 def test_the_numbers_of_a_vote_are_mean_log_probabilities() -> None:
     logits = [[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]]
-    (verdict,) = Voting().answer(Scripted(logits), torch.tensor([0.0, 1.0]).view(-1, 1, 1), [QUESTION], [[0, 1]])
+    video = EncodedVideo((0, 1), (0.0, 1.0), torch.tensor([0.0, 1.0]).view(-1, 1, 1))
+    (answer,) = Voting().answer(Scripted(logits), video, [QUESTION], [[0, 1]])
     expected = torch.tensor(logits).log_softmax(-1).mean(0)
-    assert verdict.logits == pytest.approx(expected.tolist())
+    assert answer.logits == pytest.approx(expected.tolist())
 
 
 def test_one_frame_votes_as_the_model_answers_from_it_alone(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sevila import api
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.dataset import VideoSource
 from sevila.data.folders import VideoFolder
@@ -62,7 +63,7 @@ def test_the_chain_is_the_models_own_answer(make_chain: Make, world: Synthetic, 
     question = world.questions("val")[2]
     (prediction,) = make_chain().predict([question])
     path = world.folder().path(question.video)
-    answer = tiny.answer(path, question.question, question.options, k=3, n_frames=8)
+    answer = api.SeViLA(tiny).answer(path, question.question, question.options, k=3, n_frames=8)
     assert answer.option == prediction.prediction and answer.text == question.options[prediction.prediction]
     assert [f.index for f in answer.keyframes] == [prediction.frames[i].index for i in prediction.keyframes]
     assert answer.probabilities == pytest.approx(torch.tensor(prediction.option_logits).softmax(-1).tolist(), abs=1e-4)

@@ -15,9 +15,9 @@ from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.dataset import GROUP, Batch, VideoSource, _encoded, collate, patches_of
 from sevila.data.sampling import EvaluationFrames, FrameRule, RecurringFrames, TrainingFrames
 from sevila.data.store import Store
-from sevila.data.video import CachedVideos, Frames, VideoReader
+from sevila.data.video import CachedVideos, VideoReader
 from sevila.model.backbone import Backbone
-from sevila.model.sevila import SeViLA
+from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.selection import LocalizerTopK
 from sevila.selection.clip import CLIPScorer
 from sevila.selection.scorers import JointLocalizerScorer, LocalizerScorer, LongImageScorer
@@ -123,8 +123,8 @@ def test_a_scorer_of_pictures_gets_them(
     class Brightness:
         needs_pictures = True
 
-        def score(self, frames: Frames, patches: torch.Tensor | None, questions: list) -> list[list[float]]:
-            return [frames.pixels.float().mean((1, 2, 3)).tolist()] * len(questions)
+        def score(self, encoded: EncodedVideo, questions: list, pixels: torch.Tensor) -> torch.Tensor:
+            return pixels.float().mean((1, 2, 3)).expand(len(questions), -1)
 
     def chosen(stored: bool) -> list[tuple]:
         chain = make(stored)

@@ -104,7 +104,7 @@ def test_the_logits_of_both_words(tiny: SeViLA, world: Synthetic) -> None:
         torch.testing.assert_close(both[..., 0], tiny.relevance(patches, texts), atol=1e-4, rtol=0)
         with torch.no_grad():
             soft = tiny.localizer.head(patches)
-            no = torch.stack([tiny.localizer.first_word(soft, [text] * 3, ["no"])[:, 0] for text in texts])
+            no = torch.stack([tiny.localizer.word_logits(soft[:, None], [text] * 3, ["no"])[:, 0] for text in texts])
         torch.testing.assert_close(both[..., 1], no, atol=1e-4, rtol=0)
         assert float((both[..., 0] - both[..., 1]).abs().max()) > 0.01
 

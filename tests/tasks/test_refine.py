@@ -48,7 +48,7 @@ def test_pseudo_labels_are_the_answerers_own_one_by_one(make_chain: Make, world:
             text = tiny.prompts.answer(question.question, question.options)
             with torch.no_grad():
                 soft = tiny.answerer.head(tiny.backbone.encode(pixels[None]))
-                logits = tiny.answerer.single_frame_logits(soft, [text], len(question.options))[0]
+                logits = tiny.answerer.option_logits(soft[:, None], [text], len(question.options), numbered=False)[0]
             assert label.labels[place] == (int(logits.argmax()) == question.answer)
             yes += label.labels[place]
     assert 0 < yes < 8 * len(mixed)  # both labels occur, or the comparison would say little
@@ -193,7 +193,8 @@ def one_by_one(tiny: SeViLA, batch: Batch, first: int = 0) -> list[bool]:
         for place in range(len(batch.indices[row])):
             with torch.no_grad():
                 soft = tiny.answerer.head(tiny.backbone.encode(batch.pixels[row, place][None]))
-                option = int(tiny.answerer.single_frame_logits(soft, [text], len(options))[0].argmax())
+                logits = tiny.answerer.option_logits(soft[:, None], [text], len(options), numbered=False)
+                option = int(logits[0].argmax())
             labels.append(options[option] == question.options[question.answer])
     return labels
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sevila.api import SeViLA
+from sevila import api
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.dataset import Batch, FrameDataset, collate
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames
 from sevila.errors import UserError
+from sevila.model.sevila import SeViLA
 from sevila.selection import LocalizerTopK, Uniform
 from sevila.selection.trained import frame_features, new_network, text_features
 from sevila.tasks.chain import ForwardChain
@@ -115,7 +116,7 @@ def test_only_the_selector_learns_and_its_choice_gets_better(
     make_chain: Make, world: Synthetic, node: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One keyframe of eight. First the real loss, for its gradients; then one whose best frame can be seen."""
-    model = SeViLA.load(dtype=torch.float32)
+    model = api.SeViLA.load(dtype=torch.float32).model
     chain = replace(make_chain(LocalizerTopK(1)), model=model)
     questions = world.questions("train")[:12]
     batch = batch_of(questions, chain)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sevila.data.containers import missing_bytes
+from sevila.data.frame_table import missing_bytes
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from av.video.reformatter import VideoReformatter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sevila.data import video as sparse
+from sevila.data import decoding
+from sevila.data.decoding import Inexact, PyAv, needed_frames, plain_frames
 from sevila.data.frame_table import frame_table
 from sevila.data.transforms import to_tensor
-from sevila.data.video import Doubt, PyAv, sparse_frames
 from sevila.errors import UserError
 
 LENGTH = 90
@@ -79,16 +79,16 @@ def everything(path: Path) -> torch.Tensor:
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Stamps of the packets that were decoded."""
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Stamps of the frames that were decoded."""
     stamps: list[int] = []
-    original = sparse._Run.send
+    original = decoding._Run._receive
 
-    def recording(run: sparse._Run, packet: av.Packet) -> None:
-        stamps.append(packet.pts)
-        original(run, packet)
+    def recording(run: decoding._Run, frame: av.VideoFrame) -> None:
+        stamps.append(frame.pts)
+        original(run, frame)
 
-    monkeypatch.setattr(sparse._Run, "send", recording)
+    monkeypatch.setattr(decoding._Run, "_receive", recording)
     return stamps
 
 
@@ -137,7 +137,8 @@ FILMS: dict[str, tuple[dict[str, object], float]] = {
         0.65,
     ),
 }
-DECODED_TWICE = {"raw.h264", "early.mkv", "vp8.webm"}  # their packets do not tell their frames apart
+# Their packets do not tell their frames apart, or what they mark as key frames are none.
+DECODED_PLAINLY = {"raw.h264", "early.mkv", "vp8.webm", "refresh.mkv", "refresh.mp4"}
 
 
 @pytest.fixture(params=FILMS)
@@ -164,18 +165,18 @@ def test_random_frames_equal_full_decoding(made: tuple[str, Path]) -> None:
             assert not wrong, f"{name}, {threads} threads, {pick}"
 
 
-def test_it_leaves_out_what_it_can(made: tuple[str, Path], sent: list[int]) -> None:
+def test_it_leaves_out_what_it_can(made: tuple[str, Path], decoded: list[int]) -> None:
     name, path = made
     table = frame_table(path)
     pick = [5, 38, 41, 70]
-    if name in DECODED_TWICE:
-        with pytest.raises(Doubt):
-            sparse_frames(path, table, pick, 1, lambda frame: torch.zeros(1))
-        return
     stamps = [table.stamps[i] for i in pick]
-    assert sorted(sparse_frames(path, table, stamps, 1, lambda frame: torch.zeros(1))) == stamps
-    assert len(sent) <= FILMS[name][1] * LENGTH
-    assert len(set(sent)) >= len(pick)
+    if name in DECODED_PLAINLY:
+        with pytest.raises(Inexact):
+            needed_frames(path, table, stamps, 1, lambda frame: torch.zeros(1))
+        return
+    assert sorted(needed_frames(path, table, stamps, 1, lambda frame: torch.zeros(1))) == stamps
+    assert len(decoded) <= FILMS[name][1] * LENGTH
+    assert len(set(decoded)) >= len(pick)
 
 
 @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -210,7 +211,7 @@ def test_a_damaged_file_gives_what_plain_decoding_gives(film: Callable[..., Path
     try:
         source = PyAv(0).open(path)
         stamps = set(source.table.stamps[::9])
-        plain = source._plain(stamps, lambda frame: to_tensor(frame, SIZE, VideoReformatter()))
+        plain = plain_frames(path, source.table, stamps, lambda frame: to_tensor(frame, SIZE, VideoReformatter()))
     except UserError:
         return  # a file that cannot be read plainly need not be read at all
     found = source.decode(range(0, len(source.table.stamps), 9), SIZE)
