@@ -77,7 +77,7 @@ class TrainedSelectorTask:
         return total - self.entropy * entropy, {"weight": peaks, "entropy": float(entropy.detach())}
 
     def evaluate(self) -> dict[str, float]:
-        return validation_metrics(self.benchmark, self.share.work(self.chain.predict))
+        return validation_metrics(self.benchmark, self.share.work(lambda part: self.chain.predict(part, "validation")))
 
     def _alike(self, batch: Batch) -> dict[int, list[int]]:
         """Numbers of keyframes, at most a row's frames, and the rows of each."""
