@@ -29,7 +29,7 @@ from sevila.model.precision import DTYPES, fast_dtype, warn_if_slow
 from sevila.model.prompts import PROMPTS, Prompts
 from sevila.model.sevila import SeViLA
 from sevila.run_folder import RunFolder
-from sevila.selection.registry import SCORERS, SELECTORS, build_scorer
+from sevila.selection import SCORERS, SELECTORS, build_scorer
 from sevila.selection.scorers import Scorer
 from sevila.tasks.answering import Answering, Joint
 from sevila.tasks.chain import ForwardChain
