@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from sevila.checkpoints.heads import check_backbone, fill, sha256
+from sevila.checkpoints.heads import check_backbone, fill
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.files import read_json
+from sevila.files import file_digest, read_json
 from sevila.model.backbone import Backbone
 from sevila.model.precision import at_least_float32, wide
 from sevila.model.sevila import EncodedVideo, SeViLA
@@ -283,6 +283,6 @@ def load_network(place: str, name: str, backbone: Backbone) -> Network:
     check_backbone(f"scorer.file={place}", made_for if isinstance(made_for, dict) else {}, backbone)
     network = named(str(description), described["head"], NETWORKS)
     fill(network, path)
-    if described.get("sha256") != sha256(path):
+    if described.get("sha256") != file_digest(path):
         raise UserError(f"{path}: holds other weights than {description.name} describes; take both files from one run")
     return network.requires_grad_(False).eval().to(backbone.device, wide(backbone.dtype))
