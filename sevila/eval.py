@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from sevila.hydra_main import main
 
 if TYPE_CHECKING:
     from sevila.benchmarks.base import Benchmark
+    from sevila.report.page import Block
     from sevila.run_folder import RunFolder
     from sevila.tasks.answering import Answering
 
@@ -46,6 +48,7 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
     spans   the rule that joins frames to windows: `binary`, the paper's, or `minmax`, and its parameters
     """
     from sevila import build
+    from sevila.examples import moment_examples
     from sevila.submissions.spans import SPANS
     from sevila.submissions.writing import check_complete, write_moments
     from sevila.tasks.moments import moment_metrics, retrieve
@@ -71,7 +74,8 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
         if not accelerator.is_main_process:
             return metrics
         # write
-        metrics = _finish(config, folder, data, metrics, [retrieval.to_json() for retrieval in found])
+        rows = [retrieval.to_json() for retrieval in found]
+        metrics = _finish(config, folder, data, metrics, rows, moment_examples(queries, rows, data.folder()))
         if config.submission:
             _say(write_moments(Path(config.submission), queries, [retrieval.prediction for retrieval in found]))
         return metrics
@@ -170,11 +174,12 @@ def _finish(
     data: Benchmark,
     metrics: dict[str, Any],
     rows: Sequence[dict[str, Any]],
-    pictures: Sequence[Any] = (),
+    shown: Sequence[Block] = (),
 ) -> dict[str, Any]:
     """Print the numbers, and write what a run folder holds at its end; they are true where it cannot be written."""
-    from sevila.report.metrics_table import print_metrics, run_page
-    from sevila.run_folder import REPORT
+    from sevila.files import read_json
+    from sevila.report.run_page import print_metrics, run_page
+    from sevila.run_folder import ENVIRONMENT
 
     if data.dropped:
         metrics = {**metrics, "dropped": len(data.dropped)}
@@ -182,7 +187,7 @@ def _finish(
     print(f"run folder: {folder.path}")
     folder.write_predictions(rows)
     folder.write_metrics(metrics)
-    run_page(folder.path / REPORT, config.exp, metrics, [], pictures)
+    run_page(folder.path, asdict(config), read_json(folder.path / ENVIRONMENT), metrics, examples=shown)
     return metrics
 
 
