@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 
 from sevila.data import frame_folder
-from sevila.data.frame_folder import FrameFolder, picture_files
+from sevila.data.folders import picture_files
+from sevila.data.frame_folder import FrameFolder
 from sevila.data.sampling import uniform_indices
-from sevila.data.store import ContentHashes
+from sevila.data.store_files import ContentHashes
 from sevila.data.video import CachedVideos, VideoReader, probe
 from sevila.errors import UserError
 
