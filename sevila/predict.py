@@ -136,16 +136,16 @@ def _answer_one(chain: ForwardChain, question: Question, out: Path | None) -> No
     from rich.table import Table
     from rich.text import Text
 
-    from sevila.examples import example
+    from sevila.examples import example, write_answer
 
     (prediction,) = chain.predict([question])
-    timeline, images = example(question, prediction.to_json(), chain.source.folder)
+    shown = example(question, prediction.to_json(), chain.source.folder)
     console = Console()
     arrow = ">" if console.options.ascii_only else "→"
     table = Table(title=Text(printable(question.question)))  # Text: brackets in it are no markup
     for title in ("", "option", "probability"):
         table.add_column(title)
-    for i, (option, chance) in enumerate(zip(question.options, timeline.probabilities, strict=True)):
+    for i, (option, chance) in enumerate(zip(question.options, shown.timeline.probabilities, strict=True)):
         table.add_row(arrow if i == prediction.prediction else "", Text(printable(option)), f"{chance:.3f}")
     console.print(table)
     for i in prediction.keyframes:
@@ -153,13 +153,7 @@ def _answer_one(chain: ForwardChain, question: Question, out: Path | None) -> No
         console.print(f"keyframe {frame.index} at {frame.time:.2f} s, score {frame.score:.3f}")
     if out is None:
         return
-    from sevila.report.page import write_page
-    from sevila.report.timeline import draw_timeline, save_png, timeline_picture
-
-    if out.suffix == ".png":
-        save_png(draw_timeline(timeline, images), out)
-    else:
-        write_page(out, question.question, [timeline_picture(timeline, images)])
+    write_answer(out, shown)
     print(f"written: {out}")
 
 

@@ -95,14 +95,14 @@ class BadInputs:
         table, none = self.file("table.csv", "a,b\n1,2\n"), self.file("none.json", "{}")
         for words in (
             [],
-            ["annotations=none.csv", "predictions=none.json"],
-            [f"annotations={table}", f"predictions={table}"],
-            [f"annotations={annotations}", f"predictions={self.file('cut.json', '{')}"],
-            [f"annotations={self.folder}", f"predictions={none}"],
-            [f"annotations={annotations}", f"predictions={none}", f"out={annotations}"],
-            [f"annotations={annotations}", f"predictions={none}", f"out={none}"],
+            ["--annotations=none.csv", "--predictions=none.json"],
+            [f"--annotations={table}", f"--predictions={table}"],
+            [f"--annotations={annotations}", f"--predictions={self.file('cut.json', '{')}"],
+            [f"--annotations={self.folder}", f"--predictions={none}"],
+            [f"--annotations={annotations}", f"--predictions={none}", f"--out={annotations}"],
+            [f"--annotations={annotations}", f"--predictions={none}", f"--out={none}"],
         ):
-            yield "score", ["benchmark=nextqa", *words]
+            yield "score", ["nextqa", *words]
 
 
 # -- files: pages saved as weights, models that do not fit, pipes, devices, bombs ---
@@ -219,17 +219,17 @@ class HostileFiles:
 
     def weights(self) -> Iterator[Case]:
         for name in (*self.pages, "pipe.pth", "x" * 300 + ".pth"):
-            yield "convert", [str(self.folder / name), "out", "--backbone", "tiny"]
-        yield "convert", ["tiny", "y" * 300]
-        yield "convert", ["/dev/zero", "out"]
-        yield "convert", ["tiny", "/dev/null"]
-        yield "convert", [str(self.folder / "404.pth"), "out", "--backbone", str(self.pipe)]
+            yield "convert", [str(self.folder / name), "--out", "out", "--backbone", "tiny"]
+        yield "convert", ["tiny", "--out", "y" * 300]
+        yield "convert", ["/dev/zero", "--out", "out"]
+        yield "convert", ["tiny", "--out", "/dev/null"]
+        yield "convert", [str(self.folder / "404.pth"), "--out", "out", "--backbone", str(self.pipe)]
         for name, change in {**FOLDERS, **TOKENIZERS}.items():
             model = Path(shutil.copytree(TINY_FOLDER, self.folder / f"model-{name}"))
             change(model)
             yield "predict", [*self.asked, f"model.source={model}"]
             if name not in TOKENIZERS:
-                yield "convert", [str(model), "out"]
+                yield "convert", [str(model), "--out", "out"]
         for key in ("model.source", "localizer"):
             for place in ("x" * 300, self.pipe, "/dev/zero"):
                 yield "predict", [*self.asked, f"{key}={place}"]
@@ -282,7 +282,7 @@ class HostileFiles:
             *(("nextqa", self.pipe), ("nextqa", "a" * 300)),
             *(("star", nested), ("star", digits), ("tvqa", nested)),
         ):
-            yield "score", [f"benchmark={benchmark}", f"annotations={questions}", "predictions=x"]
+            yield "score", [benchmark, f"--annotations={questions}", "--predictions=x"]
         for store in ("x" * 300, self.pipe):
             yield "store", ["stats", "--folder", str(store)]
 

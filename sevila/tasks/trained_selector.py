@@ -16,8 +16,7 @@ from sevila.data.dataset import Batch, patches_of
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.model.prompts import target
-from sevila.selection.network import Network
-from sevila.selection.trained import TrainedScorer, frame_features, text_features
+from sevila.selection.trained import Network, TrainedScorer, frame_features, text_features
 from sevila.tasks.benchmark_metrics import validation_metrics
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.share import Share
