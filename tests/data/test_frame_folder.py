@@ -125,7 +125,7 @@ def test_pipes_are_refused(pictures: Callable[..., Path]) -> None:
     os.mkfifo(folder / "fps.txt")
     assert "fps.txt: is a pipe or device" in fault(folder)
     with pytest.raises(UserError, match=r"fps\.txt: is a pipe or device"):
-        ContentHashes().of(folder)
+        ContentHashes(folder.parent / "store").of(folder)
 
 
 GREYS = np.arange(0, 256, dtype=np.uint8).reshape(16, 16).repeat(2, 0).repeat(2, 1)
