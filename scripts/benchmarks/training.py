@@ -21,7 +21,7 @@ from benchmarks.timing import Row, compared, interleaved
 from sevila.data.dataset import Batch, Sample, VideoSource, stream
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames, OrderedSampler, uniform_indices
-from sevila.data.store import Store, open_store
+from sevila.data.store import Store
 from sevila.data.transforms import evaluation_transform, transform_digest
 from sevila.data.video import CachedVideos, VideoReader
 from sevila.model.digest import digest
@@ -67,7 +67,7 @@ def source(model: SeViLA, n: int, store: Store | None) -> VideoSource:
 def store_of(model: SeViLA, folder: Path) -> Store:
     backbone = model.backbone
     maker = {"tower": digest(backbone.tower), "transform": transform_digest(backbone.image_size)}
-    return open_store(folder, maker, backbone.dtype)
+    return Store(folder, maker, backbone.dtype)
 
 
 def learn(head: Head, losses: Callable[[], Iterator[Tensor]]) -> list[float]:
