@@ -24,7 +24,8 @@ from rich.console import Console
 
 from model_size import WORK, measure, parts, summary
 from sevila import build, schema
-from sevila.checkpoints.architecture import WEIGHTS, read_tokenizer
+from sevila.checkpoints.architecture import read_tokenizer
+from sevila.checkpoints.backbone import WEIGHTS
 from sevila.config import load
 from sevila.errors import UserError
 from sevila.files import check_place, home_path, write_json

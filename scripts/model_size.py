@@ -20,7 +20,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from sevila import build, schema
-from sevila.checkpoints.architecture import Random, outline
+from sevila.checkpoints.architecture import outline
+from sevila.checkpoints.backbone import Random
 from sevila.checkpoints.timm import VISION, TimmVision
 from sevila.data.dataset import Batch, Record, Sample
 from sevila.data.records import Moment, Question
@@ -85,7 +86,7 @@ def _outlined(config: schema.Base) -> Backbone:
     vision = schema.named("vision", config.vision, VISION)
     if isinstance(vision, TimmVision):
         vision = replace(vision, file=None)
-    tower = vision.tower(sizes.vision_config.hidden_size, weights, dtype, nowhere)
+    tower = vision.tower(sizes.vision_config.hidden_size, weights.fill, dtype, nowhere)
     return assemble_backbone(outline(sizes).to(dtype), None, config.model.source, tower=tower)
 
 

@@ -14,7 +14,6 @@ from sevila import schema
 from sevila.benchmarks.base import Benchmark
 from sevila.benchmarks.registry import BENCHMARKS
 from sevila.checkpoints import backbone as backbones
-from sevila.checkpoints.architecture import WEIGHTS
 from sevila.checkpoints.heads import ZEROSHOT, find_head, load_head
 from sevila.checkpoints.timm import VISION
 from sevila.data.dataset import VideoSource
@@ -30,7 +29,7 @@ from sevila.model.precision import DTYPES, fast_dtype, warn_if_slow
 from sevila.model.prompts import PROMPTS, Prompts
 from sevila.model.sevila import SeViLA
 from sevila.run_folder import RunFolder
-from sevila.selection.registry import SCORERS, SELECTORS, build_scorer
+from sevila.selection import SCORERS, SELECTORS, build_scorer
 from sevila.selection.scorers import Scorer
 from sevila.tasks.answering import Answering, Joint
 from sevila.tasks.chain import ForwardChain
@@ -122,7 +121,7 @@ def model(config: schema.Base, device: torch.device) -> SeViLA:
         device,
         dtype,
         text_tokens=config.model.max_text_tokens,
-        weights=WEIGHTS[config.model.weights](),
+        weights=backbones.WEIGHTS[config.model.weights](),
         tokenizer=config.model.tokenizer,
         vision=schema.named("vision", config.vision, VISION),
         checkpointing=config.model.checkpointing,

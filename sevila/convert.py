@@ -1,4 +1,4 @@
-"""python -m sevila.convert SOURCE [SOURCE ...] OUT: other projects' checkpoints to heads and a backbone."""
+"""sevila convert SOURCE [SOURCE ...] --out DIR: other projects' checkpoints to heads and a backbone."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 TEXT = """\
 Convert other projects' checkpoints to heads (localizer.safetensors, answerer.safetensors, a json beside each) in the
-folder OUT, and to OUT/backbone where a whole BLIP-2 is among the sources. Then localizer=OUT and answerer=OUT work in
-train, refine, eval and predict.
+folder DIR, and to DIR/backbone where a whole BLIP-2 is among the sources. Then localizer=DIR and answerer=DIR work in
+train, refine and eval, --localizer DIR and --answerer DIR in predict.
 
 SOURCE is one of
   sevila_pretrained.pth       the released SeViLA checkpoint: both heads; needs --backbone
@@ -29,11 +29,11 @@ SOURCE is one of
 """
 EXAMPLES = """\
 examples:
-  python -m sevila.convert sevila_pretrained.pth OUT --backbone Salesforce/blip2-flan-t5-xl
-  python -m sevila.convert blip2_pretrained_flant5xl.pth eva_vit_g.pth flan-t5-xl/*.safetensors OUT
+  sevila convert sevila_pretrained.pth --out DIR --backbone Salesforce/blip2-flan-t5-xl
+  sevila convert blip2_pretrained_flant5xl.pth eva_vit_g.pth flan-t5-xl/*.safetensors --out DIR
 
-Files are read without running code in them (weights_only=True). A missing, unexpected or misshaped tensor is an
-error that lists it, and then nothing is written.
+Files are read without running code in them (weights_only=True). A missing, unexpected, misshaped or not
+finite tensor is an error that lists it, and then nothing is written.
 """
 DTYPES = ("fp32", "bf16")
 
@@ -42,46 +42,44 @@ class Parser(argparse.ArgumentParser):
     """Errors as everywhere else in the library: one line."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; python -m sevila.convert --help says more")
+        raise UserError(f"{message}; sevila convert --help says more")
 
 
 def parser() -> Parser:
-    words = Parser(
-        prog="python -m sevila.convert",
-        usage="%(prog)s SOURCE [SOURCE ...] OUT [options]",
+    made = Parser(
+        prog="sevila convert",
+        usage="%(prog)s SOURCE [SOURCE ...] --out DIR [options]",
         description=TEXT,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    words.add_argument(
-        "sources", nargs="+", metavar="SOURCE", type=home, help="checkpoint files, or one BLIP-2 folder or Hub id"
-    )
-    words.add_argument("out", metavar="OUT", type=home_path, help="folder to write; it must be new or empty")
-    words.add_argument(
-        "--backbone", metavar="PLACE", type=home, help="folder or Hub id of the BLIP-2 that the heads belong to"
-    )
-    tokenizer = "Flan-T5's, for OUT/backbone: folder or Hub id (google/flan-t5-xl)"
-    words.add_argument("--tokenizer", metavar="PLACE", type=home, help=tokenizer)
-    words.add_argument("--dtype", choices=DTYPES, default="fp32", help="of the weights in OUT/backbone (fp32)")
+    add = made.add_argument
+    add("sources", nargs="+", metavar="SOURCE", type=home, help="checkpoint files, or one BLIP-2 folder or Hub id")
+    add("--out", metavar="DIR", type=home_path, required=True, help="folder to write; it must be new or empty")
+    backbone = "folder or Hub id of the BLIP-2 that the heads belong to"
+    add("--backbone", metavar="PLACE", type=home, help=backbone)
+    tokenizer = "Flan-T5's, for DIR/backbone: folder or Hub id (google/flan-t5-xl)"
+    add("--tokenizer", metavar="PLACE", type=home, help=tokenizer)
+    add("--dtype", choices=DTYPES, default="fp32", help="of the weights in DIR/backbone (fp32)")
     unusual = "of a model of unusual sizes"
-    words.add_argument("--qformer-heads", type=int, metavar="N", help=f"attention heads of the Q-Former, {unusual}")
-    words.add_argument("--vision-heads", type=int, metavar="N", help=f"attention heads of the vision tower, {unusual}")
-    return words
+    add("--qformer-heads", type=int, metavar="N", help=f"attention heads of the Q-Former, {unusual}")
+    add("--vision-heads", type=int, metavar="N", help=f"attention heads of the vision tower, {unusual}")
+    return made
 
 
 def run(argv: Sequence[str] | None = None) -> None:
-    """Convert, and print what was written."""
+    """Convert, and print what was written. Raises UserError for what cannot be converted."""
     given = parser().parse_args(argv)
     for key in ("qformer_heads", "vision_heads"):
         if getattr(given, key) is not None and getattr(given, key) < 1:
             raise UserError(f"--{key.replace('_', '-')}={getattr(given, key)}: must be at least 1")
     for source in (*given.sources, given.backbone, given.tokenizer):
-        check_other("OUT", given.out, {"SOURCE": source})
+        check_other("--out", given.out, {"SOURCE": source})
 
     import torch
 
-    from sevila.checkpoints.conversion import Sizes, convert
+    from sevila.checkpoints.conversion import Sizes, convert  # late: --help and a wrong option answer at once
 
     dtype = torch.bfloat16 if given.dtype == "bf16" else torch.float32
     sizes = Sizes(given.qformer_heads, given.vision_heads, dtype)
@@ -105,10 +103,9 @@ def show(done: Converted) -> None:
     for role in found.missing:
         print(
             f"the {role} is not in these files: convert the checkpoint that the run began with (sevila_pretrained.pth "
-            f"or BLIP-2) into a folder of its own and name that with {role}=FOLDER"
+            f"or BLIP-2) into a folder of its own and name that with --{role} FOLDER"
         )
-    words = " ".join(f"{role}={'FOLDER' if role in found.missing else out}" for role in ("localizer", "answerer"))
-    print(f"use: python -m sevila.predict model.source={done.source} {words} video=... question=... options=...")
+    print(f"use: {done.command}")
 
 
 def cli(argv: Sequence[str] | None = None) -> int:

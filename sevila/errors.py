@@ -65,3 +65,8 @@ def machine_error(error: BaseException | None) -> UserError | None:
     remedy = REMEDIES.get(refused.errno)
     reason = f"{what}: {refused.strerror}" if what else str(refused.strerror)
     return kind(f"{reason}; {remedy}" if remedy else reason)
+
+
+def reason(error: BaseException) -> str:
+    """What an error of another library says, in a line of at most 200 letters."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

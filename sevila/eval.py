@@ -51,10 +51,12 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
     from sevila.tasks.moments import moment_metrics, retrieve
     from sevila.tasks.share import Share
 
+    # check
     _check_outputs(config, export=False)
     rule = schema.named("task.spans", spans or {"name": "binary"}, SPANS)
     accelerator = build.accelerator(config)
     with build.run_folder(config, accelerator) as folder:
+        # model and data
         build.check_choices(config)
         model = build.model(config, accelerator.device)
         data = build.benchmark(config)
@@ -63,10 +65,12 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
             check_complete(data.name, (), len(data.dropped))
         source = build.source(config, model, data)
         build.start_run(config, folder, data, accelerator)
+        # evaluate: each process its videos, one process the numbers
         found = Share.of(queries).work(lambda share: retrieve(model, source, share, rule))
         metrics = moment_metrics(found)
         if not accelerator.is_main_process:
             return metrics
+        # write
         metrics = _finish(config, folder, data, metrics, [retrieval.to_json() for retrieval in found])
         if config.submission:
             _say(write_moments(Path(config.submission), queries, [retrieval.prediction for retrieval in found]))
@@ -81,11 +85,13 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     from sevila.tasks.benchmark_metrics import benchmark_metrics
     from sevila.tasks.share import Share
 
+    # check
     _check_outputs(config)
     accelerator = build.accelerator(config)
     if config.compare_scoring and accelerator.num_processes > 1:
         raise UserError("compare_scoring=true: counts in one process; leave it out, or start one")
     with build.run_folder(config, accelerator) as folder:
+        # model, data, chain
         build.check_choices(config)
         model = build.model(config, accelerator.device)
         comparison = build.compare_scoring(model) if config.compare_scoring else None
@@ -95,6 +101,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
             check_complete(data.name, questions, len(data.dropped))
         chain = build.chain(config, model, data, answering)
         build.start_run(config, folder, data, accelerator)
+        # evaluate: each process its videos, one process the numbers
         kept = None if comparison else folder.unfinished  # a comparison counts as it goes
         predictions = Share.of(questions).work(lambda share: chain.predict(share, "questions by video", keep=kept))
         metrics = benchmark_metrics(data.name, predictions)
@@ -102,6 +109,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
             return metrics
         if comparison is not None:
             metrics["scoring_agreement"] = comparison.agreement
+        # write
         build.warn_of_truncation(model)
         rows = [prediction.to_json() for prediction in predictions]
         metrics = _finish(config, folder, data, metrics, rows, examples(questions, rows, data.folder()))

@@ -219,17 +219,17 @@ class HostileFiles:
 
     def weights(self) -> Iterator[Case]:
         for name in (*self.pages, "pipe.pth", "x" * 300 + ".pth"):
-            yield "convert", [str(self.folder / name), "out", "--backbone", "tiny"]
-        yield "convert", ["tiny", "y" * 300]
-        yield "convert", ["/dev/zero", "out"]
-        yield "convert", ["tiny", "/dev/null"]
-        yield "convert", [str(self.folder / "404.pth"), "out", "--backbone", str(self.pipe)]
+            yield "convert", [str(self.folder / name), "--out", "out", "--backbone", "tiny"]
+        yield "convert", ["tiny", "--out", "y" * 300]
+        yield "convert", ["/dev/zero", "--out", "out"]
+        yield "convert", ["tiny", "--out", "/dev/null"]
+        yield "convert", [str(self.folder / "404.pth"), "--out", "out", "--backbone", str(self.pipe)]
         for name, change in {**FOLDERS, **TOKENIZERS}.items():
             model = Path(shutil.copytree(TINY_FOLDER, self.folder / f"model-{name}"))
             change(model)
             yield "predict", [*self.asked, f"model.source={model}"]
             if name not in TOKENIZERS:
-                yield "convert", [str(model), "out"]
+                yield "convert", [str(model), "--out", "out"]
         for key in ("model.source", "localizer"):
             for place in ("x" * 300, self.pipe, "/dev/zero"):
                 yield "predict", [*self.asked, f"{key}={place}"]

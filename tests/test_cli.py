@@ -98,7 +98,7 @@ def test_an_error_is_one_line_whatever_it_names(capsys: pytest.CaptureFixture[st
         (predict.cli, [f"questions={'q' * 300}.jsonl"]),
         (train.cli, [PRETRAIN, f"run_dir={'r' * 300}"]),
         (train.cli, [PRETRAIN, "--config-dir", "c" * 300]),
-        (convert.cli, ["tiny", "o" * 300]),
+        (convert.cli, ["tiny", "--out", "o" * 300]),
         (score.cli, ["benchmark=star", f"annotations={'a' * 300}.json", "predictions=x"]),
         (store.cli, ["stats", "--folder", "s" * 300]),
     ],
@@ -160,7 +160,7 @@ def test_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (config.localizer, config.model.source) == ("/home/me/R1", "/home/me")
     assert (config.store.folder, config.export) == ("/home/me/store", "/home/me/e.json")
     assert config.selector["file"] == "/home/me/p.jsonl"
-    given = convert.parser().parse_args(["~/a.pth", "tiny", "~/out", "--backbone", "~/b"])
+    given = convert.parser().parse_args(["~/a.pth", "tiny", "--out", "~/out", "--backbone", "~/b"])
     assert (given.sources, str(given.out), given.backbone) == (["/home/me/a.pth", "tiny"], "/home/me/out", "/home/me/b")
 
 

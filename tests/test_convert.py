@@ -1,4 +1,4 @@
-"""`python -m sevila.convert` as a user meets it: from official files to the official numbers."""
+"""`sevila convert` as a user meets it: from official files to the official numbers."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_as_a_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sevila.convert", "sevila_pretrained.pth"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
-    remedy = "python -m sevila.convert --help says more"
-    assert done.stderr == f"sevila: error: the following arguments are required: OUT; {remedy}\n"
+    remedy = "sevila convert --help says more"
+    assert done.stderr == f"sevila: error: the following arguments are required: --out; {remedy}\n"
 
 
 def test_the_output_is_no_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,10 +41,11 @@ def test_the_output_is_no_input(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "head.pth").write_bytes(b"weights")
     (tmp_path / "link").symlink_to(tmp_path / "blip2")
     for source, out in (("head.pth", "head.pth"), ("blip2", "blip2"), ("blip2", "link")):
-        assert convert.cli([str(tmp_path / source), str(tmp_path / out)]) == 2
-        told = f"OUT={tmp_path / out}: is the input SOURCE={tmp_path / source}; name another file"
+        assert convert.cli([str(tmp_path / source), "--out", str(tmp_path / out)]) == 2
+        told = f"--out={tmp_path / out}: is the input SOURCE={tmp_path / source}; name another file"
         assert capsys.readouterr().err == f"sevila: error: {told}\n"
-    assert convert.cli([str(tmp_path / "head.pth"), str(tmp_path / "out"), "--backbone", str(tmp_path / "out")]) == 2
+    out = str(tmp_path / "out")
+    assert convert.cli([str(tmp_path / "head.pth"), "--out", out, "--backbone", out]) == 2
     assert (tmp_path / "head.pth").read_bytes() == b"weights"
 
 
@@ -58,7 +59,7 @@ def test_from_official_files_to_official_numbers(shared: Path, tmp_path: Path) -
         f"--vision-heads={config['vit']['num_heads']}",
     )
     out = tmp_path / "out"
-    words = [str(tmp_path / "official.pth"), str(out), f"--tokenizer={shared / 't5_tokenizer'}", *heads]
+    words = [str(tmp_path / "official.pth"), "--out", str(out), f"--tokenizer={shared / 't5_tokenizer'}", *heads]
     assert convert.cli(words) == 0
     direct = golden.model()
     loaded = api.SeViLA.load(str(out / "backbone"), str(out), str(out), dtype=torch.float64).model

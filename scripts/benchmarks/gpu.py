@@ -17,7 +17,7 @@ from benchmarks.cost import Sizes, Stage, stages
 from benchmarks.subject import FRAMES, KEYFRAMES, OPTIONS, pictures, questions
 from benchmarks.timing import synchronize
 from sevila.checkpoints import backbone as backbones
-from sevila.checkpoints.architecture import TINY_FOLDER, Random
+from sevila.checkpoints.architecture import TINY_FOLDER
 from sevila.errors import UserError
 from sevila.files import write_json
 from sevila.model.sevila import SeViLA
@@ -48,7 +48,7 @@ def main(out: Path | None) -> int:
 
 def published(device: torch.device) -> SeViLA:
     """ViT-g and Flan-T5-XL with random weights, the heads in bfloat16 too."""
-    backbone = backbones.load(SOURCE, device, torch.bfloat16, weights=Random(), tokenizer=str(TINY_FOLDER))
+    backbone = backbones.load(SOURCE, device, torch.bfloat16, weights=backbones.Random(), tokenizer=str(TINY_FOLDER))
     head = backbone.zeroshot.bfloat16()
     return SeViLA(backbone, head, head).requires_grad_(False)
 

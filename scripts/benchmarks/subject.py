@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Blip2Config, Blip2ForConditionalGeneration
 
-from sevila.checkpoints.architecture import TINY, Random, read_tokenizer
+from sevila.checkpoints.architecture import TINY, read_tokenizer
+from sevila.checkpoints.backbone import Random
 from sevila.model.backbone import assemble_backbone
 from sevila.model.language import Direct, Official
 from sevila.model.prompts import letters

@@ -28,8 +28,7 @@ from sevila.model.digest import digest
 from sevila.model.head import Head
 from sevila.model.prompts import letters, target
 from sevila.model.sevila import SeViLA
-from sevila.selection import Selector
-from sevila.selection.registry import SELECTORS
+from sevila.selection import SELECTORS, Selector
 from sevila.tasks.answer import AllFrames, AnswerTask, SelectEachStep
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.refine import LabelledBefore, RefineTask, make_pseudo_labels

@@ -15,8 +15,7 @@ from pathlib import Path
 from reproduction.runs import Run
 from sevila.errors import UserError
 from sevila.files import read_jsonl, write_jsonl
-from sevila.selection import Candidates
-from sevila.selection.registry import build
+from sevila.selection import Candidates, build
 
 DATA = "synthetic"
 ZEROSHOT = "zeroshot"

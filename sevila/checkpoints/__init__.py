@@ -1,1 +1,3 @@
-"""Weights on disk: heads as files of their own, and importers of other projects' checkpoints."""
+"""From files to a backbone or a head, and back: the Hub, LAVIS's files, the released SeViLA, trained heads, timm."""
+
+from sevila.model import torchvision_check  # noqa: F401  before anything here imports transformers

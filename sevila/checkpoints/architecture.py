@@ -1,15 +1,10 @@
-"""Where a backbone comes from: its architecture, its weights, its tokenizer.
-
-`Pretrained` reads a Hub id, a folder in transformers' BLIP-2 format, or `tiny`. `Random` takes the sizes only and
-fills them with seeded noise: for measuring memory and time, without any file of weights.
-"""
+"""A BLIP-2's sizes and tokenizer, by Hub id, folder or `tiny`; and the empty model of these sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,16 +14,19 @@ from transformers import (
     Blip2Config,
     Blip2ForConditionalGeneration,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 
-from sevila.checkpoints.published import published
-from sevila.errors import UserError
+from sevila.errors import UserError, reason
 from sevila.files import check_plain
 
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).resolve().parents[1] / "synthetic" / "tiny_blip2"
-NOISE = 0.02  # standard deviation of random matrices: activations stay finite at any depth
+EXACT_GELU = "gelu"  # LAVIS computes T5's feed-forward layers with it, in the place of Flan-T5's gelu_new
+WORD_VECTORS = "language_model.shared.weight"  # one table for both stacks of the T5 ...
+TIED = tuple(f"language_model.{stack}.embed_tokens.weight" for stack in ("encoder", "decoder"))  # ... its other names
 
+# -- sizes ---
 
 MOST_LAYERS, MOST = 1000, 2**20  # no model is as large: a config.json that says so is damaged, or meant to fill memory
 _SIZES = {
@@ -40,108 +38,87 @@ _SIZES = {
                     "relative_attention_num_buckets"),
 }  # fmt: skip
 
-
-class Weights(Protocol):
-    """One way to come by weights. `source` is what `model.source` says."""
-
-    def architecture(self, source: str) -> Blip2Config:
-        """All sizes. UserError where the source is no BLIP-2 with a T5."""
-
-    def blip2(
-        self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device, attention: str
-    ) -> Blip2ForConditionalGeneration:
-        """The whole model, its parameters in `dtype` from the start."""
-
-    def fill(self, module: nn.Module, what: str, remedy: str) -> None:
-        """Give weights to a part that came without any, or UserError: `what` has none, and its `remedy`."""
-
-    def name(self, source: str) -> str:
-        """How messages and head files call the backbone."""
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """The weights that the source holds."""
-
-    def architecture(self, source: str) -> Blip2Config:
-        return read_architecture(source)
-
-    def blip2(
-        self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device, attention: str
-    ) -> Blip2ForConditionalGeneration:
-        from sevila.checkpoints.folder import Blip2Folder  # it builds on this package
-
-        return Blip2Folder.open(source, "model.source=").load(config, dtype, device, attention)
-
-    def fill(self, module: nn.Module, what: str, remedy: str) -> None:
-        raise UserError(f"{what} has no weights: {remedy}, or model.weights=random to measure without any")
-
-    def name(self, source: str) -> str:
-        return source
-
-
-@dataclass(frozen=True)
-class Random:
-    """Noise that is a function of the seed, the sizes, the dtype and the kind of device."""
-
-    seed: int = 0
-
-    def architecture(self, source: str) -> Blip2Config:
-        return published(source) or read_architecture(source)
-
-    def blip2(
-        self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device, attention: str
-    ) -> Blip2ForConditionalGeneration:
-        blip2 = outline(config).to(dtype).to_empty(device=device)
-        share_word_vectors(blip2)
-        blip2.set_attn_implementation(attention)
-        self.fill(blip2, source, "")
-        return blip2
-
-    @torch.no_grad()
-    def fill(self, module: nn.Module, what: str, remedy: str) -> None:
-        """Matrices become noise, scales 1, biases and buffers 0, each in its place."""
-        generator: torch.Generator | None = None
-        for name, parameter in module.named_parameters():
-            generator = generator or torch.Generator(parameter.device).manual_seed(self.seed)
-            if parameter.ndim >= 2:
-                parameter.normal_(0.0, NOISE, generator=generator)
-            else:
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-        for buffer in module.buffers():
-            buffer.zero_()
-
-    def name(self, source: str) -> str:
-        return f"{source} with random weights"
+# The published backbones, so that they can be built and counted without their files: EVA-CLIP's ViT-g and the Q-Former
+# of BLIP-2 (Li et al. 2023), and Flan-T5's encoder-decoder (T5 v1.1 with gated feed-forward layers).
+_VIT_G = {
+    "hidden_size": 1408,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 39,  # of EVA-CLIP's 40
+    "num_attention_heads": 16,
+    "image_size": 224,
+    "patch_size": 14,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-6,
+    "qkv_bias": True,
+}
+_QFORMER = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "encoder_hidden_size": 1408,
+    "cross_attention_frequency": 2,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+}
+T5 = {  # what all gated T5s have in common
+    "model_type": "t5",
+    "feed_forward_proj": "gated-gelu",
+    "dense_act_fn": EXACT_GELU,
+    "decoder_start_token_id": 0,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+}
+_FLAN_T5 = T5 | {
+    "vocab_size": 32128,
+    "d_kv": 64,
+    "num_layers": 24,
+    "num_decoder_layers": 24,
+    "relative_attention_num_buckets": 32,
+    "relative_attention_max_distance": 128,
+    "layer_norm_epsilon": 1e-6,
+}
+_PUBLISHED = {
+    "Salesforce/blip2-flan-t5-xl": _FLAN_T5 | {"d_model": 2048, "d_ff": 5120, "num_heads": 32},
+    "Salesforce/blip2-flan-t5-xxl": _FLAN_T5 | {"d_model": 4096, "d_ff": 10240, "num_heads": 64},
+}
 
 
-WEIGHTS: dict[str, type[Weights]] = {"pretrained": Pretrained, "random": Random}
+def published(source: str) -> Blip2Config | None:
+    """The configuration of a published backbone by its Hub id; None for any other name."""
+    if source not in _PUBLISHED:
+        return None
+    parts = {"vision_config": dict(_VIT_G), "qformer_config": dict(_QFORMER), "text_config": dict(_PUBLISHED[source])}
+    return Blip2Config(**parts, num_query_tokens=32)
 
 
-def read_architecture(source: str, said: str | None = None) -> Blip2Config:
-    """The sizes in the config.json of a Hub id, a folder or `tiny`; `said` is how messages call it.
+def read_architecture(source: str, name: str | None = None) -> Blip2Config:
+    """The sizes in the config.json of a Hub id, a folder or `tiny`.
+
+    name   how messages call the source; None: by its key, model.source
 
     No code of the source runs: a config.json that asks for its own python file is read as the class it names, or
-    refused.
+    refused. Raises UserError where there is none, where it is no BLIP-2 with a T5, and for sizes that no model has.
     """
-    said = said or f"model.source={source}"
-    check_plain(_place(source))
+    name = name or f"model.source={source}"
+    place = _place(source)
+    check_plain(place)
     try:
-        config = AutoConfig.from_pretrained(_place(source), trust_remote_code=False)
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # a config.json may hold anything, and transformers checks little of it
-        folder = Path(_place(source)).is_dir()
+        folder = Path(place).is_dir()
         what = "no configuration of a BLIP-2" if folder else "neither a folder nor a reachable Hub id of a BLIP-2"
-        raise UserError(f"{said}: {what} ({reason(error)})") from error
+        raise UserError(f"{name}: {what} ({reason(error)})") from error
     if config.model_type != "blip-2" or config.text_config.model_type != "t5":
-        raise UserError(f"{said}: is a {config.model_type}, not a BLIP-2 with a T5 language model")
+        raise UserError(f"{name}: is a {config.model_type}, not a BLIP-2 with a T5 language model")
     if getattr(config, "quantization_config", None) is not None:
-        raise UserError(f"{said}: its config.json says that it is quantised; take the model with its whole weights")
-    for name, size in _sizes(config):
-        least = 2 if name == "text_config.vocab_size" else 1
-        most = MOST_LAYERS if "layers" in name else MOST
+        raise UserError(f"{name}: its config.json says that it is quantised; take the model with its whole weights")
+    for key, size in _sizes(config):
+        least = 2 if key == "text_config.vocab_size" else 1
+        most = MOST_LAYERS if "layers" in key else MOST
         if type(size) is not int or not least <= size <= most:
-            raise UserError(f"{said}: its config.json says {name}={size!r:.40}; expected {least} to {most}")
-    config.text_config.dense_act_fn = "gelu"  # LAVIS overwrites Flan-T5's gelu_new with the exact GELU
+            raise UserError(f"{name}: its config.json says {key}={size!r:.40}; expected {least} to {most}")
+    config.text_config.dense_act_fn = EXACT_GELU
     return config
 
 
@@ -153,12 +130,15 @@ def _sizes(config: Blip2Config) -> Iterator[tuple[str, Any]]:
             yield f"{part}.{name}", getattr(getattr(config, part), name)
 
 
+# -- the empty model ---
+
+
 def outline(config: Blip2Config) -> Blip2ForConditionalGeneration:
     """The model on the meta device: names, shapes and no memory. The output table is not tied to the word vectors."""
     with torch.device("meta"):
         blip2 = Blip2ForConditionalGeneration(config)
     language = blip2.language_model
-    language.lm_head.weight = nn.Parameter(torch.empty_like(language.shared.weight))
+    language.lm_head.weight = nn.Parameter(torch.empty_like(language.shared.weight))  # transformers 5 ties it
     share_word_vectors(blip2)
     return blip2
 
@@ -169,33 +149,50 @@ def share_word_vectors(blip2: Blip2ForConditionalGeneration) -> None:
         stack.embed_tokens.weight = blip2.language_model.shared.weight
 
 
-def read_tokenizer(given: str | None, source: str, words: int) -> PreTrainedTokenizerBase:
+def fill_outline(blip2: Blip2ForConditionalGeneration, tensors: dict[str, torch.Tensor]) -> None:
+    """Give an outline its tensors, as they are, by their names in transformers without those of `TIED`."""
+    blip2.load_state_dict({**tensors, **dict.fromkeys(TIED, tensors[WORD_VECTORS])}, assign=True)
+    share_word_vectors(blip2)  # `assign` gives every name a parameter of its own
+    blip2.eval()
+
+
+# -- tokenizer ---
+
+# which they are, a bare tokenizer.json does not say
+T5_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+def read_tokenizer(given: str | None, source: str, vocabulary: int) -> PreTrainedTokenizerBase:
     """The tokenizer that `model.tokenizer` names (a folder or Hub id), else the source's own.
 
-    words   size of the model's vocabulary
-
-    UserError where there is none, or where the named one has more words than the model.
+    Raises UserError where there is none, and where the named one has more tokens than the model's `vocabulary`.
     """
     key = f"model.source={source}" if given is None else f"model.tokenizer={given}"
-    check_plain(_place(source if given is None else given))
+    place = _place(source if given is None else given)
+    tokenizer = open_tokenizer(place, key, "name one by model.tokenizer=FOLDER")
+    if given is not None and len(tokenizer) > vocabulary:
+        raise UserError(f"{key}: has {len(tokenizer)} tokens, model.source={source} knows {vocabulary}; name its own")
+    return tokenizer
+
+
+def open_tokenizer(place: str, key: str, remedy: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or Hub id; no code there runs. Raises UserError, from `key` to `remedy`, for none."""
+    check_plain(place)
+    file = Path(place) / "tokenizer.json"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(_place(source if given is None else given), trust_remote_code=False)
+        if file.is_file() and not file.with_name("tokenizer_config.json").is_file():
+            tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), **T5_TOKENS)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # tokenizers raises Exception itself for a damaged file
-        raise UserError(f"{key}: no tokenizer there ({reason(error)}); name one by model.tokenizer=FOLDER") from error
-    for role, token in (("pad_token", "<pad>"), ("eos_token", "</s>"), ("unk_token", "<unk>")):
-        if getattr(tokenizer, role) is None:  # a bare tokenizer.json does not say which they are
+        raise UserError(f"{key}: no tokenizer there ({reason(error)}); {remedy}") from error
+    for role, token in T5_TOKENS.items():
+        if getattr(tokenizer, role) is None:
             setattr(tokenizer, role, token)
     if not tokenizer("yes", add_special_tokens=False).input_ids:  # what transformers makes of a folder without one
-        raise UserError(f"{key}: no tokenizer there (it knows no words); name one by model.tokenizer=FOLDER")
-    if given is not None and len(tokenizer) > words:
-        raise UserError(f"{key}: has {len(tokenizer)} tokens, model.source={source} knows {words}; name its own")
+        raise UserError(f"{key}: no tokenizer there (it knows no words); {remedy}")
     return tokenizer
 
 
 def _place(source: str) -> str:
     return str(TINY_FOLDER) if source == TINY else source
-
-
-def reason(error: Exception) -> str:
-    """What an error of another library says, in a line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

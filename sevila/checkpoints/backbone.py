@@ -1,13 +1,108 @@
-"""From a Hub id, a folder in transformers' BLIP-2 format, or `tiny` to the frozen backbone."""
+"""From a Hub id, a folder in transformers' BLIP-2 format, or `tiny` to the frozen backbone.
+
+Weights are `Pretrained`: those that the source holds. Or `Random`: the source's sizes filled with seeded noise, for
+measuring memory and time without any file of weights.
+"""
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import Protocol
 
-from sevila.checkpoints.architecture import TINY, Pretrained, Weights, read_tokenizer
+import torch
+from torch import nn
+from transformers import Blip2Config, Blip2ForConditionalGeneration
+
+from sevila.checkpoints.architecture import (
+    TINY,
+    outline,
+    published,
+    read_architecture,
+    read_tokenizer,
+    share_word_vectors,
+)
+from sevila.checkpoints.blip2_folder import Blip2Folder
 from sevila.checkpoints.timm import OwnTower, Vision
+from sevila.errors import UserError
 from sevila.model.backbone import TEXT_TOKENS, Backbone, assemble_backbone, checkpoint_blocks
 from sevila.model.language import TOKENS
+
+NOISE = 0.02  # standard deviation of random matrices: activations stay finite at any depth
+
+
+class Weights(Protocol):
+    """A choice of `model.weights`: one way to come by weights. `source` is what `model.source` says."""
+
+    def architecture(self, source: str) -> Blip2Config:
+        """All sizes. Raises UserError where the source is no BLIP-2 with a T5."""
+
+    def blip2(
+        self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device, attention: str
+    ) -> Blip2ForConditionalGeneration:
+        """The whole model, its parameters in `dtype` from the start. Raises UserError for weights that do not fit."""
+
+    def fill(self, module: nn.Module, what: str, remedy: str) -> None:
+        """Give weights to a part that came without any. Raises UserError where there are none, with the `remedy`."""
+
+    def name(self, source: str) -> str:
+        """How messages and head files call the backbone."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """The weights that the source holds."""
+
+    def architecture(self, source: str) -> Blip2Config:
+        return read_architecture(source)
+
+    def blip2(
+        self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device, attention: str
+    ) -> Blip2ForConditionalGeneration:
+        return Blip2Folder.open(source, "model.source=").load(config, dtype, device, attention)
+
+    def fill(self, module: nn.Module, what: str, remedy: str) -> None:
+        raise UserError(f"{what} has no weights: {remedy}, or model.weights=random to measure without any")
+
+    def name(self, source: str) -> str:
+        return source
+
+
+@dataclass(frozen=True)
+class Random:
+    """Noise that is a function of the seed, the sizes, the dtype and the kind of device."""
+
+    seed: int = 0
+
+    def architecture(self, source: str) -> Blip2Config:
+        return published(source) or read_architecture(source)
+
+    def blip2(
+        self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device, attention: str
+    ) -> Blip2ForConditionalGeneration:
+        blip2 = outline(config).to(dtype).to_empty(device=device)
+        share_word_vectors(blip2)
+        blip2.set_attn_implementation(attention)
+        self.fill(blip2, source, "")
+        return blip2
+
+    @torch.no_grad()
+    def fill(self, module: nn.Module, what: str, remedy: str) -> None:
+        """Matrices become noise, scales 1, biases and buffers 0, each in its place."""
+        generator: torch.Generator | None = None
+        for name, parameter in module.named_parameters():
+            generator = generator or torch.Generator(parameter.device).manual_seed(self.seed)
+            if parameter.ndim >= 2:
+                parameter.normal_(0.0, NOISE, generator=generator)
+            else:
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+        for buffer in module.buffers():
+            buffer.zero_()
+
+    def name(self, source: str) -> str:
+        return f"{source} with random weights"
+
+
+WEIGHTS: dict[str, type[Weights]] = {"pretrained": Pretrained, "random": Random}
 
 
 def load(
@@ -35,14 +130,15 @@ def load(
     missing, unexpected, of another shape or not finite.
     """
     weights, vision = weights or Pretrained(), vision or OwnTower()
-    config = weights.architecture(source)
-    words = read_tokenizer(tokenizer, source, config.text_config.vocab_size)
     device = torch.device(device)
-    tower = vision.tower(config.vision_config.hidden_size, weights, dtype, device)
+    # the small files first: whatever they tell wrong is told before the weights are fetched
+    config = weights.architecture(source)
+    text = read_tokenizer(tokenizer, source, config.text_config.vocab_size)
+    tower = vision.tower(config.vision_config.hidden_size, weights.fill, dtype, device)
     if tower is not None:
         config.vision_config.num_hidden_layers = 0  # the model's own tower would only take memory
     blip2 = weights.blip2(source, config, dtype, device, attention)
-    backbone = assemble_backbone(blip2, words, weights.name(source), attention, text_tokens, tower, tokens).to(device)
+    backbone = assemble_backbone(blip2, text, weights.name(source), attention, text_tokens, tower, tokens).to(device)
     if checkpointing:
         checkpoint_blocks(backbone.language)
         checkpoint_blocks(backbone.zeroshot)  # and so every head, which begins as its copy

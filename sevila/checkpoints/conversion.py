@@ -17,14 +17,24 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, Blip2ForConditionalGeneration, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from sevila.checkpoints.folder import Blip2Folder
-from sevila.checkpoints.heads import ROLES, save_head
-from sevila.checkpoints.hub import HUB_ID, brief
-from sevila.checkpoints.importers import VISION_LAYERS, Checkpoint, merge, open_checkpoint, vision_block
-from sevila.checkpoints.lavis import SPARE, blip2_from, heads_from, remains_of, roles_in
+from sevila.checkpoints.architecture import open_tokenizer
+from sevila.checkpoints.blip2_folder import Blip2Folder
+from sevila.checkpoints.heads import ROLES, predict_options, save_head
+from sevila.checkpoints.hub import HUB_ID
+from sevila.checkpoints.lavis import (
+    SPARE,
+    VISION_LAYERS,
+    blip2_from,
+    heads_from,
+    merge,
+    remains_of,
+    roles_in,
+    used_blocks,
+)
+from sevila.checkpoints.state_dict import Checkpoint, read_checkpoint
 from sevila.errors import UserError
 from sevila.files import atomic_path, check_plain
 from sevila.model.head import Head
@@ -32,6 +42,7 @@ from sevila.model.head import Head
 T5_TOKENIZER = "google/flan-t5-xl"  # every Flan-T5 has the same
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")  # a source with one of these is a file, there or not
 BACKBONE = "backbone"  # the folder inside OUT
+BOTH, BLIP2S_OWN = "both heads of SeViLA", "BLIP-2's own head, the start of both"
 _WHOLE = {
     "vision tower (eva_vit_g.pth)": "visual_encoder.blocks.",
     "language model (flan-t5)": "t5_model.encoder.block.",
@@ -62,6 +73,12 @@ class Converted:
     source: str
     fingerprint: str
 
+    @property
+    def command(self) -> str:
+        """What can be done with it."""
+        heads = {role: "FOLDER" if role in self.found.missing else str(self.out) for role in ROLES}
+        return f'sevila predict VIDEO "question" option option {predict_options(self.source, heads)}'
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -87,29 +104,45 @@ def convert(
     sizes       of the backbone that is written
 
     `out` appears when it is complete. Raises UserError for sources that are unreadable or do not fit, with every
-    missing, unexpected and misshaped tensor, and where `out` holds something; OSError where it cannot be written.
+    missing, unexpected, misshaped and not finite tensor, and where `out` holds something; OSError where it cannot be
+    written.
     """
-    check_out(out)
+    sizes = sizes or Sizes()
+    _check_out(out)
     if len(sources) == 1 and not _is_file(sources[0]):
         if backbone is not None:
             raise UserError(f"--backbone={backbone}: {sources[0]} is its own backbone; leave the option out")
         base = Blip2Folder.open(sources[0])
-        found = _of_blip2(base)
-        words = None
+        found = Found(BLIP2S_OWN, dict.fromkeys(ROLES, base.head()))
     else:
-        checkpoints = [_open(Path(source)) for source in sources]
-        state = merge(checkpoints)
+        checkpoints = [_read(Path(source)) for source in sources]
         base = None if backbone is None else Blip2Folder.open(backbone)
-        found = _of_state(state, checkpoints, base, sizes or Sizes())
-        words = None if found.whole is None else read_tokenizer(tokenizer, found.whole.config.text_config.vocab_size)
-    if words is None:
-        _refuse_idle(tokenizer, sizes or Sizes())
+        found = _find(checkpoints, base, sizes)
+    text = None
+    if found.whole is None:
+        _refuse_idle(tokenizer, sizes)
+    else:
+        text = read_t5_tokenizer(tokenizer, found.whole.config.text_config.vocab_size)
     training = {"converted_from": [_short(source) for source in sources], "weights": found.what}
-    return _write(out, found, base, words, training)
+    return _write(out, found, base, text, training)
+
+
+# -- what was given ---
+
+
+def _check_out(out: Path) -> None:
+    """Raises UserError where a folder cannot be made or holds something."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out={out}: is a file; name a folder to write to")
+    if out.is_dir() and any(out.iterdir()):
+        raise UserError(f"--out={out}: not empty; give another folder to write to")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"--out={out}: {above} cannot be written to; give another folder")
 
 
 def _refuse_idle(tokenizer: str | None, sizes: Sizes) -> None:
-    """UserError for an option that is about the backbone to write, where none is written."""
+    """Raises UserError for an option that is about the backbone to write, where none is written."""
     dtype = None if sizes.dtype == torch.float32 else "bf16"
     options = {"tokenizer": tokenizer, "dtype": dtype}
     options |= {"qformer-heads": sizes.qformer_heads, "vision-heads": sizes.vision_heads}
@@ -122,59 +155,35 @@ def _is_file(source: str) -> bool:
     return Path(source).is_file() or Path(source).suffix in SUFFIXES
 
 
-def _open(path: Path) -> Checkpoint:
+def _read(path: Path) -> Checkpoint:
     check_plain(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder; among several sources name its weight files")
-    return open_checkpoint(path)
+    return read_checkpoint(path)
 
 
-def check_out(out: Path) -> None:
-    """UserError where a folder cannot be made or holds something."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file; the last word must be a folder to write to")
-    if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out}: not empty; give another folder to write to")
-    above = next(folder for folder in out.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise UserError(f"{out}: {above} cannot be written to; give another folder")
-
-
-def read_tokenizer(place: str | None, vocabulary: int) -> PreTrainedTokenizerBase:
-    """T5's tokenizer from a folder or Hub id, checked against the size of the language model's vocabulary."""
-    name = T5_TOKENIZER if place is None else place
-    plain = Path(name) / "tokenizer.json"
-    check_plain(name)
-    try:
-        if plain.is_file() and not (plain.parent / "tokenizer_config.json").is_file():
-            tokens = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-            tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(plain), **tokens)
-        else:
-            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises Exception itself for a damaged file
-        raise UserError(
-            f"--tokenizer={name}: no tokenizer ({brief(error)}); the backbone needs Flan-T5's: give a folder that "
-            f"holds its tokenizer.json, or the Hub id {T5_TOKENIZER}"
-        ) from None
+def read_t5_tokenizer(place: str | None, vocabulary: int) -> PreTrainedTokenizerBase:
+    """T5's tokenizer from a folder or Hub id. Raises UserError where it is none of a T5 with that vocabulary."""
+    place = T5_TOKENIZER if place is None else place
+    key = f"--tokenizer={place}"
+    files = f"give a folder that holds its tokenizer.json, or the Hub id {T5_TOKENIZER}"
+    tokenizer = open_tokenizer(place, key, f"the backbone needs Flan-T5's: {files}")
     if (tokenizer.pad_token_id, tokenizer.eos_token_id) != (0, 1) or len(tokenizer) > vocabulary:
         raise UserError(
-            f"--tokenizer={name}: not this T5's: it has {len(tokenizer)} words, <pad> {tokenizer.pad_token_id} and "
+            f"{key}: not this T5's: it has {len(tokenizer)} words, <pad> {tokenizer.pad_token_id} and "
             f"</s> {tokenizer.eos_token_id}; expected at most {vocabulary} words, <pad> 0 and </s> 1"
         )
     return tokenizer
 
 
-def _of_blip2(base: Blip2Folder) -> Found:
-    head = base.head()
-    return Found("BLIP-2's own head, the start of both", dict.fromkeys(ROLES, head))
+# -- what it holds ---
 
 
-def _of_state(
-    everything: Mapping[str, Tensor], checkpoints: Sequence[Checkpoint], base: Blip2Folder | None, sizes: Sizes
-) -> Found:
-    """The heads in a LAVIS state dict, and its whole model unless `base` takes that place."""
+def _find(checkpoints: Sequence[Checkpoint], base: Blip2Folder | None, sizes: Sizes) -> Found:
+    """The heads in LAVIS files, and their whole model unless `base` takes that place."""
     source = ", ".join(checkpoint.path.name for checkpoint in checkpoints)
-    state = {name: tensor for name, tensor in everything.items() if vision_block(name) < VISION_LAYERS}
+    everything = merge(checkpoints)
+    state = used_blocks(everything, VISION_LAYERS)
     roles = roles_in(state)
     lacking = [part for part, prefix in _WHOLE.items() if not any(name.startswith(prefix) for name in state)]
     if roles and base is None and lacking:
@@ -183,40 +192,40 @@ def _of_state(
             "--backbone Salesforce/blip2-flan-t5-xl, or a folder; or name the missing files too"
         )
     heads = heads_from(state, source, base and base.sizes, attention_heads=sizes.qformer_heads)
-    kinds = [*SPARE.items()]
-    what, missing = "both heads of SeViLA", ()
+    spare = [*SPARE.items()]
+    what, missing = BOTH, ()
     if len(roles) == 1:
         (role,) = roles
         (other,) = (name for name in ROLES if name != role)
         remains = remains_of(other)
-        if role == "answerer" and not any(re.match(remains, name) for name in state):
-            what, heads = "BLIP-2's own head, the start of both", dict.fromkeys(ROLES, heads[role])
+        if role == "answerer" and not any(re.fullmatch(remains, name) for name in state):
+            what, heads = BLIP2S_OWN, dict.fromkeys(ROLES, heads[role])
         else:
             what, missing = f"the trained {role} of an official run", (other,)
-            kinds.append((f"what the run kept of its frozen {other}", remains + ".+"))
+            spare.append((f"what the run kept of its frozen {other}", remains))
     if base is not None:
-        kinds += [("the vision tower", r"visual_encoder\..+"), ("the language model", r"t5_model\..+")]
-    left_out = [*_left_out(everything, state, kinds), *_beside(checkpoints)]
+        spare += [("the vision tower", r"visual_encoder\..+"), ("the language model", r"t5_model\..+")]
+    left_out = [*_left_out(everything, state, spare), *_beside(checkpoints)]
     whole = blip2_from(state, source, sizes.qformer_heads, sizes.vision_heads, sizes.dtype) if base is None else None
     return Found(what, heads, tuple(left_out), whole, missing)
 
 
 def _left_out(
-    everything: Mapping[str, Tensor], state: Mapping[str, Tensor], kinds: Sequence[tuple[str, str]]
+    everything: Mapping[str, Tensor], state: Mapping[str, Tensor], spare: Sequence[tuple[str, str]]
 ) -> Iterator[str]:
     """Lines that name the tensors which go into no file, kind by kind."""
     beyond = [name for name in everything if name not in state]
     if beyond:
-        yield _names(f"blocks of the vision tower after number {VISION_LAYERS}, which BLIP-2 does not use", beyond)
-    seen: set[str] = set()
-    for kind, pattern in kinds:
-        names = [name for name in state if name not in seen and re.fullmatch(pattern, name)]
-        seen.update(names)
+        yield _line(f"blocks of the vision tower after number {VISION_LAYERS}, which BLIP-2 does not use", beyond)
+    told: set[str] = set()
+    for kind, pattern in spare:
+        names = [name for name in state if name not in told and re.fullmatch(pattern, name)]
+        told.update(names)
         if names:
-            yield _names(kind, names)
+            yield _line(kind, names)
 
 
-def _names(kind: str, names: Sequence[str]) -> str:
+def _line(kind: str, names: Sequence[str]) -> str:
     more = f", ... ({len(names)} tensors)" if len(names) > 4 else ""
     return f"{kind}: {', '.join(names[: 2 if more else 4])}{more}"
 
@@ -225,6 +234,9 @@ def _beside(checkpoints: Sequence[Checkpoint]) -> Iterator[str]:
     for checkpoint in checkpoints:
         if checkpoint.beside:
             yield f"what {checkpoint.path.name} holds beside the model: {', '.join(checkpoint.beside)}"
+
+
+# -- what is written ---
 
 
 def _write(

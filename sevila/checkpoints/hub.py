@@ -10,20 +10,8 @@ import huggingface_hub
 from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
 
-from sevila.errors import UserError
-
 HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+?)(@(?P<revision>[\w./-]+))?")  # OWNER/NAME[@REVISION]
 HUB_FAULTS = (OSError, ValueError, EntryNotFoundError, HTTPError)  # offline, no such repository, no right to it, ...
-
-
-def download(place: str, role: str) -> Path:
-    """The local folder of a head's two files in the repository OWNER/NAME or OWNER/NAME@REVISION."""
-    try:
-        return fetch(place, [f"{role}.json", f"{role}.safetensors"])
-    except HUB_FAULTS as error:
-        raise UserError(
-            f"{role}={place}: no such run folder or head file, and not to be had from the Hub ({brief(error)})"
-        ) from None
 
 
 def fetch(place: str, patterns: Sequence[str]) -> Path:
@@ -41,8 +29,3 @@ def fetch(place: str, patterns: Sequence[str]) -> Path:
     except LocalEntryNotFoundError:
         why = " because HF_HUB_OFFLINE is set" if is_offline_mode() else ""
         raise LocalEntryNotFoundError(f"not in the cache, and the Hub cannot be reached{why}") from None
-
-
-def brief(error: BaseException) -> str:
-    """What an error says, in a line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

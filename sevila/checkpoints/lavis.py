@@ -1,31 +1,37 @@
 """From LAVIS's tensor names to this project's: the official SeViLA and BLIP-2 checkpoints, as pure functions.
 
-A LAVIS state dict holds `visual_encoder.*`, `t5_model.*` and one or two heads: `ln_vision.*`,
-`Qformer.bert.*`, `query_tokens`, `t5_proj.*` are the Answerer's (and BLIP-2's own), the same with `_loc` on
-the first component the Localizer's. Everything is checked before anything is used: what is missing,
-unexpected or of another shape is listed in one UserError. What may be there and is not needed is known by
-name (`SPARE`).
+A LAVIS state dict holds `visual_encoder.*`, `t5_model.*` and one or two heads: `ln_vision.*`, `Qformer.bert.*`,
+`query_tokens`, `t5_proj.*` are the Answerer's (and BLIP-2's own), the same with `_loc` on the first component the
+Localizer's. Everything is checked before anything is used. What may be there and is not needed is known by name
+(`SPARE`).
+
+    state = read_checkpoint(Path("sevila_pretrained.pth")).state
+    heads = heads_from(state, "sevila_pretrained.pth", backbone.zeroshot.config)    # by role
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from transformers import Blip2Config, Blip2ForConditionalGeneration, PreTrainedTokenizerBase
 
+from sevila.checkpoints.architecture import T5, TIED, fill_outline, outline
 from sevila.checkpoints.heads import ROLES
+from sevila.checkpoints.state_dict import Checkpoint, check_tensors, listed
 from sevila.errors import UserError
 from sevila.model.backbone import TEXT_TOKENS, Backbone, assemble_backbone
 from sevila.model.head import Head, HeadConfig
-from sevila.model.precision import finite
 
 State = Mapping[str, Tensor]
+Names = tuple[tuple[str, str], ...]
 
 SUFFIXES = {"localizer": "_loc", "answerer": ""}
+VISION_LAYERS = 39  # BLIP-2 reads EVA-CLIP ViT-g before its last block
 QFORMER_HEAD_WIDTH = 64  # a state dict does not say how many attention heads there are: BERT's have 64 channels,
 VISION_HEAD_WIDTH = 88  # EVA-CLIP ViT-g's 1408 / 16
 
@@ -41,25 +47,29 @@ SPARE = {  # what may be there and is not needed
     "what follows a ViT's last block in a classifier": r"visual_encoder\.(norm|fc_norm|head)\.(weight|bias)",
 }
 _SPARE = re.compile("|".join(SPARE.values()))
-_QFORMER_NAMES = (
+_VERDICT = "not loaded"
+
+# -- names: ours, or transformers', and LAVIS's for the same tensor ---
+
+_HEAD_NAMES: Names = (
     ("queries", "query_tokens"),
     ("norm.", "ln_vision."),
     ("qformer.layernorm.", "Qformer.bert.embeddings.LayerNorm."),
     ("qformer.", "Qformer.bert."),
     ("projection.", "t5_proj."),
 )
-_VISION_NAMES = (
+_VISION_NAMES: Names = (
     ("embeddings.class_embedding", "cls_token"),
     ("embeddings.position_embedding", "pos_embed"),
     ("embeddings.patch_embedding.", "patch_embed.proj."),
     ("encoder.layers.", "blocks."),
 )
-_BLOCK_NAMES = (("self_attn.projection.", "attn.proj."), ("self_attn.", "attn."), ("layer_norm", "norm"))
+_BLOCK_NAMES: Names = (("self_attn.projection.", "attn.proj."), ("self_attn.", "attn."), ("layer_norm", "norm"))
 
 
 def head_name(name: str, role: str) -> str:
     """The official name of a head's tensor: `projection.weight` of the localizer is `t5_proj_loc.weight`."""
-    official = _renamed(name, _QFORMER_NAMES).replace("attention.attention.", "attention.self.")
+    official = _renamed(name, _HEAD_NAMES).replace("attention.attention.", "attention.self.")
     part, dot, rest = official.partition(".")
     return f"{part}{SUFFIXES[role]}{dot}{rest}"
 
@@ -67,7 +77,7 @@ def head_name(name: str, role: str) -> str:
 def vision_name(name: str) -> str:
     """The official name of a tensor of transformers' Blip2VisionModel (but for its joined `qkv.bias`)."""
     if name.startswith("post_layernorm."):
-        return name.replace("post_layernorm", "ln_vision")
+        return name.replace("post_layernorm", "ln_vision")  # which LAVIS counts to the head
     official = _renamed(name, _VISION_NAMES)
     block = re.match(r"blocks\.\d+\.", official)
     if block:
@@ -77,44 +87,72 @@ def vision_name(name: str) -> str:
 
 def transformers_name(official: str) -> str:
     """The name in transformers' Blip2VisionModel of a tensor of LAVIS's tower: `vision_name` the other way round."""
-    back = tuple((new, old) for old, new in _VISION_NAMES)
-    name = _renamed(official.removeprefix("visual_encoder."), back)
+    name = _renamed(official.removeprefix("visual_encoder."), _reversed(_VISION_NAMES))
     block = re.match(r"encoder\.layers\.\d+\.", name)
-    if block:
-        name = block[0] + _renamed(name[block.end() :], tuple((new, old) for old, new in _BLOCK_NAMES))
-    return name
+    return block[0] + _renamed(name[block.end() :], _reversed(_BLOCK_NAMES)) if block else name
 
 
-def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
+def official_names(name: str) -> tuple[str, ...]:
+    """The official tensors that make a tensor of transformers' BLIP-2: biases of queries and of values, or one."""
+    part, _, rest = name.partition(".")
+    if part == "vision_model":
+        official = vision_name(rest)
+        if official.endswith("attn.qkv.bias"):  # joined by transformers, with zeros for the keys, which have no bias
+            return official.replace("qkv.bias", "q_bias"), official.replace("qkv.bias", "v_bias")
+        return (official,)
+    if part == "language_model":
+        return (f"t5_model.{rest}",)
+    ours = {"query_tokens": "queries", "language_projection": "projection", "qformer": "qformer"}[part]
+    return (head_name(f"{ours}.{rest}" if rest else ours, "answerer"),)
+
+
+def _renamed(name: str, rules: Names) -> str:
     return next((new + name[len(old) :] for old, new in rules if name.startswith(old)), name)
 
 
-class Taking:
-    """Takes tensors out of a state dict by name and shape, and remembers whatever is wrong."""
+def _reversed(rules: Names) -> Names:
+    return tuple((new, old) for old, new in rules)
 
-    def __init__(self, state: State, source: str) -> None:
-        self.state, self.source = state, source
-        self.taken: set[str] = set()
-        self.problems: list[str] = []
 
-    def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """The tensor of that name; without one of that shape, zeros and a remembered problem."""
-        self.taken.add(name)
-        tensor = self.state.get(name)
-        if tensor is not None and tuple(tensor.shape) == tuple(shape):
-            if not finite(tensor):
-                self.problems.append(f"{name} holds NaN or infinite values")
-            return tensor
-        found = "missing" if tensor is None else f"is {list(tensor.shape)}, not"
-        self.problems.append(f"{name} {found} {list(shape)}")
-        return torch.zeros(shape)
+# -- several files ---
 
-    def finish(self, not_ours: re.Pattern[str]) -> None:
-        """UserError if anything was wrong, or if a name is left that is neither spare nor of `not_ours`."""
-        left = [name for name in self.state if name not in self.taken]
-        self.problems += [f"{n} unexpected" for n in left if not _SPARE.fullmatch(n) and not not_ours.match(n)]
-        if self.problems:
-            raise UserError(f"{self.source}: not loaded, {len(self.problems)} tensors: {'; '.join(self.problems)}")
+
+def merge(checkpoints: Iterable[Checkpoint]) -> dict[str, Tensor]:
+    """Several files as one LAVIS state dict: EVA's ViT and a plain T5 get their LAVIS prefixes.
+
+    Raises UserError where two files hold a tensor of the same name.
+    """
+    joined: dict[str, Tensor] = {}
+    for checkpoint in checkpoints:
+        state = {_prefixed(name): tensor for name, tensor in checkpoint.state.items()}
+        twice = sorted(joined.keys() & state.keys())
+        if twice:
+            raise UserError(
+                f"{checkpoint.path}: {len(twice)} tensors stand in an earlier file too: {listed(twice, 4)}; "
+                "only files that complete each other go together"
+            )
+        joined |= state
+    return joined
+
+
+def _prefixed(name: str) -> str:
+    """The name inside the whole model, of a tensor in EVA's or T5's own file."""
+    if re.match(r"(cls_token|pos_embed|patch_embed|blocks|norm|fc_norm|head)(\.|$)", name):
+        return f"visual_encoder.{name}"
+    return f"t5_model.{name}" if re.match(r"(shared|encoder|decoder|lm_head)\.", name) else name
+
+
+def used_blocks(state: State, layers: int = VISION_LAYERS) -> dict[str, Tensor]:
+    """The state without the blocks of the vision tower from number `layers` on, which BLIP-2 does not use."""
+
+    def used(name: str) -> bool:
+        block = re.match(r"visual_encoder\.blocks\.(\d+)\.", name)
+        return block is None or int(block[1]) < layers
+
+    return {name: tensor for name, tensor in state.items() if used(name)}
+
+
+# -- heads ---
 
 
 def roles_in(state: State) -> tuple[str, ...]:
@@ -132,35 +170,30 @@ def roles_in(state: State) -> tuple[str, ...]:
 
 def remains_of(role: str) -> str:
     """A pattern of the names that a run of the official code keeps of its frozen head."""
-    return rf"(t5_proj|ln_vision){SUFFIXES[role]}\."
+    return rf"(t5_proj|ln_vision){SUFFIXES[role]}\..+"
 
 
 def head_sizes(state: State, role: str, attention_heads: int | None = None) -> HeadConfig:
-    """A head's sizes as most of its tensors have them; UserError where they do not tell."""
-    part = f"Qformer{SUFFIXES[role]}.bert.encoder.layer"
-    layers = _count(state, part)
-    crossing = [i for i in range(layers) if any(n.startswith(f"{part}.{i}.crossattention.") for n in state)]
+    """A head's sizes as most of its tensors have them. Raises UserError where they do not tell."""
+    prefix = f"Qformer{SUFFIXES[role]}.bert.encoder.layer"
+    layers = _count(state, prefix)
+    crossing = [i for i in range(layers) if any(n.startswith(f"{prefix}.{i}.crossattention.") for n in state)]
     every = crossing[1] - crossing[0] if len(crossing) > 1 else max(layers, 1)
-    unknown = {
-        "vision_width": 2,
-        "language_width": 3,
-        "queries": 5,
-        "width": 7,
-        "inner_width": 11,
-    }  # stand-ins
+    # a head of small primes shows which axis of which tensor is which size: each tensor votes for the size it has there
+    primes = {"vision_width": 2, "language_width": 3, "queries": 5, "width": 7, "inner_width": 11}
     with torch.device("meta"):
-        model = Head(HeadConfig(layers=layers, attention_heads=1, cross_every=every, **unknown))
-    votes: dict[int, Counter[int]] = {stand_in: Counter() for stand_in in unknown.values()}
+        model = Head(HeadConfig(layers=layers, attention_heads=1, cross_every=every, **primes))
+    votes: dict[int, Counter[int]] = {prime: Counter() for prime in primes.values()}
     for name, tensor in model.state_dict().items():
         found = state.get(head_name(name, role))
         if found is not None and found.ndim == tensor.ndim:
-            for stand_in, size in zip(tensor.shape, found.shape, strict=True):
-                votes.get(stand_in, Counter())[size] += 1
-    silent = [name for name, stand_in in unknown.items() if not votes[stand_in]]
+            for prime, size in zip(tensor.shape, found.shape, strict=True):
+                votes.get(prime, Counter())[size] += 1
+    silent = [name for name, prime in primes.items() if not votes[prime]]
     if silent or not layers:
         names = ", ".join(head_name(n, role) for n in model.state_dict() if head_name(n, role) not in state)
         raise UserError(f"the {role}'s sizes cannot be told ({', '.join(silent) or 'layers'}); missing: {names}")
-    sizes = {name: votes[stand_in].most_common(1)[0][0] for name, stand_in in unknown.items()}
+    sizes = {name: votes[prime].most_common(1)[0][0] for name, prime in primes.items()}
     heads = attention_heads or _heads(sizes["width"], QFORMER_HEAD_WIDTH, "Q-Former")
     return HeadConfig(layers=layers, attention_heads=heads, cross_every=every, **sizes)
 
@@ -178,42 +211,41 @@ def heads_from(
     The released SeViLA checkpoint holds both; BLIP-2's hold one under the Answerer's names, which is also the
     start of a Localizer. `sizes` are those of the backbone's own head; without them the tensors tell them, but for
     `attention_heads` (None: they have 64 channels).
-    Raises UserError listing every missing, unexpected and misshaped tensor of all heads.
+
+    Raises UserError that lists every missing, unexpected, misshaped and not finite tensor of all heads.
     """
     roles = roles_in(state)
     if not roles:
         raise UserError(f"{source}: holds no head (no query_tokens, no Qformer.bert.*)")
-    taking = Taking(state, source)
-    heads = {}
+    heads: dict[str, Head] = {}
     for role in roles:
-        try:
+        with _naming(source):
             config = sizes or head_sizes(state, role, attention_heads)
-        except UserError as error:
-            raise UserError(f"{source}: {error}") from None
-        heads[role] = _head(taking, role, config, attention, dtype)
-    remains = "".join(f"|{remains_of(role)}" for role in ROLES if role not in roles)
-    taking.finish(re.compile(rf"visual_encoder\.|t5_model\.{remains}"))
+        with torch.device("meta"):
+            heads[role] = Head(config, attention)
+    tensors = {role: head.state_dict() for role, head in heads.items()}
+    wanted = {head_name(name, role): t.shape for role, own in tensors.items() for name, t in own.items()}
+    others = [remains_of(role) for role in ROLES if role not in roles]
+    spare = re.compile("|".join([_SPARE.pattern, r"(visual_encoder|t5_model)\..+", *others]))
+    check_tensors(source, _VERDICT, wanted, state, spare)
+    for role, head in heads.items():
+        own = {name: state[head_name(name, role)].to(dtype, copy=True) for name in tensors[role]}
+        head.load_state_dict(own, assign=True)
+        head.eval()
     return heads
 
 
-def _head(taking: Taking, role: str, config: HeadConfig, attention: str, dtype: torch.dtype) -> Head:
-    with torch.device("meta"):
-        head = Head(config, attention)
-    tensors = {
-        name: taking.take(head_name(name, role), tuple(t.shape)).to(dtype, copy=True)
-        for name, t in head.state_dict().items()
-    }
-    head.load_state_dict(tensors, assign=True)
-    return head.eval()
+# -- the whole model ---
 
 
 def blip2_sizes(state: State, qformer_heads: int | None = None, vision_heads: int | None = None) -> Blip2Config:
-    """The configuration of the whole model, as its tensors tell it. KeyError names one that was needed."""
+    """The configuration of the whole model, as its tensors tell it.
+
+    Raises KeyError with the name of a tensor that was needed, UserError where the tensors do not tell.
+    """
     head = head_sizes(state, "answerer", qformer_heads)
-    patch, width = (
-        state["visual_encoder.patch_embed.proj.weight"],
-        state["visual_encoder.cls_token"].shape[-1],
-    )
+    patch = state["visual_encoder.patch_embed.proj.weight"].shape[-1]
+    width = state["visual_encoder.cls_token"].shape[-1]
     grid = int((state["visual_encoder.pos_embed"].shape[1] - 1) ** 0.5)
     vocabulary, d_model = state["t5_model.shared.weight"].shape
     attention = "t5_model.encoder.block.0.layer.0.SelfAttention"
@@ -224,12 +256,12 @@ def blip2_sizes(state: State, qformer_heads: int | None = None, vision_heads: in
             "intermediate_size": state["visual_encoder.blocks.0.mlp.fc1.weight"].shape[0],
             "num_hidden_layers": _count(state, "visual_encoder.blocks"),
             "num_attention_heads": vision_heads or _heads(width, VISION_HEAD_WIDTH, "vision tower"),
-            "patch_size": patch.shape[-1],
-            "image_size": patch.shape[-1] * grid,
+            "patch_size": patch,
+            "image_size": patch * grid,
         },
         qformer_config=head.qformer().to_dict(),
-        text_config={
-            "model_type": "t5",
+        text_config=T5
+        | {
             "vocab_size": vocabulary,
             "d_model": d_model,
             "d_kv": state[f"{attention}.q.weight"].shape[0] // heads,
@@ -238,11 +270,6 @@ def blip2_sizes(state: State, qformer_heads: int | None = None, vision_heads: in
             "num_decoder_layers": _count(state, "t5_model.decoder.block"),
             "num_heads": heads,
             "relative_attention_num_buckets": buckets,
-            "feed_forward_proj": "gated-gelu",
-            "dense_act_fn": "gelu",  # the exact GELU, which LAVIS puts in the place of Flan-T5's gelu_new
-            "decoder_start_token_id": 0,
-            "pad_token_id": 0,
-            "eos_token_id": 1,
         },
         num_query_tokens=head.queries,
     )
@@ -257,45 +284,28 @@ def blip2_from(
 ) -> Blip2ForConditionalGeneration:
     """transformers' BLIP-2 of a whole LAVIS state dict (ViT, T5, BLIP-2's own head); `_loc` stays aside.
 
-    Its `save_pretrained` writes a folder that `sevila.checkpoints.backbone.load` reads. Raises UserError that lists
-    every missing, unexpected and misshaped tensor. Tensors that have the dtype already are not copied.
+    Its `save_pretrained` writes a folder that `sevila.checkpoints.backbone.load` reads. Tensors that have the dtype
+    already are not copied. Raises UserError that lists every missing, unexpected, misshaped and not finite tensor.
     """
-    try:
-        config = blip2_sizes(state, qformer_heads, vision_heads)
-    except KeyError as error:
-        raise UserError(f"{source}: no {error.args[0]}, so it is no whole LAVIS BLIP-2 with a T5") from None
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from None
-    with torch.device("meta"):
-        blip2 = Blip2ForConditionalGeneration(config)
-    taking = Taking(state, source)
-    tensors = {}
-    for name, wanted in blip2.state_dict().items():
-        tensors[name] = _take_blip2(taking, name, tuple(wanted.shape)).to(dtype)
-    taking.finish(re.compile(rf"({'|'.join(_PARTS)})_loc(\.|$)"))
-    # `assign` gives every name a parameter of its own, so lm_head is not tied (transformers 5 ties it) ...
-    blip2.load_state_dict(tensors, assign=True)
-    language = blip2.language_model
-    for stack in (language.encoder, language.decoder):  # ... and the word vectors are tied by hand
-        stack.embed_tokens.weight = language.shared.weight
-    return blip2.eval()
+    with _naming(source):
+        blip2 = outline(blip2_sizes(state, qformer_heads, vision_heads))
+    shapes = {name: t.shape for name, t in blip2.state_dict().items() if name not in TIED}
+    wanted = {}
+    for name, shape in shapes.items():
+        halves = official_names(name)
+        wanted |= dict.fromkeys(halves, shape if len(halves) == 1 else (shape[0] // 3,))
+    spare = re.compile(rf"{_SPARE.pattern}|({'|'.join(_PARTS)})_loc(\..+)?")
+    check_tensors(source, _VERDICT, wanted, state, spare)
+    fill_outline(blip2, {name: _joined([state[n] for n in official_names(name)]).to(dtype) for name in shapes})
+    return blip2
 
 
-def _take_blip2(taking: Taking, name: str, shape: tuple[int, ...]) -> Tensor:
-    """The tensor for a name of transformers' BLIP-2."""
-    part, _, rest = name.partition(".")
-    if part == "vision_model":
-        official = vision_name(rest)
-        if official.endswith("attn.qkv.bias"):  # the keys have no bias
-            width = (shape[0] // 3,)
-            query, value = (taking.take(official.replace("qkv.bias", b), width) for b in ("q_bias", "v_bias"))
-            return torch.cat([query, torch.zeros_like(query), value])
-        return taking.take(official, shape)
-    if part == "language_model":
-        alias = rest in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-        return taking.take("t5_model.shared.weight" if alias else f"t5_model.{rest}", shape)
-    ours = {"query_tokens": "queries", "language_projection": "projection", "qformer": "qformer"}[part]
-    return taking.take(head_name(f"{ours}.{rest}" if rest else ours, "answerer"), shape)
+def _joined(tensors: list[Tensor]) -> Tensor:
+    """One tensor as it is; of the biases of queries and values [Dv] all three [3 Dv], the keys' being zeros."""
+    if len(tensors) == 1:
+        return tensors[0]
+    query, value = tensors
+    return torch.cat([query, torch.zeros_like(query), value])
 
 
 def backbone_from(
@@ -308,10 +318,21 @@ def backbone_from(
     attention: str = "sdpa",
     text_tokens: int = TEXT_TOKENS,
 ) -> Backbone:
-    """The frozen backbone of a whole LAVIS state dict, with BLIP-2's own head. Errors as `blip2_from`."""
+    """The frozen backbone of a whole LAVIS state dict, with BLIP-2's own head. Raises UserError as `blip2_from`."""
     blip2 = blip2_from(state, source, qformer_heads, vision_heads, dtype)
     blip2.set_attn_implementation(attention)
     return assemble_backbone(blip2, tokenizer, source, attention, text_tokens)
+
+
+@contextmanager
+def _naming(source: str) -> Iterator[None]:
+    """Have an error about sizes name the source."""
+    try:
+        yield
+    except KeyError as error:
+        raise UserError(f"{source}: no {error.args[0]}, so it is no whole LAVIS BLIP-2 with a T5") from None
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
 
 
 def _count(state: State, prefix: str) -> int:

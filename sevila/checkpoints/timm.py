@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -12,14 +12,15 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from sevila.checkpoints.architecture import Weights
-from sevila.checkpoints.importers import read_checkpoint
 from sevila.checkpoints.lavis import transformers_name
-from sevila.errors import UserError
+from sevila.checkpoints.state_dict import check_tensors, read_checkpoint
+from sevila.errors import UserError, reason
 from sevila.model.backbone import resized
-from sevila.model.precision import finite
 
 CLASSIFIER = ("norm", "fc_norm", "head")  # what follows the last block; BLIP-2 uses none of it
+_EVA_NAMES = re.compile(r"cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|blocks\..+")
+
+Fill = Callable[[nn.Module, str, str], None]  # `Weights.fill` of sevila.checkpoints.backbone
 
 
 class TimmTower(nn.Module):
@@ -33,18 +34,21 @@ class TimmTower(nn.Module):
 
     @property
     def positions(self) -> Tensor:
+        """The learned position embeddings [1, P, Dv], CLS first."""
         return self.model.pos_embed
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """All tensors, of any shape, under the names that transformers' tower gives them."""
         tensors = self.model.state_dict()
         for name, tensor in tensors.items():
-            if name.endswith("attn.q_bias"):
+            if name.endswith("attn.q_bias"):  # transformers joins the biases; the keys have none
                 bias = [tensor, torch.zeros_like(tensor), tensors[name.replace("q_bias", "v_bias")]]
                 yield transformers_name(name.replace("q_bias", "qkv.bias")), torch.cat(bias)
             elif not name.endswith("attn.v_bias"):
                 yield transformers_name(name), tensor
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels [N, 3, S, S] -> patches [N, P, Dv], CLS first, without a final norm."""
         grid = self.model.patch_embed.proj(pixels)  # [N, Dv, S/patch, S/patch]
         cls = self.model.cls_token.expand(len(pixels), -1, -1)
         tokens = torch.cat([cls, grid.flatten(2).transpose(1, 2)], dim=1)
@@ -57,7 +61,7 @@ class TimmTower(nn.Module):
 class Vision(Protocol):
     """A choice of the config group `vision`."""
 
-    def tower(self, width: int, weights: Weights, dtype: torch.dtype, device: torch.device) -> TimmTower | None:
+    def tower(self, width: int, fill: Fill, dtype: torch.dtype, device: torch.device) -> TimmTower | None:
         """A tower in the place of the BLIP-2's own, whose width is Dv; None: its own stays."""
 
 
@@ -65,7 +69,7 @@ class Vision(Protocol):
 class OwnTower:
     """The tower that comes with model.source."""
 
-    def tower(self, width: int, weights: Weights, dtype: torch.dtype, device: torch.device) -> None:
+    def tower(self, width: int, fill: Fill, dtype: torch.dtype, device: torch.device) -> None:
         return None
 
 
@@ -81,8 +85,11 @@ class TimmVision:
     depth: int = 39
     file: str | None = None
 
-    def tower(self, width: int, weights: Weights, dtype: torch.dtype, device: torch.device) -> TimmTower:
-        """UserError for a timm that is not there, a model of another kind or width, a file that does not fit."""
+    def tower(self, width: int, fill: Fill, dtype: torch.dtype, device: torch.device) -> TimmTower:
+        """The tower on the device; `fill` gives it weights where no file is named.
+
+        Raises UserError for a timm that is not there, a model of another kind or width, a file that does not fit.
+        """
         if self.depth < 1:
             raise UserError(f"vision.depth={self.depth}: must be at least 1")
         model = self._outline().to(dtype)
@@ -91,9 +98,9 @@ class TimmVision:
             raise UserError(f"vision.model={self.model}: is {found} wide, the heads of model.source read {width}")
         if self.file is None:
             model.to_empty(device=device)
-            weights.fill(model, f"vision.model={self.model}", "give vision.file=FILE")
+            fill(model, f"vision.model={self.model}", "give vision.file=FILE")
         else:
-            self._load(model, dtype)
+            self._load(self.file, model, dtype)
         return TimmTower(model.to(device))
 
     def _outline(self) -> nn.Module:
@@ -103,61 +110,39 @@ class TimmVision:
             with torch.device("meta"):
                 model = timm.create_model(self.model, pretrained=False, num_classes=0, depth=self.depth)
         except (RuntimeError, TypeError, AssertionError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"vision.model={self.model}: timm cannot build it ({reason})") from None
+            why = str(error).strip().splitlines()[0]
+            raise UserError(f"vision.model={self.model}: timm cannot build it ({why})") from None
         for name in CLASSIFIER:
             setattr(model, name, nn.Identity())
-        known = re.compile(r"cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|blocks\..+")
         names = set(dict(model.named_parameters()))
-        odd = sorted(name for name in names if not known.fullmatch(name))
-        if odd or not {"cls_token", "pos_embed"} <= names or getattr(model, "rope", None) is not None:
+        known = all(map(_EVA_NAMES.fullmatch, names)) and {"cls_token", "pos_embed"} <= names
+        if not known or getattr(model, "rope", None) is not None:
             raise UserError(f"vision.model={self.model}: is no EVA with absolute positions and a CLS token")
         return model
 
-    def _load(self, model: nn.Module, dtype: torch.dtype) -> None:
-        state = read_checkpoint(Path(self.file))
-        model.load_state_dict(fitting(state, model, self.depth, self.file, dtype), assign=True)
+    def _load(self, file: str, model: nn.Module, dtype: torch.dtype) -> None:
+        """The file's tensors into the model, but for later blocks than it has and what follows the last one."""
+        state = read_checkpoint(Path(file)).state
+        wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        blocks = {match[1] for name in state if (match := re.match(r"blocks\.(\d+)\.", name))}
+        later = [number for number in blocks if int(number) >= self.depth]
+        spare = re.compile("|".join([rf"({'|'.join(CLASSIFIER)})\..+", *(rf"blocks\.{n}\..+" for n in later)]))
+        check_tensors(f"vision.file={file}", "does not fit vision.model", wanted, state, spare)
+        model.load_state_dict({name: state[name].to(dtype) for name in wanted}, assign=True)
         for part in model.modules():  # EVA's keys have no bias: zeros, which no file stores
             for name, buffer in part.named_buffers(recurse=False):
                 setattr(part, name, torch.zeros_like(buffer, device="cpu"))
 
 
-def fitting(
-    state: Mapping[str, Tensor], model: nn.Module, depth: int, file: str, dtype: torch.dtype
-) -> dict[str, Tensor]:
-    """The tensors of a file that a model needs. UserError lists all that are missing, misshaped, unexpected or damaged.
-
-    Left out, by name: blocks from `depth` on, and what follows the last block.
-    """
-    wanted = model.state_dict()
-    problems = [f"missing {name}" for name in wanted if name not in state]
-    problems += [
-        f"{name} is {list(state[name].shape)}, not {list(wanted[name].shape)}"
-        for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
-    ]
-    problems += [f"unexpected {name}" for name in state if name not in wanted and not _spare(name, depth)]
-    problems += [f"NaN or infinite values in {name}" for name in wanted if name in state and not finite(state[name])]
-    if problems:
-        raise UserError(f"vision.file={file}: does not fit, {len(problems)} tensors: {'; '.join(problems)}")
-    return {name: state[name].to(dtype) for name in wanted}
-
-
-def _spare(name: str, depth: int) -> bool:
-    block = re.match(r"blocks\.(\d+)\.", name)
-    return int(block[1]) >= depth if block else name.partition(".")[0] in CLASSIFIER
-
-
 def import_timm() -> ModuleType:
-    """timm; UserError says which of it and torchvision is missing, or does not fit."""
+    """timm. Raises UserError that says which of it and torchvision is missing, or does not fit."""
     try:
         import timm
     except ModuleNotFoundError as error:
         raise UserError(f"vision=timm: {error.name} is not installed; pip install sevila[timm]") from None
     except (ImportError, RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())
         raise UserError(
-            f"vision=timm: timm cannot be imported ({reason}): "
+            f"vision=timm: timm cannot be imported ({reason(error)}): "
             f"install the torchvision that was built for torch {torch.__version__}"
         ) from None
     return timm

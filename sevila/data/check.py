@@ -52,7 +52,7 @@ def look(ids: Iterable[str], folder: Videos, decode: int = 0, threads: int = 4) 
     ids = list(dict.fromkeys(ids))
     pool = ThreadPoolExecutor(max(1, threads))
     try:
-        return dict(zip(ids, track(pool.map(one, ids), len(ids), "videos"), strict=True))
+        return dict(zip(ids, track(pool.map(one, ids), len(ids), "checking videos"), strict=True))
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -21,6 +21,7 @@ from sevila.data.store import Lack, Store, Stored
 from sevila.data.video import CachedVideos, Frames, VideoInfo
 from sevila.errors import UserError, system_error
 from sevila.model.backbone import Backbone
+from sevila.progress import track
 
 Record = Question | Moment
 
@@ -276,13 +277,17 @@ class VideoSource:
         """Records with the frames that a rule takes, for a training."""
         return FrameDataset(records, self.videos, self.folder, rule, fixed_indices, self.store)
 
-    def walk(self, records: Sequence[Record]) -> Iterator[tuple[list[int], Sample]]:
-        """For every video and clip: the rows of `records` that ask about it, and its frames."""
+    def walk(self, records: Sequence[Record], label: str | None = None) -> Iterator[tuple[list[int], Sample]]:
+        """For every video and clip: the rows of `records` that ask about it, and its frames.
+
+        `label` names a progress bar, None shows none.
+        """
         groups = by_video(records)
         first, rule = [records[group[0]] for group in groups], EvaluationFrames(self.n)
         dataset = FrameDataset(first, self.videos, self.folder, rule, store=self.store, pictures=self.pictures)
         samples = stream(dataset, self.workers, batch_size=None, sampler=OrderedSampler(len(groups)))
-        yield from zip(groups, samples, strict=True)
+        walk = zip(groups, samples, strict=True)
+        yield from walk if label is None else track(walk, len(groups), label)
 
 
 def by_video(records: Sequence[Record]) -> list[list[int]]:

@@ -24,9 +24,10 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from sevila.data.frame_table import FrameTable, decoded_frames, frame_table, open_video, packets_of
-from sevila.data.transforms import to_tensor
+from sevila.data.transforms import Size, to_tensor
 
-Convert = Callable[[VideoFrame], Tensor]
+Pictures = tuple[Tensor, ...]  # of one frame, in several sizes
+Convert = Callable[[VideoFrame], Pictures]
 PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE: no field of a frame has a packet of its own
 
 
@@ -48,24 +49,27 @@ class PyAvFile:
         self.path, self.threads = path, threads
         self.table = frame_table(path)
 
-    def decode(self, wanted: Sequence[int], size: int) -> dict[int, Tensor]:
-        """Frame number -> uint8 [3, size, size]; without those that do not decode. UserError for a damaged file."""
-        numbers = {self.table.stamps[index]: index for index in wanted}
-        reformatter = VideoReformatter()
+    def decode(self, wanted: Sequence[int], sizes: Sequence[Size]) -> dict[int, Pictures]:
+        """Frame number -> uint8 [3, H, W] in each of the sizes; without those that do not decode.
 
-        def convert(frame: VideoFrame) -> Tensor:
-            return to_tensor(frame, size, reformatter)
+        UserError for a damaged file.
+        """
+        numbers = {self.table.stamps[index]: index for index in wanted}
+        reformatters = [VideoReformatter() for _ in sizes]
+
+        def convert(frame: VideoFrame) -> Pictures:
+            return tuple(to_tensor(frame, *kind) for kind in zip(sizes, reformatters, strict=True))
 
         try:
             found = needed_frames(self.path, self.table, list(numbers), self.threads, convert)
         except Inexact:
             found = plain_frames(self.path, self.table, set(numbers), convert)
-        return {numbers[stamp]: pixels for stamp, pixels in found.items()}
+        return {numbers[stamp]: pictures for stamp, pictures in found.items()}
 
 
-def plain_frames(path: Path, table: FrameTable, stamps: set[int], convert: Convert) -> dict[int, Tensor]:
+def plain_frames(path: Path, table: FrameTable, stamps: set[int], convert: Convert) -> dict[int, Pictures]:
     """Stamp -> converted frame, by decoding every frame from the start, in one thread."""
-    found: dict[int, Tensor] = {}
+    found: dict[int, Pictures] = {}
     with open_video(path) as (container, stream):
         for place, frame in enumerate(decoded_frames(path, container, stream)):
             stamp = place if table.counted else frame.pts
@@ -82,7 +86,7 @@ class Inexact(Exception):
 
 def needed_frames(
     path: Path, table: FrameTable, stamps: Sequence[int], threads: int, convert: Convert
-) -> dict[int, Tensor]:
+) -> dict[int, Pictures]:
     """Stamp -> converted frame, for ascending `stamps`, by decoding little else.
 
     Raises Inexact; UserError where the file cannot be opened any more.
@@ -100,9 +104,9 @@ def needed_frames(
 
 def _decode_groups(
     packets: _Packets, stream: VideoStream, stamps: Sequence[int], convert: Convert
-) -> dict[int, Tensor]:
+) -> dict[int, Pictures]:
     wanted, keys, skips = set(stamps), packets.table.keys, _may_skip(stream.codec_context)
-    found: dict[int, Tensor] = {}
+    found: dict[int, Pictures] = {}
     run = _Run(stream.codec_context, wanted, convert, skips)
     for place, group in itertools.groupby(stamps, lambda stamp: bisect_right(keys, stamp)):
         if place > max(packets.place, 1) and not packets.is_next(keys[place - 1]):
@@ -189,7 +193,7 @@ class _Run:
     ) -> None:
         self._codec, self._wanted, self._convert, self._skips = codec, wanted, convert, skips
         self._since, self._started = since, since is None
-        self._found: dict[int, Tensor] = {}
+        self._found: dict[int, Pictures] = {}
         self._due: set[int] = set()  # stamps of packets whose frames may still come out
         self.sent: set[int] = set()  # stamps of all packets
 
@@ -206,7 +210,7 @@ class _Run:
         for frame in self._codec.decode(packet):
             self._receive(frame)
 
-    def finish(self) -> dict[int, Tensor]:
+    def finish(self) -> dict[int, Pictures]:
         """Decode what the decoder still holds, and give the wanted frames."""
         if self.sent:
             for frame in self._codec.decode(None):

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from sevila.data.frame_table import FrameTable
-from sevila.data.transforms import shown_size, to_tensor
+from sevila.data.transforms import Size, shown_size, to_tensor
 from sevila.errors import UserError
 from sevila.files import read_text
 
@@ -43,10 +43,13 @@ class FrameFolder:
         places, size = array("q", range(len(files))), shown_size(_picture(files[0]))
         self.table = FrameTable(places, array("q"), 1 / rate, rate, Fraction(1), counted=True, size=size)
 
-    def decode(self, wanted: Sequence[int], size: int) -> dict[int, Tensor]:
-        """Frame number -> uint8 [3, size, size] of those wanted."""
-        files, reformatter = picture_files(self.path), VideoReformatter()
-        return {index: to_tensor(_picture(files[index]), size, reformatter) for index in wanted}
+    def decode(self, wanted: Sequence[int], sizes: Sequence[Size]) -> dict[int, tuple[Tensor, ...]]:
+        """Frame number -> uint8 [3, H, W] in each of the sizes."""
+        files, reformatters, found = picture_files(self.path), [VideoReformatter() for _ in sizes], {}
+        for index in wanted:
+            picture = _picture(files[index])
+            found[index] = tuple(to_tensor(picture, *kind) for kind in zip(sizes, reformatters, strict=True))
+        return found
 
 
 def picture_files(folder: Path) -> list[Path]:

@@ -26,7 +26,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from sevila.data.transforms import shown_size
+from sevila.data.transforms import Size, shown_size
 from sevila.errors import UserError
 
 # FFmpeg would also take a text file for a film (tty), or follow a playlist to other files.
@@ -75,7 +75,7 @@ class FrameTable:
     rate: Fraction
     last: Fraction
     counted: bool
-    size: tuple[int, int]
+    size: Size
     even: bool = True
     by_packet: bool = False
     seekable: bool = False
@@ -251,7 +251,7 @@ class _FirstFrame:
             except av.FFmpegError as error:
                 self._error = error  # raised by `size`, so that it is said only of a file that is all there
 
-    def size(self, path: Path) -> tuple[int, int]:
+    def size(self, path: Path) -> Size:
         """Height and width as shown. UserError where no frame came out, or where it cannot be shown upright."""
         if self._error is not None:
             raise self._error
@@ -260,7 +260,7 @@ class _FirstFrame:
         return _size(path, self._frame)
 
 
-def _size(path: Path, frame: VideoFrame) -> tuple[int, int]:
+def _size(path: Path, frame: VideoFrame) -> Size:
     try:
         return shown_size(frame)
     except UserError as error:

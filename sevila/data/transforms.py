@@ -1,4 +1,10 @@
-"""From a decoded frame to what the vision tower sees."""
+"""What happens to a decoded frame before the vision tower: resize, CLIP's normalisation, and the training crop.
+
+Frames are resized straight to S x S, aspect lost, by FFmpeg's swscale with its bilinear filter, which widens as it
+shrinks; decord, with which the official code reads videos, resizes by the same filter. The crop draws its random
+numbers in the order torchvision's RandomResizedCrop does, so that one seed gives one box in both; torchvision itself
+is not needed.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +20,40 @@ from torch.nn import functional
 
 from sevila.errors import UserError
 
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
 # Exact arithmetic gives the same bytes on every processor.
 RESIZE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
+CROP_AREA = (0.5, 1.0)  # share of the picture's area that a crop keeps
+CROP_RATIO = (3 / 4, 4 / 3)  # width : height of a crop
+CROP_TRIES = 10  # boxes drawn before the central one is taken
 
-def to_tensor(frame: VideoFrame, size: int, reformatter: VideoReformatter) -> Tensor:
-    """uint8 RGB [3, size, size], turned and flipped as the file asks.
+Size = tuple[int, int]  # height and width in pixels
+Box = tuple[int, int, int, int]  # top, left, height, width in pixels
+
+
+def to_tensor(frame: VideoFrame, size: Size, reformatter: VideoReformatter) -> Tensor:
+    """uint8 RGB [3, H, W] of this size, turned and flipped as the file asks.
 
     One reformatter serves all frames of a video: it keeps the set-up of the resize.
     """
     turn = orientation(frame)
+    height, width = size if turn[0, 0] else size[::-1]  # as the file has it, before it is turned
     rgb = reformatter.reformat(
-        frame, size, size, "rgb24", interpolation=RESIZE, dst_color_range=ColorRange.JPEG, threads=1
+        frame, width, height, "rgb24", interpolation=RESIZE, dst_color_range=ColorRange.JPEG, threads=1
     )
-    pixels = _turned(rgb.to_ndarray(), turn)  # a square: turning it after the resize is the same
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return torch.from_numpy(np.ascontiguousarray(_turned(rgb.to_ndarray(), turn).transpose(2, 0, 1)))
 
 
-def shown_size(frame: VideoFrame) -> tuple[int, int]:
+def fitted(size: Size, longest: int) -> Size:
+    """The size brought to a longer side of at most `longest` pixels; never enlarged."""
+    scale = min(longest / max(size), 1)
+    return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
+
+
+def shown_size(frame: VideoFrame) -> Size:
     """Height and width of the frame once it is turned."""
     on_its_side = orientation(frame)[0, 0] == 0
     return (frame.width, frame.height) if on_its_side else (frame.height, frame.width)
@@ -55,21 +77,11 @@ def orientation(frame: VideoFrame) -> np.ndarray:
 
 
 def _turned(pixels: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """Apply an `orientation` to [S, S, 3]."""
+    """Apply an `orientation` to [H, W, 3]."""
     (a, b), (c, d) = turn.tolist()
     if a == 0:  # x becomes the shown y, and y the shown x
         pixels, a, d = pixels.transpose(1, 0, 2), c, b
     return pixels[::d, ::a]
-
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-CROP_AREA = (0.5, 1.0)  # share of the picture's area that a crop keeps
-CROP_RATIO = (3 / 4, 4 / 3)  # width : height of a crop
-CROP_TRIES = 10  # boxes drawn before the central one is taken
-
-Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 
 
 def normalize(pixels: Tensor) -> Tensor:
@@ -138,7 +150,7 @@ def transform_digest(size: int) -> str:
     normalised and cropped, so that no change of them goes unnoticed.
     """
     planes = VideoFrame.from_ndarray(np.arange(96 * 64, dtype=np.uint16).reshape(96, 64).astype(np.uint8), "yuv420p")
-    picture = to_tensor(planes, size, VideoReformatter())[None]
+    picture = to_tensor(planes, (size, size), VideoReformatter())[None]
     crop = training_transform(picture, size, torch.Generator().manual_seed(0))
     ready = torch.cat([evaluation_transform(picture), crop])
     return hashlib.sha256(ready.numpy().tobytes()).hexdigest()[:16]

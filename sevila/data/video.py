@@ -15,26 +15,8 @@ from torch import Tensor
 from sevila.data.decoding import PyAv
 from sevila.data.frame_folder import FrameFolder
 from sevila.data.frame_table import FrameTable
+from sevila.data.transforms import Size, fitted
 from sevila.errors import UserError
-
-
-class Source(Protocol):
-    """The frames of one video."""
-
-    table: FrameTable
-
-    def decode(self, wanted: Sequence[int], size: int) -> dict[int, Tensor]:
-        """Frame number -> uint8 RGB [3, size, size], for ascending numbers; without those that do not decode."""
-        ...
-
-
-class Decoder(Protocol):
-    """Opens video files. Decoders can be pickled: DataLoader workers get them."""
-
-    def open(self, path: Path) -> Source:
-        """UserError, one line that names the file, where it is missing, empty, cut off, damaged, or no video."""
-        ...
-
 
 DEFAULT_CACHE_BYTES = 256 * 2**20  # 1,783 frames of 224 x 224
 KNOWN_VIDEOS = 4096  # frame tables that `CachedVideos` keeps, 8 bytes a frame
@@ -44,14 +26,16 @@ KNOWN_VIDEOS = 4096  # frame tables that `CachedVideos` keeps, 8 bytes a frame
 class Frames:
     """Decoded frames.
 
-    pixels    uint8 RGB [T, 3, S, S]
-    indices   T frame numbers, in the order shown, from 0
-    times     T seconds since the first frame
+    pixels     uint8 RGB [T, 3, S, S]
+    indices    T frame numbers, in the order shown, from 0
+    times      T seconds since the first frame
+    pictures   the same frames in the video's own shape, for people: uint8 RGB [T, 3, H, W], where they were asked for
     """
 
     pixels: Tensor
     indices: tuple[int, ...]
     times: tuple[float, ...]
+    pictures: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +55,27 @@ class VideoInfo:
     height: int
     duration: float
     times: tuple[float, ...] | None = None
+
+
+class Source(Protocol):
+    """The frames of one video."""
+
+    table: FrameTable
+
+    def decode(self, wanted: Sequence[int], sizes: Sequence[Size]) -> dict[int, tuple[Tensor, ...]]:
+        """Frame number -> uint8 RGB [3, H, W] in each of the sizes.
+
+        The numbers ascend; those that do not decode are left out.
+        """
+        ...
+
+
+class Decoder(Protocol):
+    """Opens video files. Decoders can be pickled: DataLoader workers get them."""
+
+    def open(self, path: Path) -> Source:
+        """UserError, one line that names the file, where it is missing, empty, cut off, damaged, or no video."""
+        ...
 
 
 class VideoReader:
@@ -105,29 +110,35 @@ class VideoReader:
         """Seconds of each frame since the first."""
         return tuple(self._table.time(index) for index in range(self.length))
 
-    def read(self, indices: Sequence[int], size: int) -> Frames:
-        """The frames at these numbers, in the order given (twice where given twice), at size x size."""
-        return self.gather(indices, size, self.decode(indices, size))
+    def read(self, indices: Sequence[int], size: int, longest: int | None = None) -> Frames:
+        """The frames at these numbers, in the order given (twice where given twice), at S = `size`.
 
-    def decode(self, indices: Iterable[int], size: int) -> dict[int, Tensor]:
-        """Frame number -> uint8 [3, size, size]. Decodes what these frames need, converts only them."""
+        longest   their pictures too, in the video's own shape, the longer side of at most so many pixels
+        """
+        return self.gather(indices, self.decode(indices, size, longest), size)
+
+    def decode(self, indices: Iterable[int], size: int, longest: int | None = None) -> dict[int, tuple[Tensor, ...]]:
+        """Frame number -> uint8 [3, size, size], and [3, H, W] with `longest`. Decodes what these frames need.
+
+        UserError for a number that the video does not have, or a frame that does not decode.
+        """
         wanted = sorted(set(indices))
         for index in wanted:
             if not 0 <= index < self.length:
                 raise UserError(f"video {self.path} has no frame {index}: it has {self.length}, counted from 0")
-        found = self._source.decode(wanted, size) if wanted else {}
+        sizes = [(size, size)] if longest is None else [(size, size), fitted(self._table.size, longest)]
+        found = self._source.decode(wanted, sizes) if wanted else {}
         if len(found) < len(wanted):
             lost = min(set(wanted) - set(found))
             raise UserError(f"frame {lost} of video {self.path} cannot be decoded: the file is damaged, get it again")
         return found
 
-    def gather(self, indices: Sequence[int], size: int, decoded: Mapping[int, Tensor]) -> Frames:
+    def gather(self, indices: Sequence[int], decoded: Mapping[int, tuple[Tensor, ...]], size: int) -> Frames:
         """Put decoded frames in the order of `indices`."""
-        pixels = torch.empty((len(indices), 3, size, size), dtype=torch.uint8)
-        for row, index in enumerate(indices):
-            pixels[row] = decoded[index]
+        kinds = [torch.stack(kind) for kind in zip(*(decoded[index] for index in indices), strict=True)]
+        pixels = kinds[0] if kinds else torch.empty((0, 3, size, size), dtype=torch.uint8)
         times = tuple(self._table.time(index) for index in indices)
-        return Frames(pixels, tuple(int(index) for index in indices), times)
+        return Frames(pixels, tuple(int(index) for index in indices), times, kinds[1] if len(kinds) > 1 else None)
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -136,30 +147,36 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 class FrameCache:
-    """Tensors by key, at most `capacity` bytes of them: the least recently used go first."""
+    """Pictures of frames by key, at most `capacity` bytes of them: the least recently used go first."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.held = 0  # bytes
-        self._items: OrderedDict[tuple, Tensor] = OrderedDict()
+        self._items: OrderedDict[tuple, tuple[Tensor, ...]] = OrderedDict()
 
-    def get(self, key: tuple) -> Tensor | None:
+    def get(self, key: tuple) -> tuple[Tensor, ...] | None:
+        """uint8 [3, H, W], one or several; None where they are not there."""
         if key not in self._items:
             return None
         self._items.move_to_end(key)
         return self._items[key]
 
-    def put(self, key: tuple, value: Tensor) -> None:
-        if key in self._items or value.nbytes > self.capacity:
+    def put(self, key: tuple, value: tuple[Tensor, ...]) -> None:
+        """Keep uint8 [3, H, W], one or several."""
+        if key in self._items or _bytes(value) > self.capacity:
             return
         self._items[key] = value
-        self.held += value.nbytes
+        self.held += _bytes(value)
         while self.held > self.capacity:
             _, dropped = self._items.popitem(last=False)
-            self.held -= dropped.nbytes
+            self.held -= _bytes(dropped)
 
     def __len__(self) -> int:
         return len(self._items)
+
+
+def _bytes(pictures: tuple[Tensor, ...]) -> int:
+    return sum(picture.nbytes for picture in pictures)
 
 
 class CachedVideos:
@@ -168,13 +185,20 @@ class CachedVideos:
     size          S: frames come out as [3, S, S]
     cache_bytes   for decoded frames. Every process (so every DataLoader worker) has a cache of its own
     decoder       of files
+    longest       frames come with their pictures in the video's own shape, the longer side of at most so many pixels:
+                  whoever shows some of them later finds them in the cache. None: without
 
     A file that changed on disk (by time or size) is read anew.
     """
 
-    def __init__(self, size: int, cache_bytes: int = DEFAULT_CACHE_BYTES, decoder: Decoder | None = None) -> None:
-        self.size = size
-        self.cache_bytes = cache_bytes
+    def __init__(
+        self,
+        size: int,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        decoder: Decoder | None = None,
+        longest: int | None = None,
+    ) -> None:
+        self.size, self.cache_bytes, self.longest = size, cache_bytes, longest
         self.decoder = decoder or PyAv()
         self._start_empty()
 
@@ -187,13 +211,17 @@ class CachedVideos:
         return self._reader(Path(path))[1]
 
     def read(self, path: str | Path, indices: Sequence[int]) -> Frames:
-        """Frames at these numbers, in the order given; decodes only those not in the cache."""
+        """Frames at these numbers, in the order given; decodes only those not in the cache.
+
+        UserError as `VideoReader`.
+        """
         version, reader = self._reader(Path(path))
         cached = {index: self._frames.get((*version, index)) for index in indices}
-        new = reader.decode((index for index, pixels in cached.items() if pixels is None), self.size)
-        for index, pixels in new.items():
-            self._frames.put((*version, index), pixels)
-        return reader.gather(indices, self.size, {**cached, **new})
+        missing = [index for index, pictures in cached.items() if pictures is None]
+        new = reader.decode(missing, self.size, *([] if self.longest is None else [self.longest]))
+        for index, pictures in new.items():
+            self._frames.put((*version, index), pictures)
+        return reader.gather(indices, {**cached, **new}, self.size)
 
     def _reader(self, path: Path) -> tuple[tuple[str, int, int], VideoReader]:
         """The file's version (path, time, size) and its reader."""
@@ -216,7 +244,8 @@ class CachedVideos:
 
     def __getstate__(self) -> dict[str, Any]:
         # a worker starts with empty caches
-        return {"size": self.size, "cache_bytes": self.cache_bytes, "decoder": self.decoder}
+        names = ("size", "cache_bytes", "longest", "decoder")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -1,13 +1,39 @@
-"""Which k of the n sampled frames the Answerer reads: who scores frames (a scorer), by which rule (a selector)."""
+"""Which k of the T sampled frames the Answerer reads: who scores frames (a scorer), by which rule (a selector).
 
-from sevila.selection.aks import AdaptiveSplit
-from sevila.selection.base import Candidates, Selector, spread
-from sevila.selection.bolt import InverseTransform
-from sevila.selection.choose import choose_keyframes
-from sevila.selection.registry import SCORERS, SELECTORS, build, build_scorer
-from sevila.selection.scorers import Scorer
-from sevila.selection.simple import LocalizerTopK, Oracle, Random, Uniform
-from sevila.selection.windows import Windows
+rules     scores -> positions of k keyframes: SeViLA's top-k, uniform, random, oracle, AKS, BOLT
+files     rules that read keyframes or spans from a file
+scorers   the Localizer and CLIP as scorers, and `choose_keyframes`, which joins scorer and rule
+trained   scorers that are trained by the answers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sevila.model.sevila import SeViLA
+from sevila.schema import named
+from sevila.selection.files import Stored, Windows
+from sevila.selection.rules import (
+    AdaptiveSplit,
+    Candidates,
+    InverseTransform,
+    LocalizerTopK,
+    Oracle,
+    Random,
+    Selector,
+    Uniform,
+    spread,
+)
+from sevila.selection.scorers import (
+    CLIPScorer,
+    JointLocalizerScorer,
+    LocalizerScorer,
+    LongImageScorer,
+    Scorer,
+    choose_keyframes,
+)
+from sevila.selection.trained import atp, perturbed
 
 __all__ = [
     "SCORERS",
@@ -15,6 +41,7 @@ __all__ = [
     "AdaptiveSplit",
     "Candidates",
     "InverseTransform",
+    "LocalizerScorer",
     "LocalizerTopK",
     "Oracle",
     "Random",
@@ -27,3 +54,34 @@ __all__ = [
     "choose_keyframes",
     "spread",
 ]
+
+SELECTORS: dict[str, type[Selector]] = {
+    "localizer": LocalizerTopK,
+    "topk": LocalizerTopK,
+    "uniform": Uniform,
+    "random": Random,
+    "oracle": Oracle,
+    "stored": Stored,
+    "aks": AdaptiveSplit,
+    "bolt": InverseTransform,
+    "windows": Windows,
+}
+
+SCORERS: dict[str, Callable[..., Scorer]] = {
+    "localizer": LocalizerScorer,
+    "localizer_joint": JointLocalizerScorer,
+    "localizer_long_image": LongImageScorer,
+    "clip": CLIPScorer,
+    "atp": atp,
+    "perturbed": perturbed,
+}
+
+
+def build(name: str, params: Mapping[str, Any]) -> Selector:
+    """The selector `name` with `params`. Raises UserError for an unknown name, parameter or wrong value."""
+    return named("selector", {"name": name, **params}, SELECTORS)
+
+
+def build_scorer(node: Mapping[str, Any], sevila: SeViLA) -> Scorer:
+    """The scorer that a config node names, over the model. UserError as for selectors, and for a missing file."""
+    return named("scorer", node, SCORERS, sevila=sevila)

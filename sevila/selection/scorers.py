@@ -1,16 +1,31 @@
-"""Who scores frames: the interface of all scorers, and those that ask the Localizer."""
+"""Who scores frames, and the one place where keyframes are chosen: scores -> rule -> positions.
+
+The Localizer scores a frame at a time, as published, or several together; CLIP and SigLIP need no language model. The
+scorers that are trained by the answers stand in `trained`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import ClassVar, Protocol
 
 import torch
+from einops import rearrange
 from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
+from sevila.checkpoints.architecture import reason
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.model.sevila import EncodedVideo, SeViLA
+from sevila.files import check_plain
+from sevila.model.precision import finite
+from sevila.model.sevila import EncodedVideo, Localization, SeViLA
+from sevila.selection.rules import Candidates, Selector
+
+KINDS = ("clip", "siglip")  # model types in transformers whose two encoders are called alike
+ROWS = 32  # frames or texts in one pass of theirs, so that memory does not grow with their number
 
 
 class Scorer(Protocol):
@@ -26,6 +41,31 @@ class Scorer(Protocol):
         ...
 
 
+def choose_keyframes(
+    encoded: EncodedVideo,
+    questions: Sequence[Question],
+    selector: Selector,
+    scorer: Scorer,
+    pixels: Tensor | None = None,
+) -> list[Localization]:
+    """Keyframes of M questions about one video, whose T frames, patches [T, P, Dv], are scored together.
+
+    selector   its k is cut to T
+    scorer     asked only where the selector goes by scores
+    pixels     the frames as decoded, uint8 [T, 3, S, S], for a scorer that looks at them
+    """
+    # section 3.2: s_i of every frame; then the top-k, or another rule; positions come out in time order
+    scores: list[list[float] | None] = [None] * len(questions)
+    if selector.needs_scores:
+        scores = list(scorer.score(encoded, questions, pixels).tolist())
+    rule = replace(selector, k=min(selector.k, len(encoded)))
+    chosen = []
+    for question, row in zip(questions, scores, strict=True):
+        candidates = Candidates(question.qid, encoded.times, encoded.indices, row, question.windows)
+        chosen.append(Localization(encoded.frames(row), tuple(rule.select(candidates))))
+    return chosen
+
+
 def question_text(question: Question) -> str:
     """Question and options as one plain text, for encoders that take no instructions."""
     return " ".join([question.question, *question.options]).strip()
@@ -34,7 +74,7 @@ def question_text(question: Question) -> str:
 class LocalizerScorer:
     """SeViLA's own (Yu et al. 2023, section 3.2): the language model's logit of "yes", a frame at a time.
 
-    The scorers below ask the same Localizer, but let it read several frames at once.
+    The scorers below ask the same Localizer, but show it several frames at once.
     """
 
     needs_pictures: ClassVar[bool] = False
@@ -83,7 +123,7 @@ class LongImageScorer(GroupScorer):
     def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
         columns = []
         for groups in self._groups(patches):
-            long_images = groups.flatten(1, 2)  # [G, frames, P, Dv] -> [G, frames * P, Dv]
+            long_images = rearrange(groups, "g k p d -> g (k p) d")
             logits = self.sevila.relevance(long_images, texts)
             columns.append(logits.repeat_interleave(groups.shape[1], dim=1))
         return torch.cat(columns, dim=1)
@@ -115,3 +155,69 @@ class JointLocalizerScorer(GroupScorer):
             rows, asked = groups[[g for _, g in part]], [texts[m] for m, _ in part]
             parts.append(self.sevila.localizer.word_logits(rows, asked, numbered=True)[:, 0])
         return torch.cat(parts).view(len(texts), len(groups))
+
+
+class CLIPScorer:
+    """Cosine similarity of frame and question (CLIP: Radford et al. 2021; SigLIP: Zhai et al. 2023).
+
+    The selector "CLIP" of table 6 in SeViLA (Yu et al. 2023). The text is the question followed by its options, cut
+    to what the text encoder reads (77 tokens for CLIP, 64 for SigLIP); with `options=False` the question alone.
+
+    model   a Hub id or a local folder in transformers' format
+
+    Raises UserError, which names scorer.model, where there is no such model, or where it is another kind.
+    """
+
+    needs_pictures: ClassVar[bool] = True
+
+    def __init__(self, sevila: SeViLA, model: str = "openai/clip-vit-base-patch32", options: bool = True) -> None:
+        self.options, self.device = options, sevila.backbone.device
+        check_plain(model)
+        try:
+            config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+            if config.model_type not in KINDS:
+                raise UserError(f"scorer.model={model}: is a {config.model_type}; choose a {' or '.join(KINDS)} model")
+            network, info = AutoModel.from_pretrained(
+                model, config=config, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
+            )
+            self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+            self.processor = AutoImageProcessor.from_pretrained(model, trust_remote_code=False)
+        except UserError:
+            raise
+        except Exception as error:  # what a folder holds may fail in any way in transformers
+            raise UserError(
+                f"scorer.model={model}: neither a folder nor a reachable Hub id of a CLIP or SigLIP ({reason(error)}); "
+                "offline, name the folder of a downloaded one"
+            ) from error
+        missing = sorted(info["missing_keys"])
+        damaged = [name for name, tensor in network.named_parameters() if not finite(tensor)]
+        if missing or damaged:
+            wrong = f"missing {', '.join(missing)}" if missing else f"NaN or infinite values in {', '.join(damaged)}"
+            raise UserError(f"scorer.model={model}: its weights are not whole: {wrong}")
+        self.network = network.eval().to(self.device)
+        self.network.requires_grad_(False)
+        self.text_tokens = config.text_config.max_position_embeddings
+
+    @torch.no_grad()
+    def score(self, encoded: EncodedVideo, questions: Sequence[Question], pixels: Tensor | None) -> Tensor:
+        if pixels is None:
+            raise ValueError("this scorer looks at pictures, and there are none")
+        texts = [question_text(q) if self.options else q.question for q in questions]
+        seen = torch.cat([self._images(part) for part in pixels.split(ROWS)])
+        asked = torch.cat([self._texts(texts[start : start + ROWS]) for start in range(0, len(texts), ROWS)])
+        return asked @ seen.T
+
+    def _images(self, pixels: Tensor) -> Tensor:
+        """uint8 [N, 3, S, S] -> unit vectors [N, D]; the model's own processor brings frames to its size."""
+        pictures = list(pixels.permute(0, 2, 3, 1).numpy(force=True))
+        ready = self.processor(images=pictures, input_data_format="channels_last", return_tensors="pt")
+        values = ready["pixel_values"].to(self.device, torch.float32)
+        return normalize(self.network.get_image_features(pixel_values=values).pooler_output, dim=-1)
+
+    def _texts(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> unit vectors [N, D]; padded to the full length, as SigLIP was trained (CLIP does not mind)."""
+        batch = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=self.text_tokens, return_tensors="pt"
+        )
+        ready = {name: batch[name].to(self.device) for name in ("input_ids", "attention_mask") if name in batch}
+        return normalize(self.network.get_text_features(**ready).pooler_output, dim=-1)

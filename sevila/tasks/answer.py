@@ -93,5 +93,5 @@ class AnswerTask:
 
     def _predict(self, questions: Sequence[Question]) -> list[Prediction]:
         if self._chosen is None:  # the selection is frozen: the validation keyframes stay what they are
-            self._chosen = self.chain.choose(questions)
-        return self.chain.predict(questions, chosen=self._chosen)
+            self._chosen = self.chain.choose(questions, "validation keyframes")
+        return self.chain.predict(questions, "validation", self._chosen)

@@ -16,7 +16,6 @@ from sevila.errors import UserError
 from sevila.metrics.choice import Choice, multiple_choice, percent
 from sevila.metrics.keyframes import Selection, keyframe_metrics
 from sevila.model.sevila import EncodedVideo, ScoredFrame, SeViLA
-from sevila.progress import track
 from sevila.selection import Selector, choose_keyframes
 from sevila.selection.scorers import LocalizerScorer, Scorer
 from sevila.tasks import cache
@@ -134,7 +133,7 @@ class ForwardChain:
 
         def make(places: list[int]) -> Iterator[tuple[int, Choosing]]:
             asked = [questions[place] for place in places]
-            for rows, sample in self._walk(asked, label):
+            for rows, sample in self.source.walk(asked, label):
                 found = self._choose([asked[row] for row in rows], sample, self._encoded(sample))
                 yield from zip([places[row] for row in rows], found, strict=True)
 
@@ -176,20 +175,13 @@ class ForwardChain:
         self, questions: Sequence[Question], label: str | None, chosen: Sequence[Choosing] | None = None
     ) -> Iterator[tuple[int, Prediction]]:
         """(place among the questions, prediction), video by video."""
-        for rows, sample in self._walk(questions, label):
+        for rows, sample in self.source.walk(questions, label):
             encoded = self._encoded(sample)
             if chosen is None:
                 choosings = self._choose([questions[r] for r in rows], sample, encoded)
             else:
                 choosings = [chosen[r] for r in rows]
             yield from zip(rows, self._answer(choosings, encoded), strict=True)
-
-    def _walk(self, questions: Sequence[Question], label: str | None) -> Iterator[tuple[list[int], Sample]]:
-        walk = self.source.walk(questions)
-        if label is None:
-            return walk
-        videos = len({(question.video, question.clip) for question in questions})
-        return iter(track(walk, videos, label))
 
     @torch.no_grad()
     def _encoded(self, sample: Sample) -> EncodedVideo:

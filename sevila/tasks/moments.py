@@ -11,7 +11,6 @@ from sevila.data.records import Moment
 from sevila.metrics.moments import MomentPrediction, main_metrics, qvhighlights
 from sevila.model.prompts import moment_prompt
 from sevila.model.sevila import ScoredFrame, SeViLA
-from sevila.progress import track
 from sevila.submissions.spans import SpanRule, moment_prediction
 from sevila.submissions.writing import moment_row
 
@@ -40,8 +39,7 @@ class Retrieval:
 def retrieve(model: SeViLA, source: VideoSource, moments: Sequence[Moment], rule: SpanRule) -> list[Retrieval]:
     """Windows and saliency of every query, in the queries' order; each video is decoded and encoded once."""
     found: list[Retrieval | None] = [None] * len(moments)
-    videos = len({moment.video for moment in moments})
-    for rows, sample in track(source.walk(moments), videos, "moments by video"):
+    for rows, sample in source.walk(moments, "moments by video"):
         patches = patches_of(model.backbone, sample)
         logits = model.yes_no(patches, [moment_prompt(moments[row].query) for row in rows])
         frames = sample.frames

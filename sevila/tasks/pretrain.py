@@ -70,7 +70,7 @@ class PretrainTask:
     def _said(self, queries: Sequence[Moment]) -> list[tuple[list[float], list[float], list[bool]] | None]:
         """Of every query its frames' logits of "yes" and of "no", and which are true; None where windows are hidden."""
         said: dict[int, tuple[list[float], list[float], list[bool]]] = {}
-        for rows, sample in self.source.walk(queries):
+        for rows, sample in self.source.walk(queries, "validation"):
             patches = patches_of(self.model.backbone, sample)
             logits = self.model.yes_no(patches, [moment_prompt(queries[row].query) for row in rows])
             for row, frames in zip(rows, logits, strict=True):

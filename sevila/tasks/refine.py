@@ -31,7 +31,6 @@ from sevila.metrics.keyframes import true_positions
 from sevila.model.head import Head
 from sevila.model.language import Direct
 from sevila.model.sevila import SeViLA
-from sevila.progress import track
 from sevila.tasks import cache
 from sevila.tasks.benchmark_metrics import validation_metrics
 from sevila.tasks.chain import ForwardChain, need_answers
@@ -97,8 +96,7 @@ def _labelled(
     model: SeViLA, source: VideoSource, questions: Sequence[Question], orders: int
 ) -> Iterator[tuple[int, PseudoLabels]]:
     """(place among the questions, labels), video by video."""
-    videos = len({(question.video, question.clip) for question in questions})
-    for rows, sample in track(source.walk(questions), videos, "pseudo-labels"):
+    for rows, sample in source.walk(questions, "pseudo-labels"):
         patches = patches_of(model.backbone, sample)
         asked = [questions[row] for row in rows]
         for row, question, right in zip(rows, asked, _right(model, patches, asked), strict=True):
@@ -242,7 +240,7 @@ class RefineTask:
         return self.model.localizer.loss(frames, texts, labels), numbers
 
     def evaluate(self) -> dict[str, float]:
-        return validation_metrics(self.benchmark, self.share.work(self.chain.predict))
+        return validation_metrics(self.benchmark, self.share.work(lambda part: self.chain.predict(part, "validation")))
 
 
 def _precision(batch: Batch, labels: Sequence[bool]) -> dict[str, float]:

@@ -16,8 +16,7 @@ from sevila.data.dataset import Batch, patches_of
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.model.prompts import target
-from sevila.selection.network import Network
-from sevila.selection.trained import TrainedScorer, frame_features, text_features
+from sevila.selection.trained import Network, TrainedScorer, frame_features, text_features
 from sevila.tasks.benchmark_metrics import validation_metrics
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.share import Share
@@ -77,7 +76,7 @@ class TrainedSelectorTask:
         return total - self.entropy * entropy, {"weight": peaks, "entropy": float(entropy.detach())}
 
     def evaluate(self) -> dict[str, float]:
-        return validation_metrics(self.benchmark, self.share.work(self.chain.predict))
+        return validation_metrics(self.benchmark, self.share.work(lambda part: self.chain.predict(part, "validation")))
 
     def _alike(self, batch: Batch) -> dict[int, list[int]]:
         """Numbers of keyframes, at most a row's frames, and the rows of each."""

@@ -11,7 +11,6 @@ from sevila.data.dataset import VideoSource
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.metrics.keyframes import true_positions
-from sevila.progress import track
 from sevila.tasks.refine import PseudoLabels
 
 
@@ -24,8 +23,7 @@ def window_labels(source: VideoSource, questions: Sequence[Question]) -> list[Ps
     if unknown:
         raise UserError(f"task.name=windows: {len(unknown)} questions have no windows (such as {unknown[0]})")
     labels: dict[int, PseudoLabels] = {}
-    videos = len({(question.video, question.clip) for question in questions})
-    for rows, sample in track(source.walk(questions), videos, "frames in windows"):
+    for rows, sample in source.walk(questions, "frames in windows"):
         indices, times = sample.frames.indices, sample.frames.times
         for row in rows:
             inside = set(true_positions(times, questions[row].windows))

@@ -27,6 +27,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from sevila.checkpoints.state_dict import check_tensors
 from sevila.errors import UserError
 from sevila.files import atomic_path, file_digest, remove, sealed, sweep, temporary_beside, unsealed, write_text
 
@@ -161,15 +162,9 @@ def load_head(checkpoint: Path, head: nn.Module) -> None:
     path = checkpoint / HEAD
     _whole(path, _description(checkpoint / STATE))
     weights = _read(path, safetensors.torch.load_file)
-    expected = head.state_dict()
-    _same_keys(path, weights, set(expected))
-    wrong = [
-        f"{name} {list(weights[name].shape)} (expected {list(expected[name].shape)})"
-        for name in expected
-        if weights[name].shape != expected[name].shape
-    ]
-    if wrong:
-        raise UserError(f"{path}: shapes do not fit this head: {', '.join(wrong)}; use the model it was made with")
+    wanted = {name: tensor.shape for name, tensor in head.state_dict().items()}
+    remedy = "restore the file or use the model it was made with"
+    check_tensors(str(path), "does not fit the head", wanted, weights, remedy=remedy)
     head.load_state_dict(weights)
 
 

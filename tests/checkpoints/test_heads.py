@@ -173,7 +173,7 @@ def test_tensors_that_do_not_fit_are_all_named(run: Path, tiny: Backbone) -> Non
     save_file(tensors, file)
     shape = list(tiny.zeroshot.queries.shape)
     assert refusal(file, tiny) == (
-        f"{file}: does not fit the head: missing norm.weight; missing projection.bias; "
+        f"{file}: does not fit the head: missing norm.weight, projection.bias; "
         f"unexpected projection.extra; queries is [1, 3, 5], not {shape}"
     )
     assert "norm.weight" in names
@@ -185,7 +185,9 @@ def test_values_that_are_no_numbers_are_named(run: Path, trained: Head, tiny: Ba
         trained.norm.bias[3] = value
     save_head(run / "localizer.safetensors", trained, tiny, "localizer")
     file = run / "localizer.safetensors"
-    assert refusal(file, tiny) == f"{file}: does not fit the head: NaN or infinite values in norm.bias"
+    assert refusal(file, tiny) == (
+        f"{file}: does not fit the head: no finite numbers (NaN, infinity, integers) in norm.bias"
+    )
 
 
 def test_a_head_of_version_0_1_is_known_by_its_own_fingerprint(run: Path, trained: Head, tiny: Backbone) -> None:

@@ -75,7 +75,7 @@ def everything(path: Path) -> torch.Tensor:
     with av.open(str(path)) as container:
         container.streams.video[0].thread_count = 1
         reformatter = VideoReformatter()
-        return torch.stack([to_tensor(frame, SIZE, reformatter) for frame in container.decode(video=0)])
+        return torch.stack([to_tensor(frame, (SIZE, SIZE), reformatter) for frame in container.decode(video=0)])
 
 
 @pytest.fixture
@@ -159,9 +159,9 @@ def test_random_frames_equal_full_decoding(made: tuple[str, Path]) -> None:
     picks = [sorted(rng.sample(range(length), rng.choice((1, 2, 4, 9, 30)))) for _ in range(10)]
     for pick in [*picks, [length - 1], list(range(length))]:
         for threads, source in tables.items():
-            found = source.decode(pick, SIZE)
+            found = source.decode(pick, [(SIZE, SIZE)])
             assert sorted(found) == pick
-            wrong = [index for index in pick if not torch.equal(found[index], whole[index])]
+            wrong = [index for index in pick if not torch.equal(found[index][0], whole[index])]
             assert not wrong, f"{name}, {threads} threads, {pick}"
 
 
@@ -172,9 +172,9 @@ def test_it_leaves_out_what_it_can(made: tuple[str, Path], decoded: list[int]) -
     stamps = [table.stamps[i] for i in pick]
     if name in DECODED_PLAINLY:
         with pytest.raises(Inexact):
-            needed_frames(path, table, stamps, 1, lambda frame: torch.zeros(1))
+            needed_frames(path, table, stamps, 1, lambda frame: (torch.zeros(1),))
         return
-    assert sorted(needed_frames(path, table, stamps, 1, lambda frame: torch.zeros(1))) == stamps
+    assert sorted(needed_frames(path, table, stamps, 1, lambda frame: (torch.zeros(1),))) == stamps
     assert len(decoded) <= FILMS[name][1] * LENGTH
     assert len(set(decoded)) >= len(pick)
 
@@ -195,9 +195,9 @@ def test_any_x264_file_and_any_frames(film: Callable[..., Path], data: st.DataOb
     source = PyAv(draw(st.sampled_from((0, 1)))).open(path)
     for _ in range(3):
         pick = sorted(draw(st.sets(st.integers(0, LENGTH - 1), min_size=1, max_size=12)))
-        found = source.decode(pick, SIZE)
+        found = source.decode(pick, [(SIZE, SIZE)])
         assert sorted(found) == pick
-        assert all(torch.equal(found[index], whole[index]) for index in pick)
+        assert all(torch.equal(found[index][0], whole[index]) for index in pick)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -208,15 +208,19 @@ def test_a_damaged_file_gives_what_plain_decoding_gives(film: Callable[..., Path
         data[rng.randrange(len(data))] = rng.randrange(256)
     path = tmp_path / name
     path.write_bytes(data)
+
+    def convert(frame: av.VideoFrame) -> tuple[torch.Tensor]:
+        return (to_tensor(frame, (SIZE, SIZE), VideoReformatter()),)
+
     try:
         source = PyAv(0).open(path)
         stamps = set(source.table.stamps[::9])
-        plain = plain_frames(path, source.table, stamps, lambda frame: to_tensor(frame, SIZE, VideoReformatter()))
+        plain = plain_frames(path, source.table, stamps, convert)
     except UserError:
         return  # a file that cannot be read plainly need not be read at all
-    found = source.decode(range(0, len(source.table.stamps), 9), SIZE)
+    found = source.decode(range(0, len(source.table.stamps), 9), [(SIZE, SIZE)])
     assert [source.table.stamps[index] for index in sorted(found)] == sorted(plain)
-    assert all(torch.equal(found[index], plain[source.table.stamps[index]]) for index in found)
+    assert all(torch.equal(found[index][0], plain[source.table.stamps[index]][0]) for index in found)
 
 
 def test_a_name_in_no_known_letters_does_not_matter(film: Callable[..., Path], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import random
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -80,7 +81,7 @@ def test_a_real_file_equals_its_sequential_decode(shared: Path, name: str) -> No
         for place, frame in enumerate(container.decode(video=0)):
             times.append(frame.time)
             if any(place in pick for pick in picks):
-                sequential[place] = to_tensor(frame, 32, VideoReformatter())
+                sequential[place] = to_tensor(frame, (32, 32), VideoReformatter())
     assert len(times) == length
     for pick in picks:
         frames = reader.read(pick, 32)
@@ -203,7 +204,7 @@ def test_decoding_stamps_in_the_place_of_presentation_stamps(
     path = remux(plain, name, lambda packet, place: setattr(packet, "pts", packet.dts))
     reader = VideoReader(path)
     with av.open(str(path)) as container:
-        shown = numbers(torch.stack([to_tensor(f, 32, VideoReformatter()) for f in container.decode(video=0)]))
+        shown = numbers(torch.stack([to_tensor(f, (32, 32), VideoReformatter()) for f in container.decode(video=0)]))
     assert shown == sorted(shown) and len(shown) >= 58  # an mp4 hides what its edit list puts before 0
     assert numbers(reader.read(range(reader.length), 32).pixels) == shown
     assert numbers(reader.read([50, 7, 31], 32).pixels) == [shown[50], shown[7], shown[31]]
@@ -395,6 +396,25 @@ def test_only_wanted_frames_are_converted(encode: Encode, monkeypatch: pytest.Mo
     assert len(converted) == 2
 
 
+@pytest.mark.parametrize(
+    ("matrix", "shown", "shape"),
+    [((1, 0, 0, 1), COLOURS, (16, 24)), ((0, 1, -1, 0), np.rot90(COLOURS, -1), (24, 16))],
+)
+def test_pictures_in_the_videos_own_shape(
+    encode: Encode, matrix: tuple[int, ...], shown: np.ndarray, shape: tuple[int, int]
+) -> None:
+    path = with_display_matrix(encode("v.mp4", [COLOURS.repeat(32, 0).repeat(48, 1)] * 3), *matrix)
+    frames = VideoReader(path).read([2, 0], 32, longest=24)
+    assert frames.pixels.shape == (2, 3, 32, 32) and frames.pictures.shape == (2, 3, *shape)
+    height, width = shape
+    corners = frames.pictures[0][:, height // 4 :: height // 2, width // 4 :: width // 2].permute(1, 2, 0)
+    assert (corners.int() - torch.from_numpy(shown.astype(int))).abs().max() < 12
+    assert torch.equal(frames.pixels, VideoReader(path).read([2, 0], 32).pixels)
+    whole = VideoReader(path).read([1], 32, longest=500).pictures
+    assert max(whole.shape) == 96  # never enlarged
+    assert VideoReader(path).read([1], 32).pictures is None
+
+
 @pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
 def test_decoding_starts_at_the_key_frame_that_is_needed(
     encode: Encode, name: str, monkeypatch: pytest.MonkeyPatch
@@ -536,8 +556,8 @@ def test_no_file_stays_open(encode: Encode, tmp_path: Path) -> None:
 # Caches.
 
 
-def filled(value: int) -> torch.Tensor:
-    return torch.full((10,), value, dtype=torch.uint8)
+def filled(value: int) -> tuple[torch.Tensor, ...]:
+    return torch.full((6,), value, dtype=torch.uint8), torch.full((4,), value, dtype=torch.uint8)
 
 
 def test_the_least_recently_used_go_first() -> None:
@@ -549,7 +569,7 @@ def test_the_least_recently_used_go_first() -> None:
     assert cache.get((1,)) is None
     assert [cache.get((key,)) is not None for key in (0, 2, 3)] == [True] * 3
     assert (len(cache), cache.held) == (3, 30)
-    cache.put((4,), torch.zeros(31, dtype=torch.uint8))  # larger than the whole cache
+    cache.put((4,), (torch.zeros(31, dtype=torch.uint8),))  # larger than the whole cache
     assert (len(cache), cache.held) == (3, 30)
 
 
@@ -559,8 +579,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     calls: list[list[int]] = []
     original = VideoReader.decode
 
-    def recording(reader: VideoReader, indices: Sequence[int], size: int) -> dict[int, torch.Tensor]:
-        found = original(reader, indices, size)
+    def recording(reader: VideoReader, indices: Sequence[int], *sizes: int) -> dict[int, tuple[torch.Tensor, ...]]:
+        found = original(reader, indices, *sizes)
         calls.append(sorted(found))
         return found
 
@@ -578,6 +598,15 @@ def test_a_frame_is_decoded_once(encode: Encode, numbers: Numbers, decoded: list
     assert again.times == pytest.approx([0.4, 0.8, 0.12])
     assert decoded == [[3, 10], [20]]
     assert videos.info(path).length == 40
+
+
+def test_pictures_to_be_shown_come_from_the_same_decoding(encode: Encode, decoded: list[list[int]]) -> None:
+    path = encode("v.mp4", 40)
+    videos = pickle.loads(pickle.dumps(CachedVideos(32, longest=48)))
+    frames = videos.read(path, [3, 10, 20])
+    assert frames.pixels.shape == (3, 3, 32, 32) and frames.pictures.shape == (3, 3, 32, 48)
+    assert torch.equal(videos.read(path, [20]).pictures[0], frames.pictures[2]) and decoded == [[3, 10, 20], []]
+    assert torch.equal(frames.pixels, CachedVideos(32).read(path, [3, 10, 20]).pixels)
 
 
 def test_a_small_cache_still_gives_right_frames(encode: Encode, numbers: Numbers) -> None:

@@ -132,6 +132,42 @@ def test_a_decoder_that_is_not_installed(name: str, monkeypatch: pytest.MonkeyPa
         decoder_for(name, 0)
 
 
+LOADING = """Could not load libtorchcodec. Likely causes:
+          1. FFmpeg is not properly installed in your environment. We support versions 4, 5, 6, 7, and 8.
+        The following exceptions were raised as we tried to load libtorchcodec:
+
+[start of libtorchcodec loading traceback]
+FFmpeg version 8: libavutil.so.60: cannot open shared object file: No such file or directory
+FFmpeg version 7: {seven}
+FFmpeg version 6: libavutil.so.58: cannot open shared object file: No such file or directory
+[end of libtorchcodec loading traceback].
+"""
+GONE = "cannot open shared object file: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        (LOADING.format(seven=f"libnvrtc.so.13: {GONE}"), f"libnvrtc.so.13: {GONE}"),
+        (LOADING.format(seven=f"libavutil.so.59: {GONE}"), f"libavutil.so.60: {GONE}"),
+        ("something else\nand more", "something else"),
+    ],
+)
+def test_what_torchcodec_lacks_is_named(message: str, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name == "torchcodec":
+                raise RuntimeError(message)
+
+    monkeypatch.delitem(sys.modules, "torchcodec", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    with pytest.raises(UserError) as caught:
+        decoder_for("torchcodec", 0)
+    assert f"torchcodec cannot be loaded ({cause}): it needs FFmpeg's" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_unknown_decoder() -> None:
     with pytest.raises(UserError, match=r"^frames\.decoder=ffmpeg: unknown; choose from: pyav, decord, torchcodec$"):
         decoder_for("ffmpeg", 0)

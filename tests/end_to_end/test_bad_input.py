@@ -177,7 +177,7 @@ def test_a_checkpoint_with_missing_and_extra_keys(
     described["files"]["head.safetensors"] = file_digest(head)
     state.write_text(json.dumps(sealed(described)))
     message = refusal(train.cli, *words)
-    assert message.startswith(f"{head}: missing keys: queries; unexpected keys: extra; ")
+    assert message.startswith(f"{head}: does not fit the head: missing queries; unexpected extra; ")
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ class GoldenFrames:
     golden: Golden
     store: ClassVar[None] = None
 
-    def walk(self, records: Sequence[Record]) -> Iterator[tuple[list[int], Sample]]:
+    def walk(self, records: Sequence[Record], label: str | None = None) -> Iterator[tuple[list[int], Sample]]:
         shown = tuple(range(self.golden.frames))
         for row, record in enumerate(records):
             pixels = self.golden.pixels[int(record.video)]

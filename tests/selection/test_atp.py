@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sevila.errors import UserError
-from sevila.selection.atp import ATP
+from sevila.selection.trained import ATP
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sevila.errors import UserError
-from sevila.selection.perturbed import PerturbedIndicators, PerturbedTopK
+from sevila.selection.trained import PerturbedIndicators, PerturbedTopK
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,7 @@ from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.selection import build_scorer
-from sevila.selection.network import Network
-from sevila.selection.trained import frame_features, load_network, new_network, text_features
+from sevila.selection.trained import Network, frame_features, load_network, new_network, text_features
 
 NODES = [
     {"name": "atp", "width": 16, "attention_heads": 2},

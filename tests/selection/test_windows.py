@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sevila.errors import UserError
 from sevila.selection import Candidates, Windows, spread
-from sevila.selection.windows import _read
+from sevila.selection.files import _spans
 
 
 def of(qid: str, n: int = 10) -> Candidates:
@@ -79,7 +79,7 @@ def test_as_many_inside_the_spans_as_can_be(data: st.DataObject, rows: list[tupl
 
     k = data.draw(st.integers(1, n))
     with tempfile.TemporaryDirectory() as folder:
-        _read.cache_clear()
+        _spans.cache_clear()
         chosen = Windows(k, write(Path(folder) / "spans.jsonl", {"a": rows})).select(of("a", n))
     inside = {i for i in range(n) if any(start <= 2 * i <= end for start, end, _ in rows)}
     assert len(chosen) == k and chosen == sorted(set(chosen))

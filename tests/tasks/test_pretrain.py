@@ -77,7 +77,7 @@ def test_evaluation_ranks_the_frames_of_each_query() -> None:
     right = [False, True, True, False], [False, True, True, True], [False, True, True, False]
 
     class Source:
-        def walk(self, records: list[Moment]) -> Iterator[tuple[list[int], SimpleNamespace]]:
+        def walk(self, records: list[Moment], label: str) -> Iterator[tuple[list[int], SimpleNamespace]]:
             sample = SimpleNamespace(pixels=torch.zeros(4, 1), frames=SimpleNamespace(times=times), stored=None)
             yield from (([1, 2, 3], sample), ([0], sample))
 

@@ -59,9 +59,9 @@ def test_a_pointer_to_nothing(saved):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        (["weight"], "missing keys: bias;"),
-        (["weight", "bias", "zebra", "ant"], "unexpected keys: ant, zebra;"),
-        (["bias", "extra"], "missing keys: weight; unexpected keys: extra;"),
+        (["weight"], "missing bias;"),
+        (["weight", "bias", "zebra", "ant"], "unexpected ant, zebra;"),
+        (["bias", "extra"], "missing weight; unexpected extra;"),
     ],
 )
 def test_keys_of_the_head_are_named(saved, keys, message):
@@ -79,7 +79,7 @@ def test_keys_of_the_head_are_named(saved, keys, message):
 
 def test_shapes_of_the_head_are_named(saved):
     path, _, _ = saved
-    with pytest.raises(UserError, match=r"weight \[3, 2\] \(expected \[3, 5\]\)"):
+    with pytest.raises(UserError, match=r"weight is \[3, 2\], not \[3, 5\]"):
         checkpoint.load(path, nn.Linear(5, 3), PLAN)
 
 

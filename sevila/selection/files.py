@@ -1,4 +1,4 @@
-"""Keyframes inside the spans that a moment-retrieval model predicted."""
+"""Rules that read a file: keyframes of another run, spans of a moment-retrieval model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,53 @@ from sevila.data.records import Window
 from sevila.errors import UserError
 from sevila.files import numbered_jsonl
 from sevila.metrics.keyframes import true_positions
-from sevila.selection.base import Candidates, Selector, fill_evenly, spread
+from sevila.selection.rules import Candidates, Selector, fill_evenly, spread
+
+
+@dataclass(frozen=True)
+class Stored(Selector):
+    """The keyframes in a jsonl file, such as a run's predictions.jsonl: lines with `qid` and `keyframes`.
+
+    A keyframe is {"index": FRAME NUMBER, ...}. Every question must have exactly k of them, all among the sampled
+    frames; anything else is a UserError that names the file and the question. A short clip has a frame sampled more
+    than once: such a frame may be a keyframe as often.
+    """
+
+    file: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _keyframes(self.file)
+
+    def _choose(self, candidates: Candidates) -> list[int]:
+        chosen = _keyframes(self.file).get(candidates.qid)
+        if chosen is None:
+            raise UserError(f"{self.file}: has no keyframes for question {candidates.qid}")
+        where = f"{self.file}, question {candidates.qid}"
+        if len(chosen) != self.k:
+            raise UserError(f"{where}: {len(chosen)} keyframes, but selector.k={self.k}")
+        places: dict[int, list[int]] = {}
+        for position, index in enumerate(candidates.indices):
+            places.setdefault(index, []).append(position)
+        taken = []
+        for index in chosen:
+            if not places.get(index):
+                often = "not among the sampled ones" if index not in places else "sampled less often than it is named"
+                raise UserError(f"{where}: frame {index} is {often}; sample as the run did that chose them")
+            taken.append(places[index].pop(0))
+        return taken
+
+
+@lru_cache(maxsize=4)
+def _keyframes(file: str) -> dict[str, tuple[int, ...]]:
+    """qid -> frame numbers."""
+    table = {}
+    for line, row in numbered_jsonl(file):
+        try:
+            table[str(row["qid"])] = tuple(int(frame["index"]) for frame in row["keyframes"])
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f'{file}, line {line}: expected "qid" and "keyframes": [{{"index": NUMBER}}]') from None
+    return table
 
 
 @dataclass(frozen=True)
@@ -27,10 +73,10 @@ class Windows(Selector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _read(self.file)
+        _spans(self.file)
 
     def _choose(self, candidates: Candidates) -> list[int]:
-        spans = _read(self.file).get(candidates.qid)
+        spans = _spans(self.file).get(candidates.qid)
         if spans is None:
             raise UserError(f"{self.file}: has no windows for question {candidates.qid}")
         chosen: list[int] = []
@@ -42,7 +88,7 @@ class Windows(Selector):
 
 
 @lru_cache(maxsize=4)
-def _read(file: str) -> dict[str, tuple[Window, ...]]:
+def _spans(file: str) -> dict[str, tuple[Window, ...]]:
     """qid -> spans, the best first; of equal scores in the file's order."""
     table = {}
     for line, row in numbered_jsonl(file):

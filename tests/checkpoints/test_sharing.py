@@ -14,8 +14,15 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from sevila import api
 from sevila.checkpoints import backbone as backbones
-from sevila.checkpoints.heads import find_head, load_head, save_head
-from sevila.checkpoints.pretrained import from_pretrained, model_card, push_to_hub, save_pretrained
+from sevila.checkpoints.heads import (
+    find_head,
+    from_pretrained,
+    load_head,
+    model_card,
+    push_to_hub,
+    save_head,
+    save_pretrained,
+)
 from sevila.errors import UserError
 from sevila.model.backbone import Backbone
 from sevila.model.head import Head
@@ -99,14 +106,14 @@ def test_the_card_says_what_it_knows(tiny: Backbone, heads: dict[str, Head], tmp
     card = (tmp_path / "README.md").read_text()
     assert f"| localizer | 646,528 | `tiny` | `{tiny.fingerprint}` |" in card
     assert '"exp": "synthetic_pretrain"' in card and "base_model" not in card and "answerer" not in card
-    assert f"model.source=tiny localizer={tmp_path} " in card
+    assert f'sevila predict VIDEO "question" option option \\\n    --model tiny --localizer {tmp_path}\n' in card
     description = {
         "head": heads["answerer"].config.to_dict(),
         "backbone": {"source": "Salesforce/blip2-flan-t5-xl", "fingerprint": "0123456789ab"},
     }
     card = model_card({"answerer": description}, "me/heads")
     head = card.split("---")[1]
-    assert "base_model: Salesforce/blip2-flan-t5-xl\n" in head and "answerer=me/heads" in card
+    assert "base_model: Salesforce/blip2-flan-t5-xl\n" in head and "--answerer me/heads" in card
 
 
 def test_through_a_hub(tiny: Backbone, heads: dict[str, Head], tmp_path: Path, hub: Hub) -> None:
@@ -137,7 +144,7 @@ def test_two_heads_at_once(tiny: Backbone, heads: dict[str, Head], tmp_path: Pat
     push_to_hub("me/heads", tmp_path / "mine")
     model = api.SeViLA.load("tiny", "me/heads", "me/heads").model
     assert same(model.localizer.head, heads["localizer"]) and same(model.answerer.head, heads["answerer"])
-    assert "localizer=me/heads answerer=me/heads" in (hub.root / "me/heads/main/README.md").read_text()
+    assert "--localizer me/heads --answerer me/heads" in (hub.root / "me/heads/main/README.md").read_text()
 
 
 def test_a_local_path_comes_first(

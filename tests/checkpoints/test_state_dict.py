@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sevila.checkpoints.importers import blip2_from, heads_from, join, read_checkpoint
+from sevila.checkpoints.lavis import blip2_from, heads_from, merge, used_blocks
+from sevila.checkpoints.state_dict import LISTED, check_tensors, read_checkpoint
 from sevila.errors import UserError
 
 State = dict[str, Tensor]
@@ -28,7 +30,7 @@ def test_three_forms_hold_the_same(released: State, tmp_path: Path) -> None:
     torch.save(released, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     save_file(released, tmp_path / "new.safetensors")
     for name in ("released.pth", "plain.pth", "old.pth", "new.safetensors"):
-        assert same(read_checkpoint(tmp_path / name), released), name
+        assert same(read_checkpoint(tmp_path / name).state, released), name
 
 
 def test_a_runs_checkpoint_leaves_its_optimizer_behind(released: State, tmp_path: Path) -> None:
@@ -39,8 +41,9 @@ def test_a_runs_checkpoint_leaves_its_optimizer_behind(released: State, tmp_path
         "epoch": 4,
     }
     torch.save({"model": released, **extras}, tmp_path / "checkpoint_best.pth")
-    state = read_checkpoint(tmp_path / "checkpoint_best.pth")
-    assert heads_from(state, "checkpoint_best.pth").keys() == {"localizer", "answerer"}
+    checkpoint = read_checkpoint(tmp_path / "checkpoint_best.pth")
+    assert checkpoint.beside == tuple(extras)
+    assert heads_from(checkpoint.state, "checkpoint_best.pth").keys() == {"localizer", "answerer"}
 
 
 @pytest.mark.parametrize("text", ["<html><body>404 Not Found</body></html>\n", "Access denied\n", "12345\n", "l"])
@@ -119,13 +122,50 @@ def test_three_files_are_one_model(whole: State, files: Callable[[State], tuple[
     aliases = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
     save_file({n: t for n, t in language.items() if n not in aliases}, tmp_path / "t5.safetensors")
     paths = [tmp_path / name for name in ("eva_vit_g.pth", "blip2.pth", "t5.safetensors")]
-    ours = blip2_from(join(paths, vision_layers=2), "LAVIS").state_dict()
+    joined = merge(map(read_checkpoint, paths))
+    ours = blip2_from(used_blocks(joined, 2), "LAVIS").state_dict()
     assert same(ours, blip2_from(whole, "LAVIS").state_dict())
-    assert blip2_from(join(paths), "LAVIS").config.vision_config.num_hidden_layers == 3
+    assert blip2_from(joined, "LAVIS").config.vision_config.num_hidden_layers == 3
 
 
 def test_files_that_overlap_are_refused(released: State, tmp_path: Path) -> None:
     save_file(released, tmp_path / "one.safetensors")
     save_file({"query_tokens": torch.zeros(1), "other": torch.zeros(1)}, tmp_path / "two.safetensors")
     with pytest.raises(UserError, match=r"two\.safetensors: 1 tensors stand in an earlier file too: query_tokens"):
-        join([tmp_path / "one.safetensors", tmp_path / "two.safetensors"])
+        merge(read_checkpoint(tmp_path / name) for name in ("one.safetensors", "two.safetensors"))
+
+
+# -- the strict loader ---
+
+
+def test_tensors_that_are_the_wanted_ones_pass() -> None:
+    found = {"a": torch.ones(2, 3), "b": torch.ones((), dtype=torch.bfloat16), "old.ids": torch.arange(3)}
+    check_tensors("file", "does not fit", {"a": (2, 3), "b": []}, found, re.compile(r"old\..+"))
+    check_tensors("file", "does not fit", {"a": torch.Size([2, 3])}, {"a": torch.empty(2, 3, device="meta")})
+
+
+def test_everything_wrong_is_told_in_one_line_with_the_remedy() -> None:
+    wanted = {"lost": (1,), "bent": (2, 3), "nan": (1,), "whole": (2,), "fine": (4,), "also lost": ()}
+    found = {
+        "bent": torch.full((3, 2), float("inf")),  # both of another shape and not finite
+        "nan": torch.tensor([float("nan")]),
+        "whole": torch.ones(2, dtype=torch.int8),
+        "fine": torch.ones(4),
+        "more": torch.ones(1),
+        "spare": torch.ones(1),
+        "spare.more": torch.ones(1),  # the whole name counts
+    }
+    with pytest.raises(UserError) as caught:
+        check_tensors("file", "does not fit", wanted, found, re.compile("spare"), "take another")
+    assert str(caught.value) == (
+        "file: does not fit: missing lost, also lost; unexpected more, spare.more; bent is [3, 2], not [2, 3]; "
+        "no finite numbers (NaN, infinity, integers) in bent, nan, whole; take another"
+    )
+
+
+def test_of_a_kind_so_many_are_named_and_the_rest_is_counted() -> None:
+    wanted = {f"t{i}": (1,) for i in range(LISTED)}
+    with pytest.raises(UserError, match=rf"^file: no: missing t0, .*, t{LISTED - 1}$"):
+        check_tensors("file", "no", wanted, {})
+    with pytest.raises(UserError, match=rf"^file: no: missing t0, .*, t{LISTED - 1}, \.\.\. \({LISTED + 1} tensors\)$"):
+        check_tensors("file", "no", {**wanted, "one more": (1,)}, {})
