@@ -23,6 +23,7 @@ from sevila.benchmarks.registry import BENCHMARKS
 from sevila.cli import guarded
 from sevila.config import read_yaml
 from sevila.data.records import Question
+from sevila.data.video import VideoReader
 from sevila.errors import UserError
 from sevila.examples import Folder, example, spread
 from sevila.files import check_place, home_path, read_jsonl
@@ -104,7 +105,7 @@ def _examples(
     for question, *rows in shown:
         pictures = []
         for run, row in zip((first, second), rows, strict=True):
-            timeline, images = example(question, row, folder)
+            timeline, images = example(question, row, VideoReader(folder.path(question.video)))
             pictures.append(timeline_picture(replace(timeline, label=run.name), images))
         yield Heading(f"{question.qid}, {question.video}")
         yield Beside(pictures)

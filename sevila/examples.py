@@ -11,7 +11,8 @@ import torch
 
 from sevila.data.records import Question
 from sevila.data.video import VideoReader
-from sevila.report.timeline import Timeline
+from sevila.report.page import write_page
+from sevila.report.timeline import Timeline, draw_timeline, save_png, timeline_picture
 
 EXAMPLES = 6
 THUMBNAIL = 160  # pixels a side, or the video's own size where that is smaller
@@ -24,9 +25,8 @@ class Folder(Protocol):
     def path(self, video: str) -> Path: ...
 
 
-def example(question: Question, row: Mapping[str, Any], folder: Folder) -> Example:
+def example(question: Question, row: Mapping[str, Any], reader: VideoReader) -> Example:
     """The timeline of a prediction, a line of predictions.jsonl, and its keyframes [H, W, 3], uint8."""
-    reader = VideoReader(folder.path(question.video))
     size = min(THUMBNAIL, max(reader.info.width, reader.info.height))
     frames = row["frames"]
     places = {frame["index"]: i for i, frame in enumerate(frames)}
@@ -52,7 +52,16 @@ def examples(
 ) -> list[Example]:
     """`number` of the predictions, spread evenly over all of them; `rows` are the questions' in their order."""
     pairs = spread(list(zip(questions, rows, strict=True)), number)
-    return [example(question, row, folder) for question, row in pairs]
+    return [example(question, row, VideoReader(folder.path(question.video))) for question, row in pairs]
+
+
+def write_answer(path: Path, shown: Example) -> None:
+    """Write an answered question to FILE.png or FILE.html."""
+    timeline, images = shown
+    if path.suffix == ".png":
+        save_png(draw_timeline(timeline, images), path)
+    else:
+        write_page(path, timeline.question, [timeline_picture(timeline, images)])
 
 
 def spread(items: Sequence[T], number: int) -> Sequence[T]:

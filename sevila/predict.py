@@ -34,7 +34,6 @@ from sevila.report.terminal import knows_unicode, printable
 
 if TYPE_CHECKING:
     from sevila.api import SeViLA
-    from sevila.data.video import VideoReader
     from sevila.model.sevila import Answer, Localization
 
 TEXT = """\
@@ -327,21 +326,20 @@ def _write_answer(model: SeViLA, question: Question, row: Mapping[str, Any], out
     from sevila.examples import example, write_answer
 
     shown = {"prediction": None, "option_logits": [], **row}
-    write_answer(out, example(question, shown, model.videos.reader(Path(question.video))))
+    write_answer(out, example(question, shown, model.videos.reader(question.video)))
 
 
 def _write_frames(model: SeViLA, video: str, found: Answer | Localization, folder: Path) -> Iterator[Path]:
     """The keyframes in the video's own size, as jpg files whose names are frame number and seconds."""
     from PIL import Image
 
-    reader: VideoReader = model.videos.reader(Path(video))
-    width, height = reader.info.width, reader.info.height
-    frames = reader.read([frame.index for frame in found.keyframes], max(width, height))
-    for frame, pixels in zip(found.keyframes, frames.pixels, strict=True):
+    reader = model.videos.reader(video)
+    longest = max(reader.info.width, reader.info.height)
+    frames = reader.read([frame.index for frame in found.keyframes], 1, longest)
+    for frame, pixels in zip(found.keyframes, frames.pictures, strict=True):
         file = folder / f"frame_{frame.index:06d}_{frame.time:.2f}s.jpg"
-        picture = Image.fromarray(pixels.permute(1, 2, 0).numpy()).resize((width, height))
         with atomic_path(file) as temporary:
-            picture.save(temporary, format="JPEG", quality=95)
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(temporary, format="JPEG", quality=95)
         yield file
 
 
