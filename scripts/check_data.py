@@ -95,7 +95,7 @@ class Report:
 
 def run(config: CheckData) -> list[Report]:
     """Check and print; the reports of all splits."""
-    from sevila.benchmarks.registry import BENCHMARKS
+    from sevila.benchmarks import BENCHMARKS
     from sevila.data.check import look
     from sevila.files import check_place, write_json
     from sevila.report.terminal import printable

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sevila import schema
-from sevila.benchmarks.registry import BENCHMARKS
+from sevila.benchmarks import BENCHMARKS
 from sevila.cli import guarded
 from sevila.config import read_yaml
 from sevila.data.records import Question
@@ -28,7 +28,7 @@ from sevila.errors import UserError
 from sevila.examples import Folder, example, spread
 from sevila.files import check_place, home_path, read_jsonl
 from sevila.report.page import Beside, Block, Heading, Table, Text, write_page
-from sevila.report.timeline import timeline_picture
+from sevila.report.timeline import Example
 
 CONFIG, PREDICTIONS = "config.yaml", "predictions.jsonl"
 
@@ -103,12 +103,12 @@ def _examples(
     folder: Folder,
 ) -> Iterator[Block]:
     for question, *rows in shown:
-        pictures = []
+        pair = []
         for run, row in zip((first, second), rows, strict=True):
-            timeline, images = example(question, row, VideoReader(folder.path(question.video)))
-            pictures.append(timeline_picture(replace(timeline, label=run.name), images))
-        yield Heading(f"{question.qid}, {question.video}")
-        yield Beside(pictures)
+            shown = example(question, row, VideoReader(folder.path(question.video)))
+            pair.append(Example(replace(shown.timeline, label=run.name), shown.images, asks=False))
+        yield Heading(f"{question.qid}, {question.video}: {question.question}")
+        yield Beside(pair)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -131,7 +131,7 @@ class Noise:
         seconds = tuple(60.0 * (i + 0.5) / self.n for i in range(self.n))
         return Sample(record, Frames(pixels.to(torch.uint8), tuple(range(self.n)), seconds), pixels)
 
-    def walk(self, records: Sequence[Record]) -> Iterator[tuple[list[int], Sample]]:
+    def walk(self, records: Sequence[Record], label: str | None = None) -> Iterator[tuple[list[int], Sample]]:
         yield list(range(len(records))), self.sample(records[0])
 
     def batch(self, record: Record) -> Batch:

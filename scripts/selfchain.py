@@ -26,6 +26,7 @@ from sevila.config import load
 from sevila.errors import UserError
 from sevila.examples import examples
 from sevila.files import home_path, read_json, read_jsonl, temporary_beside, write_json
+from sevila.run_folder import REPORT
 
 ENTRIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "train": ("sevila.train", train.run),
@@ -126,7 +127,8 @@ def report(folder: Path, table: list[dict[str, Any]], seed: int, overrides: list
     rows = read_jsonl(folder / "eval_refined" / "predictions.jsonl")
     chance = 100 * sum(1 / len(question.options) for question in questions) / len(questions)
     notes = {"World": f"data.seed={seed}", "Test questions": str(len(questions)), "Frames": str(config.frames.n)}
-    ablation_page(folder / "report.html", table, examples(questions, rows, data.folder()), notes, chance)
+    pages = {run.name: run / REPORT for run in folder.iterdir() if run.is_dir()}
+    ablation_page(folder / REPORT, table, examples(questions, rows, data.folder()), notes, chance, pages)
     print_ablation(table)
 
 

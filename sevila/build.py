@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 
 from sevila import schema
+from sevila.benchmarks import BENCHMARKS
 from sevila.benchmarks.base import Benchmark
-from sevila.benchmarks.registry import BENCHMARKS
 from sevila.checkpoints import backbone as backbones
 from sevila.checkpoints.heads import ZEROSHOT, find_head, load_head
 from sevila.checkpoints.timm import VISION

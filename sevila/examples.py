@@ -1,4 +1,4 @@
-"""Predictions as pictures, for report pages."""
+"""Predictions as parts of a report page: what was asked, answered and found, with pictures of the keyframes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 
-from sevila.data.records import Question
+from sevila.data.records import Moment, Question
 from sevila.data.video import VideoReader
-from sevila.report.page import write_page
-from sevila.report.timeline import Timeline, draw_timeline, save_png, timeline_picture
+from sevila.report.page import Block, Heading, write_page
+from sevila.report.timeline import Example, Timeline
 
-EXAMPLES = 6
-THUMBNAIL = 160  # pixels a side, or the video's own size where that is smaller
+EXAMPLES = 6  # of the right answers, and of the wrong ones
+THUMBNAIL = 320  # pixels of the longer side, or the video's own where that is smaller
+BEST_FRAMES = 4  # of a query, where no keyframes are chosen
 
 T = TypeVar("T")
-Example = tuple[Timeline, list[np.ndarray]]
 
 
 class Folder(Protocol):
@@ -26,12 +27,11 @@ class Folder(Protocol):
 
 
 def example(question: Question, row: Mapping[str, Any], reader: VideoReader) -> Example:
-    """The timeline of a prediction, a line of predictions.jsonl, and its keyframes [H, W, 3], uint8."""
-    size = min(THUMBNAIL, max(reader.info.width, reader.info.height))
+    """A question with its prediction, a line of predictions.jsonl. UserError where its frames cannot be read."""
     frames = row["frames"]
     places = {frame["index"]: i for i, frame in enumerate(frames)}
-    chosen = [frame["index"] for frame in row["keyframes"]]
     scores = [frame["score"] for frame in frames]
+    keyframes = [frame["index"] for frame in row["keyframes"]]
     timeline = Timeline(
         question=question.question,
         options=question.options,
@@ -40,28 +40,90 @@ def example(question: Question, row: Mapping[str, Any], reader: VideoReader) -> 
         probabilities=torch.tensor(row["option_logits"]).softmax(-1).tolist(),
         times=[frame["time"] for frame in frames],
         scores=None if None in scores else scores,
-        keyframes=[places[index] for index in chosen],
+        keyframes=[places[index] for index in keyframes],
         windows=question.windows,
         duration=reader.info.duration,
+        label=f"{question.qid}, {question.video}",
+        video=reader.path,
     )
-    return timeline, list(reader.read(chosen, size).pixels.permute(0, 2, 3, 1).numpy())
+    return Example(timeline, thumbnails(reader, keyframes))
 
 
 def examples(
     questions: Sequence[Question], rows: Sequence[Mapping[str, Any]], folder: Folder, number: int = EXAMPLES
-) -> list[Example]:
-    """`number` of the predictions, spread evenly over all of them; `rows` are the questions' in their order."""
-    pairs = spread(list(zip(questions, rows, strict=True)), number)
-    return [example(question, row, VideoReader(folder.path(question.video))) for question, row in pairs]
+) -> list[Block]:
+    """`number` of the wrong and of the right predictions, spread evenly; `rows` are the questions' in their order."""
+    pairs = list(zip(questions, rows, strict=True))
+    known = [(question, row) for question, row in pairs if question.answer is not None]
+    wrong = [(question, row) for question, row in known if row["prediction"] != question.answer]
+    right = [(question, row) for question, row in known if row["prediction"] == question.answer]
+    hidden = [(question, row) for question, row in pairs if question.answer is None]
+    blocks: list[Block] = []
+    for name, part in (("Answered wrongly", wrong), ("Answered rightly", right), ("Answered, not judged", hidden)):
+        if part:
+            blocks.append(Heading(f"{name}: {len(part)} of {len(pairs)}"))
+            blocks += [_opened(question, row, folder) for question, row in spread(part, number)]
+    return blocks
+
+
+def _opened(question: Question, row: Mapping[str, Any], folder: Folder) -> Example:
+    return example(question, row, VideoReader(folder.path(question.video)))
+
+
+def moment_examples(
+    moments: Sequence[Moment], rows: Sequence[Mapping[str, Any]], folder: Folder, number: int = EXAMPLES
+) -> list[Block]:
+    """`number` of the queries, spread evenly: true and found windows against the frames' scores, and the best frames.
+
+    rows   lines of predictions.jsonl, in the queries' order
+    """
+    chosen = spread(list(zip(moments, rows, strict=True)), number)
+    blocks: list[Block] = [Heading(f"Queries: {len(chosen)} of {len(moments)}")] if chosen else []
+    return [*blocks, *(_moment_example(moment, row, folder) for moment, row in chosen)]
+
+
+def _moment_example(moment: Moment, row: Mapping[str, Any], folder: Folder) -> Example:
+    file = folder.path(moment.video)
+    reader = VideoReader(file)
+    frames = row["frames"]
+    scores = [frame["score"] for frame in frames]
+    best = sorted(range(len(frames)), key=lambda i: -scores[i])[:BEST_FRAMES]
+    timeline = Timeline(
+        question=moment.query,
+        options=(),
+        prediction=None,
+        answer=None,
+        probabilities=(),
+        times=[frame["time"] for frame in frames],
+        scores=scores,
+        keyframes=best,
+        windows=moment.windows,
+        duration=moment.duration,
+        label=f"{moment.qid}, {moment.video}",
+        found=[(start, end) for start, end, *_ in row.get("pred_relevant_windows", ())],
+        video=file,
+    )
+    return Example(timeline, thumbnails(reader, [frames[i]["index"] for i in best]))
 
 
 def write_answer(path: Path, shown: Example) -> None:
     """Write an answered question to FILE.png or FILE.html."""
-    timeline, images = shown
+    from sevila.report.figures import draw_example, save_png
+
     if path.suffix == ".png":
-        save_png(draw_timeline(timeline, images), path)
+        save_png(draw_example(shown), path)
     else:
-        write_page(path, timeline.question, [timeline_picture(timeline, images)])
+        write_page(path, shown.timeline.question, [Example(shown.timeline, shown.images, asks=False)])
+
+
+def thumbnails(reader: VideoReader, indices: Sequence[int]) -> list[np.ndarray]:
+    """The frames at these numbers, in the order given, small and in their own aspect ratio: uint8 [H, W, 3] each."""
+    width, height = reader.info.width, reader.info.height
+    longest = min(THUMBNAIL, max(width, height))
+    scale = longest / max(width, height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    squares = reader.read(indices, longest).pixels.permute(0, 2, 3, 1).numpy()
+    return [np.asarray(Image.fromarray(square).resize(size, Image.Resampling.BILINEAR)) for square in squares]
 
 
 def spread(items: Sequence[T], number: int) -> Sequence[T]:

@@ -20,10 +20,10 @@ from sevila.data.dataset import Batch, FrameDataset, Record, stream
 from sevila.data.records import Question
 from sevila.data.sampling import EpochSampler, EvaluationFrames, FrameKey, RecurringFrames, TrainingFrames
 from sevila.errors import UserError
-from sevila.files import read_jsonl, sealed, unsealed, write_jsonl
+from sevila.files import read_json, read_jsonl, sealed, unsealed, write_jsonl
 from sevila.model.sevila import SeViLA
-from sevila.report.metrics_table import print_metrics, run_page
-from sevila.run_folder import KEYFRAMES, LABELS, LOG, REPORT, RunFolder
+from sevila.report.run_page import print_metrics, run_page
+from sevila.run_folder import ENVIRONMENT, KEYFRAMES, LABELS, LOG, RunFolder
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.refine import PseudoLabels, make_pseudo_labels
 from sevila.tasks.share import Share
@@ -39,7 +39,7 @@ T = TypeVar("T")
 class Batches:
     """The micro-batches of an epoch for one of several processes; every process has as many as the others."""
 
-    def __init__(self, dataset: FrameDataset, config: schema.Experiment, accelerator: Accelerator) -> None:
+    def __init__(self, dataset: FrameDataset, config: schema.Train | schema.Refine, accelerator: Accelerator) -> None:
         self.dataset, self.seed, self.workers = dataset, config.seed, config.frames.workers
         self.size = config.trainer.batch_size
         self.rank, self.processes = accelerator.process_index, accelerator.num_processes
@@ -214,7 +214,8 @@ class TrainingRun:
         origin["step"] = metrics["step"]
         save_head(folder.path / f"{role}.safetensors", head, self.model.backbone, role, origin)
         folder.write_metrics(metrics)
-        run_page(folder.path / REPORT, config.exp, metrics, read_jsonl(folder.path / LOG), [])
+        environment, records = read_json(folder.path / ENVIRONMENT), read_jsonl(folder.path / LOG)
+        run_page(folder.path, asdict(config), environment, metrics, records)
         build.warn_of_truncation(self.model)
 
 

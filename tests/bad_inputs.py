@@ -79,15 +79,8 @@ class BadInputs:
         half = self.file("half.mp4", video.read_bytes()[:9000])
         for file in ("none.mp4", page, empty, half, self.folder):
             yield "predict", [str(file), *asked]
-        for words in (
-            ["--k=0"],
-            ["--k=99"],
-            ["--out=a.gif"],
-            [f"--out={self.folder}"],
-            ["--n-frames=x"],
-            ["--questions=q.jsonl"],
-        ):
-            yield "predict", [str(video), *asked, *words]
+        for word in ("--k=0", "--k=99", "--out=a.gif", f"--out={self.folder}", "--n-frames=x", "--questions=q.jsonl"):
+            yield "predict", [str(video), *asked, word]
         yield "predict", []
         yield "predict", [str(video), "what", "a"]
         lost = json.dumps({"video": "none.mp4", "question": "x", "options": ["a", "b"]})
@@ -102,14 +95,14 @@ class BadInputs:
         table, none = self.file("table.csv", "a,b\n1,2\n"), self.file("none.json", "{}")
         for words in (
             [],
-            ["annotations=none.csv", "predictions=none.json"],
-            [f"annotations={table}", f"predictions={table}"],
-            [f"annotations={annotations}", f"predictions={self.file('cut.json', '{')}"],
-            [f"annotations={self.folder}", f"predictions={none}"],
-            [f"annotations={annotations}", f"predictions={none}", f"out={annotations}"],
-            [f"annotations={annotations}", f"predictions={none}", f"out={none}"],
+            ["--annotations=none.csv", "--predictions=none.json"],
+            [f"--annotations={table}", f"--predictions={table}"],
+            [f"--annotations={annotations}", f"--predictions={self.file('cut.json', '{')}"],
+            [f"--annotations={self.folder}", f"--predictions={none}"],
+            [f"--annotations={annotations}", f"--predictions={none}", f"--out={annotations}"],
+            [f"--annotations={annotations}", f"--predictions={none}", f"--out={none}"],
         ):
-            yield "score", ["benchmark=nextqa", *words]
+            yield "score", ["nextqa", *words]
 
 
 # -- files: pages saved as weights, models that do not fit, pipes, devices, bombs ---
@@ -289,7 +282,7 @@ class HostileFiles:
             *(("nextqa", self.pipe), ("nextqa", "a" * 300)),
             *(("star", nested), ("star", digits), ("tvqa", nested)),
         ):
-            yield "score", [f"benchmark={benchmark}", f"annotations={questions}", "predictions=x"]
+            yield "score", [benchmark, f"--annotations={questions}", "--predictions=x"]
         for store in ("x" * 300, self.pipe):
             yield "store", ["stats", "--folder", str(store)]
 

@@ -73,7 +73,7 @@ def test_a_picture_and_a_page(video: Path, capsys: pytest.CaptureFixture[str]) -
         assert capsys.readouterr().out.splitlines()[-1] == f"written: {name}"
     assert Path("deep/answer.png").read_bytes().startswith(b"\x89PNG\r\n")
     page = Path("answer.html").read_text()
-    assert page.count("data:image/png;base64,") == 1 and QUESTION in page and "the [b]ell" in page
+    assert page.count("data:image/jpeg;base64,") == 4 and QUESTION in page and "the [b]ell" in page
     assert sorted(path.name for path in Path.cwd().rglob("*")) == ["answer.html", "answer.png", "deep"]
 
 

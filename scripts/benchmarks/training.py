@@ -205,7 +205,7 @@ class InMemory:
     samples: list[tuple[list[int], Sample]]
     store: None = None
 
-    def walk(self, asked: Sequence[Question]) -> Iterator[tuple[list[int], Sample]]:
+    def walk(self, asked: Sequence[Question], label: str | None = None) -> Iterator[tuple[list[int], Sample]]:
         return iter(self.samples)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
-from sevila.report.figures import BLUE, GREEN, GREY, INK, ORANGE, RED, WIDTH, axes_at, new_figure, text_width
+from sevila.report.figures import BLUE, GREEN, GREY, INK, ORANGE, RED, WIDTH, new_figure, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,6 +107,13 @@ def points_figure(series: Mapping[str, Sequence[tuple[float, float]]], xlabel: s
     _plain(axes)
     _legend(figure, list(series))
     return figure
+
+
+def axes_at(figure: Figure, left: float, top: float, width: float, height: float, label: str = "") -> Axes:
+    """Axes at a place in inches from the figure's upper left corner; `label` finds them again."""
+    full_width, full_height = figure.get_size_inches()
+    place = (left / full_width, 1 - (top + height) / full_height, width / full_width, height / full_height)
+    return figure.add_axes(place, label=label)
 
 
 def _marks(

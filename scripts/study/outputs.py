@@ -22,12 +22,14 @@ from study.tables import (
     caption,
     cells,
     claim_cells,
+    claim_name,
     claims_markdown,
     parts,
     refinement_cells,
     refinements,
     refinements_markdown,
     row_json,
+    row_name,
     rows_markdown,
     sentence,
     targets,
@@ -77,10 +79,11 @@ def write(study: Study, out: Path) -> None:
     for name, (document, text) in tables.items():
         write_json(out / "tables" / f"{name}.json", document)
         write_text(out / "tables" / f"{name}.md", text)
-    pictures = {name: picture for name, picture in plots(study.values, study.found, study.refinements)}
-    for name, picture in pictures.items():
-        write_bytes(out / "plots" / f"{name}.png", picture.png)
-    _forget(out, set(tables), set(pictures))
+    drawn = dict(plots(study.values, study.found, study.refinements))
+    for name, plot in drawn.items():
+        write_bytes(out / "plots" / f"{name}.png", plot.png)
+    _forget(out, set(tables), set(drawn))
+    pictures = {name: plot.picture for name, plot in drawn.items()}
     write_page(out / "report.html", TITLE, list(page(study, pictures)))
 
 
@@ -105,16 +108,19 @@ def _forget(out: Path, tables: Set[str], pictures: Set[str]) -> None:
 
 
 def page(study: Study, pictures: Mapping[str, Picture]) -> Iterator[Block]:
+    """The page; rows and claims are told in words there, by their keys everywhere else."""
     values = study.values
+    names = {row.key: row_name(row) for row in values.rows}
     yield Facts(_facts(study))
     yield Text(RULE)
     yield Text(targets(values))
     for title, found in parts(study.found):
         yield Heading(title)
-        yield Table(CLAIM_HEADINGS, [claim_cells(finding) for finding in found])
+        cells_of = [(claim_name(finding.claim), *claim_cells(finding)[1:]) for finding in found]
+        yield Table(CLAIM_HEADINGS, cells_of)
         for finding in found:
             if finding.claim.part == PAPER:
-                yield Text(sentence(finding))
+                yield Text(sentence(finding, names))
     if study.unmeasured:
         yield Text(unmeasured_text(study.unmeasured))
     yield from _shown(pictures, "claims")
@@ -123,8 +129,9 @@ def page(study: Study, pictures: Mapping[str, Picture]) -> Iterator[Block]:
         rows = [row for row in values.rows if row.group == group]
         if rows:
             yield Heading(title)
-            yield Table(HEADINGS, [cells(values, row) for row in rows], caption(values))
-            yield Table(type_headings(values, rows[0]), [type_cells(values, row) for row in rows], "By question type.")
+            yield Table(("row", *HEADINGS[2:]), [cells(values, row)[1:] for row in rows], caption(values))
+            by_type = [(row_name(row), *type_cells(values, row)[1:]) for row in rows]
+            yield Table(type_headings(values, rows[0]), by_type, "By question type.")
             yield from _shown(pictures, after.get(group, ""))
             if group == "selectors":
                 yield Text(LEFT_OUT)

@@ -37,6 +37,11 @@ def row_json(values: Values, row: Row) -> dict[str, Any]:
     return out
 
 
+def row_name(row: Row) -> str:
+    """A row in words, for who does not know the keys."""
+    return f"{row.title} ({row.answerer}, n = {row.numbers.n}, k = {row.numbers.k})"
+
+
 def cells(values: Values, row: Row) -> tuple[str | int, ...]:
     estimates = [str(values.estimate(row.key, measure)) for measure in MEASURES]
     return row.key, row.title, row.answerer, row.numbers.n, row.numbers.k, *estimates
@@ -136,16 +141,22 @@ def _reached(finding: Finding) -> str:
     return "reached" if finding.effect.mean >= (finding.claim.target or 0.0) else "missed"
 
 
-def sentence(finding: Finding) -> str:
-    """A claim in words."""
+def claim_name(claim: Claim) -> str:
+    return claim.name.replace("_", " ")
+
+
+def sentence(finding: Finding, names: Mapping[str, str] | None = None) -> str:
+    """A claim in words; `names` are those of rows by their keys, without them the keys stand."""
     claim, effect = finding.claim, finding.effect
-    others = claim.others[0] if len(claim.others) == 1 else f"the best of {', '.join(claim.others)}"
+    better, *worse = ((names or {}).get(key, key) for key in (claim.better, *claim.others))
+    others = worse[0] if len(worse) == 1 else f"the best of {', '.join(worse)}"
+    name = claim_name(claim) if names else claim.name
     worlds = "; ".join(f"world {world}: {estimate.mean:+.2f}" for world, estimate in finding.by_world.items())
     target = "" if claim.target is None else f" The target of {claim.target:g} points is {_reached(finding)}."
     differs = finding.holm_verdict not in ("", finding.verdict)
     holm = f" ({finding.holm_verdict} when corrected for the number of claims)" if differs else ""
     return (
-        f"{claim.name} ({MEASURES[claim.measure]}): {finding.verdict}{holm}. Claim: {claim.text}. {claim.better} "
+        f"{name} ({MEASURES[claim.measure]}): {finding.verdict}{holm}. Claim: {claim.text}. {better} "
         f"against {others}: {effect.mean:+.2f} points, 95 % interval {effect.low:+.2f} to {effect.high:+.2f} "
         f"({worlds}).{target}"
     )

@@ -1,1 +1,1 @@
-"""Tables, plots and self-contained pages, from plain numbers and images; knows no model and no config."""
+"""Self-contained pages, timelines, charts and terminal tables, from plain numbers and images; knows no model."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 P = ParamSpec("P")
+Cell = str | int | float | None
 # rich's notation: top, header, line below it, rows, line between rows, line between sections, footer, bottom
 LINES = "    \n    \n -- \n    \n -- \n -- \n    \n    \n"
 
@@ -24,6 +25,13 @@ _STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u20
 def printable(text: str) -> str:
     """A text from a file or command line as it may be printed: what would steer the terminal is escaped."""
     return _STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def cell_text(cell: Cell) -> str:
+    """What stands in a table: two decimals for a float, an en dash for None."""
+    if cell is None:
+        return "–"
+    return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
 
 
 class Steady:

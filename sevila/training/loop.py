@@ -37,7 +37,10 @@ Sums = dict[str, list[float]]  # of what is to be logged: name -> [sum, count]
 class Task(Protocol):
     """What the loop trains. `loss` and `evaluate` move their data to the device themselves."""
 
-    head: nn.Module
+    @property
+    def head(self) -> nn.Module:
+        """What is trained; all else is frozen."""
+        ...
 
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
         """Scalar loss [], the mean over the batch, and further numbers to log. `batch.records` have a `qid`."""

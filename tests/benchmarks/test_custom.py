@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevila.benchmarks.custom import build, read_questions
+from sevila.benchmarks.custom import Custom
 from sevila.data.records import Question
 from sevila.errors import UserError
 
@@ -27,7 +27,7 @@ street,Why?,rain,sun,snow,,,,
 def test_csv(tmp_path: Path) -> None:
     path = tmp_path / "val.csv"
     path.write_text(CSV)
-    assert read_questions(path, "val") == [
+    assert Custom.read_questions(path, split="val") == [
         Question("line_2", "kitchen", "What is cut?", ("bread", "cheese, or ham", "onion"), 2, "what", (1.5, 9.0)),
         Question("line_3", "garden", "How many birds?", ("two", "three"), 1, "count"),
         Question("line_4", "street", "Why?", ("rain", "sun", "snow")),
@@ -42,7 +42,7 @@ def test_jsonl(tmp_path: Path) -> None:
     ]
     path = tmp_path / "val.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert read_questions(path, "val") == [
+    assert Custom.read_questions(path, split="val") == [
         Question("17", "a/b", "x", ("2", "1", "0"), 2, windows=((1.0, 2.5),)),  # a number is a number
         Question("n", "c", "y", ("yes", "no"), 1, clip=(0.0, 3.0)),
         Question("line_3", "c", "z", ("p", "q")),
@@ -103,14 +103,14 @@ def test_faults_name_file_line_and_field(tmp_path: Path, row: dict[str, object],
     path = tmp_path / "val.jsonl"
     path.write_text(f"{json.dumps(good)}\n{json.dumps({**good, **row})}\n")
     with pytest.raises(UserError) as caught:
-        read_questions(path, "val")
+        Custom.read_questions(path, split="val")
     assert str(caught.value) == f"{path}, line 2, {problem}"
 
 
 def test_one_file_for_all_splits(tmp_path: Path) -> None:
     path = tmp_path / "all.csv"
     path.write_text("video,question,a0,a1,split\nv,1,x,y,train\nv,2,x,y,val\nv,3,x,y,train\nv,4,x,y,\n")
-    data = build(str(tmp_path), train="all.csv", val="all.csv", test=None)
+    data = Custom(str(tmp_path), train="all.csv", val="all.csv", test=None)
     assert [q.question for q in data.questions("train")] == ["1", "3", "4"]
     assert [(q.qid, q.question) for q in data.questions("val")] == [("line_3", "2"), ("line_5", "4")]
     path.write_text("video,question,a0,a1,split\nv,1,x,y,train\nv,2,x,y,valid\n")
@@ -122,25 +122,25 @@ def test_one_file_for_all_splits(tmp_path: Path) -> None:
 def test_an_answer_as_pandas_writes_it(tmp_path: Path) -> None:
     """A column of whole numbers with a gap is written as 1.0."""
     (tmp_path / "val.csv").write_text("video,question,a0,a1,answer\nv,1,x,y,1.0\nv,2,x,y,\nv,3,x,y,0.0\n")
-    assert [q.answer for q in read_questions(tmp_path / "val.csv", "val")] == [1, None, 0]
+    assert [q.answer for q in Custom.read_questions(tmp_path / "val.csv", split="val")] == [1, None, 0]
     (tmp_path / "val.jsonl").write_text('{"video": "v", "question": "1", "options": ["x", "y"], "answer": 1.0}\n')
-    assert [q.answer for q in read_questions(tmp_path / "val.jsonl", "val")] == [1]
+    assert [q.answer for q in Custom.read_questions(tmp_path / "val.jsonl", split="val")] == [1]
 
 
 def test_a_column_that_stands_twice(tmp_path: Path) -> None:
     path = tmp_path / "val.csv"
     path.write_text("video,question,a0,a1,answer,answer\nv,1,x,y,0,1\n")
     with pytest.raises(UserError, match=r"val\.csv, line 1: column 'answer' stands there twice: remove one"):
-        read_questions(path, "val")
+        Custom.read_questions(path, split="val")
     path.write_text("video,question,a0,a1,answer,,\nv,1,x,y,0,,\n")  # a spreadsheet's empty columns
-    assert [q.answer for q in read_questions(path, "val")] == [0]
+    assert [q.answer for q in Custom.read_questions(path, split="val")] == [0]
 
 
 def test_a_qid_that_stands_twice(tmp_path: Path) -> None:
     path = tmp_path / "val.csv"
     path.write_text("qid,video,question,a0,a1\nq1,v,1,x,y\nq1,v,2,x,y\n")
     with pytest.raises(UserError, match="line 3, field qid: 'q1' stands in line 2 already"):
-        read_questions(path, "val")
+        Custom.read_questions(path, split="val")
 
 
 option = st.text(min_size=1, max_size=8).filter(lambda text: text.strip() and "\0" not in text)
@@ -155,7 +155,7 @@ def test_any_texts_survive_jsonl(options: list[str], data: st.DataObject) -> Non
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "f.jsonl"
         path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
-        (question,) = read_questions(path, "val")
+        (question,) = Custom.read_questions(path, split="val")
     assert (question.options, question.answer, question.question) == (tuple(options), answer, options[0])
 
 

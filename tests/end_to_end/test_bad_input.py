@@ -305,9 +305,8 @@ def test_video_files(refusal: Refusal, video: Path, tmp_path: Path) -> None:
     def ask(name: str, *words: str) -> str:
         options = [word for word in words if word.startswith("--")] or ["--out=answer.png"]
         answers = [word for word in words if not word.startswith("--")] or ["a cup", "a key"]
-        return refusal(
-            predict.cli, f"{tmp_path / name}.mp4", "what does the red star hold", *answers, *options, world=False
-        )
+        asked = [f"{tmp_path / name}.mp4", "what does the red star hold", *answers]
+        return refusal(predict.cli, *asked, *options, world=False)
 
     assert ask("missing") == f"{tmp_path}/missing.mp4: no such video file"
     assert ask("empty").startswith(f"video {tmp_path}/empty.mp4 is empty")

@@ -118,7 +118,8 @@ def test_what_an_evaluation_leaves(chain_runs: Path, small_world: list[str]) -> 
     assert measured == {**multiple_choice(choices), **keyframe_metrics(selections)}
     page = (folder / "report.html").read_text()
     assert page.lower().startswith("<!doctype html>")
-    assert page.count("data:image/png;base64,") == 6 and f"{measured['accuracy']:.2f}" in page
+    assert "Answered wrongly: " in page and "Answered rightly: " in page and f"{measured['accuracy']:.2f}" in page
+    assert page.count("<article") == 12 and page.count("data:image/jpeg;base64,") == 12 * 4
 
 
 def test_the_same_evaluation_gives_the_same_bytes(

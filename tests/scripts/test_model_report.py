@@ -103,7 +103,7 @@ def test_a_process_that_fails_is_named(
     [
         (["measure=all"], "measure=all: expected true, false, or some of answer,pretrain,refine,forward,forward_n"),
         (["out=report.txt"], "out=report.txt: expected a name that ends in .json"),
-        (["measure=true", "k=5", "n_frames=4"], "k=5: only n_frames=4 frames; choose k at most that"),
+        (["measure=true", "selector.k=5", "frames.n=4"], "selector.k=5: only frames.n=4 frames are sampled; choose k"),
         (["measure=true", "model=blip2_flan_t5_xl"], "model.source=Salesforce/blip2-flan-t5-xl: no tokenizer there ("),
         (["bogus=1"], "unknown key 'bogus'"),
     ],

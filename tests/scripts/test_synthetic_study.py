@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import synthetic_study
+from parsed_page import read_page
 from reproduction.runs import plan
 from sevila.config import load
 from sevila.data.records import Question
@@ -555,8 +556,12 @@ def test_everything_is_written_and_again_the_same(root: Path, outcomes: Outcomes
     assert "## Checks: true by construction" in markdown
     assert "This study is smaller (80 test questions, trainings of each row: 2)" in markdown
     page = (tmp_path / "one/report.html").read_text()
-    assert page.count("<img src='data:image/png;base64,") == page.count("<img") == 5 and "alt=''" not in page
-    assert "<td>refinement_helps_five_orders</td><td>accuracy</td><td>not reproduced</td>" in page
+    parsed = read_page(tmp_path / "one/report.html")
+    pictures = [values["aria-label"] for values in parsed.all("div") if "aria-label" in values]
+    assert parsed.tags.count("svg") == len(pictures) == 5 and all(pictures)
+    assert ["refinement helps five orders", "accuracy", "not reproduced"] in [row[:3] for row in parsed.cells]
+    assert ["uniform frames", "zero-shot"] in [row[:2] for row in parsed.cells]  # in words, not by its key
+    assert len(parsed.all("nav")) == 1 and len(parsed.texts["h2"]) >= 6
     assert "Rule of the verdict" in page and "Left out: scorer=clip" in page
 
 

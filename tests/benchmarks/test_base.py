@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sevila.benchmarks import qvhighlights, star
+from sevila.benchmarks import STAR, QVHighlights
 from sevila.errors import UserError
 
 Encode = Callable[..., Path]
@@ -42,11 +42,11 @@ def root(tmp_path: Path, encode: Encode) -> Path:
 
 def test_nothing_is_dropped_unasked(root: Path) -> None:
     with pytest.raises(UserError, match=r"row 2, field answer: 'c' is none"):
-        star.build(str(root)).questions("val")
+        STAR(str(root)).questions("val")
 
 
 def test_bad_rows(root: Path) -> None:
-    data = star.build(str(root), drop_bad_rows=True)
+    data = STAR(str(root), drop_bad_rows=True)
     assert data.dropped == []
     assert [q.qid for q in data.questions("val")] == ["I_0", "I_2", "I_3", "I_4", "I_5"]
     (dropped,) = data.dropped
@@ -60,7 +60,7 @@ def test_bad_rows(root: Path) -> None:
 
 
 def test_unreadable_videos(root: Path) -> None:
-    data = star.build(str(root), drop_bad_rows=True, drop_unreadable=True)
+    data = STAR(str(root), drop_bad_rows=True, drop_unreadable=True)
     assert [q.qid for q in data.questions("val")] == ["I_0", "I_5"]
     rows = [(d.split, d.qid, d.place.removeprefix(str(root))) for d in data.dropped]
     assert rows == [
@@ -80,7 +80,7 @@ def test_unreadable_videos(root: Path) -> None:
 def test_nothing_left(root: Path) -> None:
     for video in ("good", "broken"):
         (root / "videos" / f"{video}.mp4").unlink()
-    data = star.build(str(root), drop_bad_rows=True, drop_unreadable=True)
+    data = STAR(str(root), drop_bad_rows=True, drop_unreadable=True)
     with pytest.raises(UserError, match="split=val: star has no questions left, 6 were dropped"):
         data.questions("val")
     (root / "annotations/STAR_val.json").write_text("[]")
@@ -95,7 +95,7 @@ def test_moments_too(tmp_path: Path, encode: Encode) -> None:
     rows = [{"qid": i, "query": "q", "duration": 1, "vid": vid} for i, vid in enumerate(["good", "gone", "good"])]
     text = "".join(json.dumps(row) + "\n" for row in rows) + '{"qid": 3, "query": "q", "vid": "good"}\n'
     (tmp_path / "annotations" / "highlight_val_release.jsonl").write_text(text)
-    data = qvhighlights.build(str(tmp_path), drop_bad_rows=True, drop_unreadable=True)
+    data = QVHighlights(str(tmp_path), drop_bad_rows=True, drop_unreadable=True)
     assert [m.qid for m in data.moments("val")] == ["0", "2"]
     assert [(d.split, d.qid) for d in data.dropped] == [("val", None), ("val", "1")]
     with pytest.raises(UserError, match="data qvhighlights has no questions"):
