@@ -39,7 +39,7 @@ T = TypeVar("T")
 class Batches:
     """The micro-batches of an epoch for one of several processes; every process has as many as the others."""
 
-    def __init__(self, dataset: FrameDataset, config: schema.Experiment, accelerator: Accelerator) -> None:
+    def __init__(self, dataset: FrameDataset, config: schema.Train | schema.Refine, accelerator: Accelerator) -> None:
         self.dataset, self.seed, self.workers = dataset, config.seed, config.frames.workers
         self.size = config.trainer.batch_size
         self.rank, self.processes = accelerator.process_index, accelerator.num_processes

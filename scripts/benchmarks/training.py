@@ -21,7 +21,7 @@ from benchmarks.timing import Row, compared, interleaved
 from sevila.data.dataset import Batch, Sample, VideoSource, stream
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames, OrderedSampler, uniform_indices
-from sevila.data.store import Store, open_store
+from sevila.data.store import Store
 from sevila.data.transforms import evaluation_transform, transform_digest
 from sevila.data.video import CachedVideos, VideoReader
 from sevila.model.digest import digest
@@ -67,7 +67,7 @@ def source(model: SeViLA, n: int, store: Store | None) -> VideoSource:
 def store_of(model: SeViLA, folder: Path) -> Store:
     backbone = model.backbone
     maker = {"tower": digest(backbone.tower), "transform": transform_digest(backbone.image_size)}
-    return open_store(folder, maker, backbone.dtype)
+    return Store(folder, maker, backbone.dtype)
 
 
 def learn(head: Head, losses: Callable[[], Iterator[Tensor]]) -> list[float]:
@@ -205,7 +205,7 @@ class InMemory:
     samples: list[tuple[list[int], Sample]]
     store: None = None
 
-    def walk(self, asked: Sequence[Question]) -> Iterator[tuple[list[int], Sample]]:
+    def walk(self, asked: Sequence[Question], label: str | None = None) -> Iterator[tuple[list[int], Sample]]:
         return iter(self.samples)
 
 

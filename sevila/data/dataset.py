@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from sevila.data.folders import Videos
 from sevila.data.records import Moment, Question
 from sevila.data.sampling import EvaluationFrames, FrameKey, FrameRule, OrderedSampler
-from sevila.data.store import Lack, Store, Stored
+from sevila.data.store import Misses, Store, Stored
 from sevila.data.video import CachedVideos, Frames, VideoInfo
 from sevila.errors import UserError, system_error
 from sevila.model.backbone import Backbone
@@ -137,9 +137,9 @@ class FrameDataset(Dataset[Sample]):
             pixels, times = decoded.pixels, dict(zip(decoded.indices, decoded.times, strict=True))
         times.update(found.times)
         frames = Frames(pixels, tuple(indices), tuple(times[index] for index in indices))
-        lack = Lack(place, tuple(indices[row] for row in lacking), tuple(frames.times[row] for row in lacking))
+        misses = Misses(place, tuple(indices[row] for row in lacking), tuple(frames.times[row] for row in lacking))
         fresh = pixels[missing] if self.pictures else pixels
-        stored = Stored(store, missing, spread(found.patches, ~missing), (lack,))
+        stored = Stored(store, missing, spread(found.patches, ~missing), (misses,))
         ready = self.rule.transform(fresh, key) if lacking else fresh.float()
         return Sample(record, frames, ready, stored)
 
@@ -182,7 +182,7 @@ def _collated(stored: Sequence[Stored], mask: Tensor) -> Stored:
     for row, one in enumerate(stored):
         if one.patches is not None:
             patches[row, : len(one.patches)] = one.patches
-    return Stored(stored[0].store, missing, patches, tuple(lack for one in stored for lack in one.lacks))
+    return Stored(stored[0].store, missing, patches, tuple(misses for one in stored for misses in one.misses))
 
 
 def spread(rows: Tensor | None, places: Tensor) -> Tensor | None:
@@ -218,7 +218,7 @@ def stream(dataset: FrameDataset, workers: int, **options: Any) -> Iterator[Any]
         for item in loader:
             if isinstance(item, Exception):
                 raise item
-            yield item
+            yield _with_store(item, dataset.store)
     finally:
         if loader is None:  # some may have started; nobody else would end them
             for worker in set(active_children()) - others:
@@ -226,6 +226,11 @@ def stream(dataset: FrameDataset, workers: int, **options: Any) -> Iterator[Any]
         elif workers:
             loader._shutdown_workers()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _with_store(item: Sample | Batch, store: Store | None) -> Sample | Batch:
+    """An item that may come from a worker, with this process's own store: its count of bytes, its warnings."""
+    return item if item.stored is None else replace(item, stored=replace(item.stored, store=store))
 
 
 def ignore_sigterm(worker: int) -> None:
@@ -314,8 +319,7 @@ def patches_of(backbone: Backbone, item: Sample | Batch) -> Tensor:
     patches = None if stored.patches is None else stored.patches.to(backbone.device, non_blocking=True)
     if not bool(stored.missing.any()):
         return patches
-    fresh = stored.store.settle(_encoded(backbone, item.pixels))
-    stored.keep(fresh)
+    fresh = stored.keep(_encoded(backbone, item.pixels))
     if patches is None:
         patches = fresh.new_zeros((*stored.missing.shape, *fresh.shape[1:]))
     patches[stored.missing.to(patches.device)] = fresh

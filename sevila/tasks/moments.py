@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sevila.benchmarks.qvhighlights import moment_row
+from sevila.benchmarks.spans import SpanRule, moment_prediction
 from sevila.data.dataset import Sample, VideoSource
 from sevila.data.records import Moment
 from sevila.metrics.moments import MomentPrediction, main_metrics, qvhighlights
 from sevila.model.prompts import moment_prompt
 from sevila.model.sevila import EncodedVideo, ScoredFrame, SeViLA
-from sevila.submissions.spans import SpanRule, moment_prediction
-from sevila.submissions.writing import moment_row
 from sevila.tasks.chain import map_videos
 
 
