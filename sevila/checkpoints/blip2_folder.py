@@ -95,9 +95,7 @@ class Blip2Folder:
         head.load_state_dict({ours[name]: t.to(torch.float32, copy=True) for name, t in tensors}, assign=True)
         return head.eval()
 
-    def load(
-        self, config: Blip2Config, dtype: torch.dtype, device: torch.device, attention: str
-    ) -> Blip2ForConditionalGeneration:
+    def load(self, config: Blip2Config, dtype: torch.dtype, device: torch.device) -> Blip2ForConditionalGeneration:
         """The whole model, its parameters in `dtype` from the start.
 
         config   `self.config`, perhaps without blocks of the vision tower: the file's are left out then
@@ -106,7 +104,6 @@ class Blip2Folder:
         """
         blip2, names = self._checked(config)
         fill_outline(blip2, {name: t.to(device, dtype, copy=True) for name, t in self._read(names)})
-        blip2.set_attn_implementation(attention)
         return blip2
 
     def _checked(self, config: Blip2Config) -> tuple[Blip2ForConditionalGeneration, list[str]]:
