@@ -18,7 +18,7 @@ from sevila.benchmarks.base import Benchmark
 from sevila.checkpoints.heads import save_head
 from sevila.data.dataset import Batch, FrameDataset, Record, stream
 from sevila.data.records import Question
-from sevila.data.sampling import EpochSampler, EvaluationFrames, FrameKey, RecurringFrames, TrainingFrames
+from sevila.data.sampling import EvaluationFrames, FrameKey, RecurringFrames, TrainingFrames, epoch_keys
 from sevila.errors import UserError
 from sevila.files import read_json, read_jsonl, sealed, unsealed, write_jsonl
 from sevila.model.sevila import SeViLA
@@ -49,7 +49,7 @@ class Batches:
 
     def __call__(self, epoch: int, skip: int) -> Iterable[Batch]:
         whole = self.size * self.processes
-        keys = list(EpochSampler(len(self.dataset), self.seed, epoch))
+        keys = epoch_keys(len(self.dataset), self.seed, epoch)
         mine: list[list[FrameKey]] = []
         for step in range(skip, self.count):
             start = step * whole + self.rank * self.size
