@@ -25,8 +25,8 @@ from sevila.model.sevila import SeViLA
 from sevila.report.run_page import print_metrics, run_page
 from sevila.run_folder import ENVIRONMENT, KEYFRAMES, LABELS, LOG, RunFolder
 from sevila.tasks.chain import ForwardChain
+from sevila.tasks.parallel import by_processes
 from sevila.tasks.refine import PseudoLabels, make_pseudo_labels
-from sevila.tasks.share import Share
 from sevila.training import checkpoint
 from sevila.training.device import from_main
 from sevila.training.loop import Task, train
@@ -140,7 +140,7 @@ class TrainingRun:
         Every row has a checksum. UserError for a file that an earlier start made and that is not as it was.
         """
         if not from_main(self.accelerator, path.exists):
-            rows = Share.of(questions).work(make)
+            rows = by_processes(questions, make)
             if self.accelerator.is_main_process:
                 write_jsonl(path, map(sealed, rows))
         again = "remove the file, and resume=true makes it again"
