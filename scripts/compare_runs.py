@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sevila import schema
-from sevila.benchmarks.registry import BENCHMARKS
+from sevila.benchmarks import BENCHMARKS
 from sevila.cli import guarded
 from sevila.config import read_yaml
 from sevila.data.records import Question

@@ -5,10 +5,10 @@
 
 measure=true           measures everything; measure=answer,pretrain some of answer,pretrain,refine,forward,forward_n
 out=FILE.json          also writes the numbers there
-n_frames=32 k=4        frames and keyframes of `answer` and `forward_n`; the other steps have 4 frames; batch 1
+frames.n=32 selector.k=4   frames and keyframes of `answer` and `forward_n`; the other steps have 4 frames; batch 1
 model.checkpointing=true   measures the training steps with activation checkpointing
 
-and every other key of `sevila.predict`. Counting takes seconds and no weights. Measuring is done on random weights
+and every other key of `sevila eval`. Counting takes seconds and no weights. Measuring is done on random weights
 (unless model.weights=pretrained) and random pixels, each piece of work in a process of its own; it needs a tokenizer,
 which without a network model.tokenizer=FOLDER names. Exit code 1 if a measurement failed, 2 for a wrong word.
 """
@@ -37,7 +37,7 @@ OWN = ("measure", "out", "only")  # words of this script; `only` is what it tell
 
 def main(argv: list[str]) -> int:
     own, words = separate(argv)
-    config = load("predict", ["model.weights=random", *words])
+    config = load("eval", ["model.weights=random", *words])
     if "only" in own:
         print(json.dumps(measure(config, own["only"])))
         return 0
@@ -82,12 +82,11 @@ def selected(value: str) -> list[str]:
     return names
 
 
-def check(config: schema.Predict) -> None:
+def check(config: schema.Eval) -> None:
     """Whatever would fail in every process fails here, once."""
     build.accelerator(config)
     build.check_heads(config)
-    if config.k > config.n_frames:
-        raise UserError(f"k={config.k}: only n_frames={config.n_frames} frames; choose k at most that")
+    build.selector(config.selector, config.frames.n)
     words = WEIGHTS[config.model.weights]().architecture(config.model.source).text_config.vocab_size
     read_tokenizer(config.model.tokenizer, config.model.source, words)
 
@@ -125,8 +124,8 @@ def show_parts(report: dict[str, Any]) -> None:
     print(f"trainable in one run, one head: {share}")
 
 
-def show_measurement(config: schema.Predict, name: str, row: dict[str, Any]) -> None:
-    what = WORK[name].format(n=config.n_frames, k=config.k)
+def show_measurement(config: schema.Eval, name: str, row: dict[str, Any]) -> None:
+    what = WORK[name].format(n=config.frames.n, k=config.selector["k"])
     if "error" in row:
         print(f"{what}: failed: {row['error']}", flush=True)
         return

@@ -131,7 +131,7 @@ class Noise:
         seconds = tuple(60.0 * (i + 0.5) / self.n for i in range(self.n))
         return Sample(record, Frames(pixels.to(torch.uint8), tuple(range(self.n)), seconds), pixels)
 
-    def walk(self, records: Sequence[Record]) -> Iterator[tuple[list[int], Sample]]:
+    def walk(self, records: Sequence[Record], label: str | None = None) -> Iterator[tuple[list[int], Sample]]:
         yield list(range(len(records))), self.sample(records[0])
 
     def batch(self, record: Record) -> Batch:
@@ -143,7 +143,7 @@ class Noise:
 class Bench:
     """One model, built to be measured once."""
 
-    def __init__(self, config: schema.Predict, accelerator: Accelerator) -> None:
+    def __init__(self, config: schema.Eval, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
         self.model: SeViLA = build.model(config, accelerator.device)
         self.size = config.model.image_size or self.model.backbone.image_size
@@ -152,7 +152,7 @@ class Bench:
         return ForwardChain(self.model, LocalizerTopK(min(keyframes, frames)), Noise(frames, self.size))
 
     def answer(self) -> Callable[[], float]:
-        chain = self.chain(self.config.n_frames, self.config.k)
+        chain = self.chain(self.config.frames.n, self.config.selector["k"])
         return lambda: max(chain.predict([QUESTION])[0].option_logits)
 
     def pretrain(self) -> Callable[[], float]:
@@ -160,17 +160,17 @@ class Bench:
         return self._step(task, MOMENT, TRAINING_FRAMES)
 
     def refine(self) -> Callable[[], float]:
-        task = RefineTask(self.chain(TRAINING_FRAMES, self.config.k), [], LabelEachStep(self.model))
+        task = RefineTask(self.chain(TRAINING_FRAMES, self.config.selector["k"]), [], LabelEachStep(self.model))
         return self._step(task, QUESTION, TRAINING_FRAMES)
 
     def forward(self) -> Callable[[], float]:
         return self._forward(TRAINING_FRAMES)
 
     def forward_n(self) -> Callable[[], float]:
-        return self._forward(self.config.n_frames)
+        return self._forward(self.config.frames.n)
 
     def _forward(self, frames: int) -> Callable[[], float]:
-        chain = self.chain(frames, self.config.k)
+        chain = self.chain(frames, self.config.selector["k"])
         task = AnswerTask(chain, [], SelectEachStep(self.model, chain.selector))
         return self._step(task, QUESTION, frames)
 
@@ -206,7 +206,7 @@ WORK: dict[str, str] = {
 }
 
 
-def measure(config: schema.Predict, name: str) -> dict[str, Any]:
+def measure(config: schema.Eval, name: str) -> dict[str, Any]:
     """Build the model, then do one piece of work; on CUDA the second time counts, when kernels are loaded.
 
     `peak_bytes` is the work's, the model included: memory allocated on the GPU, or resident memory of this process,

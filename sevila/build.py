@@ -11,14 +11,14 @@ import torch
 from accelerate import Accelerator
 
 from sevila import schema
+from sevila.benchmarks import BENCHMARKS
 from sevila.benchmarks.base import Benchmark
-from sevila.benchmarks.registry import BENCHMARKS
 from sevila.checkpoints import backbone as backbones
 from sevila.checkpoints.heads import ZEROSHOT, find_head, load_head
 from sevila.checkpoints.timm import VISION
 from sevila.data.dataset import VideoSource
 from sevila.data.decoders import decoder_for
-from sevila.data.store import Store, open_store
+from sevila.data.store import Store
 from sevila.data.transforms import transform_digest
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
@@ -31,8 +31,7 @@ from sevila.model.sevila import SeViLA
 from sevila.run_folder import RunFolder
 from sevila.selection import SCORERS, SELECTORS, build_scorer
 from sevila.selection.scorers import Scorer
-from sevila.tasks.answering import Answering, Joint
-from sevila.tasks.chain import ForwardChain
+from sevila.tasks.chain import Answering, ForwardChain, Joint
 from sevila.training.device import from_main, make_accelerator
 
 MIB = 2**20
@@ -184,7 +183,7 @@ def store(config: schema.Store, backbone: backbones.Backbone, decoded: CachedVid
     }
     rest = None if config.dtype is None else DTYPES[config.dtype]
     limit = None if config.max_gb is None else int(config.max_gb * 10**9)
-    return open_store(Path(config.folder), maker, backbone.dtype, rest, limit, {"backbone": backbone.source})
+    return Store(Path(config.folder), maker, backbone.dtype, rest, limit, {"backbone": backbone.source})
 
 
 def prompts(config: schema.Experiment, data: Benchmark) -> Prompts:

@@ -38,7 +38,7 @@ def system_error(error: BaseException | None) -> OSError | None:
     """What the system refused where `error` comes of that: itself, or what a writer of tensors made of it."""
     if isinstance(error, OSError):
         return error
-    if isinstance(error, UserError):  # said already
+    if error is None or isinstance(error, UserError):  # said already
         return None
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(m in str(error) for m in MEMORY)):
         return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sevila.benchmarks.base import Benchmark
     from sevila.report.page import Block
     from sevila.run_folder import RunFolder
-    from sevila.tasks.answering import Answering
+    from sevila.tasks.chain import Answering
 
 
 def run(config: schema.Eval) -> dict[str, Any]:
@@ -30,14 +30,14 @@ def run(config: schema.Eval) -> dict[str, Any]:
 
 def answer(config: schema.Eval) -> dict[str, Any]:
     """The forward chain, as published."""
-    from sevila.tasks.answering import Joint
+    from sevila.tasks.chain import Joint
 
     return _questions(config, Joint())
 
 
 def vote(config: schema.Eval) -> dict[str, Any]:
     """The baseline "voting", and how often any keyframe alone is right (`oracle_any_frame`)."""
-    from sevila.tasks.answering import Voting
+    from sevila.tasks.chain import Voting
 
     return _questions(config, Voting())
 
@@ -48,11 +48,10 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
     spans   the rule that joins frames to windows: `binary`, the paper's, or `minmax`, and its parameters
     """
     from sevila import build
+    from sevila.benchmarks.spans import SPANS
     from sevila.examples import moment_examples
-    from sevila.submissions.spans import SPANS
-    from sevila.submissions.writing import check_complete, write_moments
     from sevila.tasks.moments import moment_metrics, retrieve
-    from sevila.tasks.share import Share
+    from sevila.tasks.parallel import by_processes
 
     # check
     _check_outputs(config, export=False)
@@ -65,11 +64,11 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
         data = build.benchmark(config)
         queries = data.moments(config.split)
         if config.submission:
-            check_complete(data.name, (), len(data.dropped))
+            data.check_complete(())
         source = build.source(config, model, data)
         build.start_run(config, folder, data, accelerator)
         # evaluate: each process its videos, one process the numbers
-        found = Share.of(queries).work(lambda share: retrieve(model, source, share, rule))
+        found = by_processes(queries, lambda own: retrieve(model, source, own, rule))
         metrics = moment_metrics(found)
         if not accelerator.is_main_process:
             return metrics
@@ -77,17 +76,16 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
         rows = [retrieval.to_json() for retrieval in found]
         metrics = _finish(config, folder, data, metrics, rows, moment_examples(queries, rows, data.folder()))
         if config.submission:
-            _say(write_moments(Path(config.submission), queries, [retrieval.prediction for retrieval in found]))
+            _say(data.write_submission(Path(config.submission), queries, rows))
         return metrics
 
 
 def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     from sevila import build
+    from sevila.benchmarks.predictions import write_keyframes
     from sevila.examples import examples
-    from sevila.submissions.keyframes import write_keyframes
-    from sevila.submissions.writing import check_complete, write_submission
     from sevila.tasks.benchmark_metrics import benchmark_metrics
-    from sevila.tasks.share import Share
+    from sevila.tasks.parallel import by_processes
 
     # check
     _check_outputs(config)
@@ -102,12 +100,12 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
         data = build.benchmark(config)
         questions = data.questions(config.split)
         if config.submission:
-            check_complete(data.name, questions, len(data.dropped))
+            data.check_complete(questions)
         chain = build.chain(config, model, data, answering)
         build.start_run(config, folder, data, accelerator)
         # evaluate: each process its videos, one process the numbers
         kept = None if comparison else folder.unfinished  # a comparison counts as it goes
-        predictions = Share.of(questions).work(lambda share: chain.predict(share, "questions by video", keep=kept))
+        predictions = by_processes(questions, lambda own: chain.predict(own, "questions by video", keep=kept))
         metrics = benchmark_metrics(data.name, predictions)
         if not accelerator.is_main_process:
             return metrics
@@ -118,7 +116,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
         rows = [prediction.to_json() for prediction in predictions]
         metrics = _finish(config, folder, data, metrics, rows, examples(questions, rows, data.folder()))
         if config.submission:
-            _say(write_submission(data.name, Path(config.submission), questions, rows))
+            _say(data.write_submission(Path(config.submission), questions, rows))
         if config.export:
             write_keyframes(config.export, rows)
             print(f"written: {config.export} (frame_time: seconds since a video's first frame)")
@@ -128,9 +126,9 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
 
 def _check_outputs(config: schema.Eval, export: bool = True) -> None:
     """UserError for a file that could not be written at the end, before anything slow begins."""
+    from sevila.benchmarks import BENCHMARKS
     from sevila.files import check_other, check_place
     from sevila.run_folder import check_not_of_data, check_not_of_run
-    from sevila.submissions.writing import check_submission
 
     inputs = _inputs(config)
     for key, given in (("submission", config.submission), ("export", config.export)):
@@ -142,8 +140,8 @@ def _check_outputs(config: schema.Eval, export: bool = True) -> None:
             check_not_of_data(key, file, config.data)
     if config.submission and config.export and Path(config.submission).resolve() == Path(config.export).resolve():
         raise UserError(f"export={config.export}: is the submission too; name another file")
-    if config.submission:
-        check_submission(config.data["name"], Path(config.submission))
+    if config.submission and config.data["name"] in BENCHMARKS:
+        BENCHMARKS[config.data["name"]].check_submission(Path(config.submission))
     if config.export and not export:
         raise UserError(f"export={config.export}: moment queries have no keyframes; leave it out")
     if config.compare_scoring and not export:

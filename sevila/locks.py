@@ -31,8 +31,9 @@ class Held(Exception):
 class FolderLock:
     """The file .lock in a folder, and this process's claim on it. Not held until `acquire`."""
 
+    path: Path  # since `acquire`
+
     def __init__(self) -> None:
-        self.path: Path | None = None
         self.found = False
         self._handle: int | None = None
 
@@ -46,38 +47,41 @@ class FolderLock:
         shared   together with others that share it
         After that `found` says whether the file lay there before, as a process leaves it that was killed.
         """
-        path, until = folder / LOCK, time.monotonic() + patience
-        self.path, self.found = path, path.exists()
-        while True:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self.path = folder / LOCK
+        self.found = self.path.exists()
+        kind, until = fcntl.LOCK_SH if shared else fcntl.LOCK_EX, time.monotonic() + patience
+        while self._handle is None:
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            except BlockingIOError:
+                fcntl.flock(handle, kind | fcntl.LOCK_NB)
+            except OSError as error:
                 holder = os.read(handle, 200).decode(errors="replace").strip()
                 os.close(handle)
+                if error.errno in NO_LOCKS:
+                    return self._go_without(error)
+                if not isinstance(error, BlockingIOError):
+                    raise
                 if time.monotonic() > until:
                     raise Held(holder or "another process") from None
                 time.sleep(0.05)
-                continue
-            except OSError as error:
-                os.close(handle)
-                if error.errno not in NO_LOCKS:
-                    raise
-                print(
-                    f"sevila: warning: {folder}: this file system has no locks ({error.strerror}); "
-                    "see to it that one run at a time uses this folder",
-                    file=sys.stderr,
-                )
-                path.unlink(missing_ok=True)
-                return
-            if _same(handle, path):
-                break
-            os.close(handle)  # its holder removed the file in between
-        self._handle = handle
+            else:
+                if _same(handle, self.path):
+                    self._handle = handle
+                else:
+                    os.close(handle)  # its holder removed the file in between
         _HELD.add(self)
         if not shared:
-            os.ftruncate(handle, 0)
-            os.write(handle, _about_me().encode())
+            os.ftruncate(self._handle, 0)
+            os.write(self._handle, _about_me().encode())
+
+    def _go_without(self, error: OSError) -> None:
+        """On a file system that has no locks."""
+        print(
+            f"sevila: warning: {self.path.parent}: this file system has no locks ({error.strerror}); "
+            "see to it that one run at a time uses this folder",
+            file=sys.stderr,
+        )
+        self.path.unlink(missing_ok=True)
 
     def alone(self) -> bool:
         """Whether nobody else shares the lock; if so, it is this process's own until `share`."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sevila import schema
@@ -27,7 +27,7 @@ def run(config: schema.Refine) -> dict[str, Any]:
     """Refine; returns what metrics.json holds."""
     from sevila.fit import training_run
 
-    tasks = {"refine": refine, "windows": windows}
+    tasks: dict[str, Callable[..., dict[str, Any]]] = {"refine": refine, "windows": windows}
     schema.check_named("task", config.task, tasks, "training")  # before the model is loaded
     with training_run(config) as training:
         return schema.named("task", config.task, tasks, training=training)
@@ -69,7 +69,7 @@ def refine(
 
 def windows(training: TrainingRun, frames: int = 4, crop: bool = True) -> dict[str, Any]:
     """The same training on true labels: the ceiling of refinement."""
-    from sevila.tasks.windows import window_labels
+    from sevila.tasks.refine import window_labels
 
     training.check_frames(frames)
     questions, validation = training.data.questions("train"), training.data.questions("val")

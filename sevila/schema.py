@@ -25,7 +25,7 @@ T = TypeVar("T")
 IN_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
 PATHS = {  # the fields that hold a path, and the dicts whose texts are paths: `~` is the home folder in them
     "source", "tokenizer", "vision", "folder", "localizer", "answerer", "run_dir", "data", "selector", "scorer",
-    "video", "questions", "out", "submission", "export", "annotations", "predictions", "segments", "spans", "answers",
+    "video", "questions", "out", "submission", "export",
 }  # fmt: skip
 _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": type(None)}
 
@@ -196,27 +196,7 @@ class Predict(Base):
     k: int = option("keyframes that the Answerer sees", 4, least=1)
 
 
-@dataclass
-class Score:
-    """Score a file of predictions as the benchmark's own script does."""
-
-    entry: str = option("the entry point that this configuration is for")
-    benchmark: str = option(
-        "nextqa, star, how2qa, tvqa, vlep, qvhighlights or nextgqa",
-        pattern="nextqa|star|how2qa|tvqa|vlep|qvhighlights|nextgqa",
-    )
-    annotations: str = option("the benchmark's annotation file")
-    predictions: str | None = option("predictions.jsonl of a run, or the benchmark's own submission", None)
-    segments: str | None = option("nextgqa: its gsub json", None)
-    spans: str | None = option("nextgqa: json of spans; with answers= instead of predictions=", None)
-    answers: str | None = option("nextgqa: json of answers; with spans= instead of predictions=", None)
-    normalised: bool = option("nextgqa: spans= lie in 0..1 and are multiplied by the duration", False)
-    missing: str = option("refuse or skip questions without a prediction", "refuse", pattern="refuse|skip")
-    split: str | None = option("how2qa, tvqa, vlep: key of the number in out=; null: val, for vlep dev", None)
-    out: str | None = option("json to write, under the official script's keys", None)
-
-
-ENTRIES: dict[str, type] = {"train": Train, "refine": Refine, "eval": Eval, "predict": Predict, "score": Score}
+ENTRIES: dict[str, type] = {"train": Train, "refine": Refine, "eval": Eval, "predict": Predict}
 
 
 def nested(kind: Any) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sevila.cli import guarded
-from sevila.data.store_files import Contents, clear, contents
+from sevila.data.store_files import PATCHES, Contents, Part, clear, contents
 from sevila.files import home_path
 from sevila.report.terminal import printable, steady
 
@@ -35,18 +35,18 @@ def _stats(folder: Path) -> None:
 
 
 def _lines(found: Contents) -> list[str]:
-    lines = []
-    for maker in found.makers:
-        about = {**maker.about.get("note", {}), **maker.about.get("maker", {})}
-        of = ", ".join(f"{key} {value}" for key, value in about.items())
-        lines.append(
-            f"patches {maker.name}: {maker.frames} frames of {maker.videos} videos, {_size(maker.bytes)} ({of})"
-        )
-    for table in found.tables:
-        lines.append(f"{table.kind} {table.name}: {table.rows} videos, {_size(table.bytes)}")
+    lines = [_line(part) for part in found.parts]
     if found.unfinished:
         lines.append(f"unfinished files: {_size(found.unfinished)}; clear removes them")
     return lines
+
+
+def _line(part: Part) -> str:
+    if part.kind != PATCHES:
+        return f"{part.kind} {part.name}: {part.rows} videos, {_size(part.bytes)}"
+    about = {**part.about.get("note", {}), **part.about.get("maker", {})}
+    made = ", ".join(f"{key} {value}" for key, value in about.items())
+    return f"patches {part.name}: {part.rows} frames of {part.videos} videos, {_size(part.bytes)} ({made})"
 
 
 def _clear(folder: Path, name: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,16 @@ from sevila.hydra_main import main
 if TYPE_CHECKING:
     from sevila.data.records import Question
     from sevila.fit import TrainingRun
+    from sevila.tasks.answer import Keyframes
+
+Trains = Callable[..., dict[str, Any]]  # a training run and the keys of `task` in, what metrics.json holds out
 
 
 def run(config: schema.Train) -> dict[str, Any]:
     """Train; returns what metrics.json holds."""
     from sevila.fit import training_run
 
-    tasks = {"pretrain": pretrain, "answer": answer, "vote": vote, "select": select}
+    tasks: dict[str, Trains] = {"pretrain": pretrain, "answer": answer, "vote": vote, "select": select}
     schema.check_named("task", config.task, tasks, "training")  # before the model is loaded
     with training_run(config) as training:
         return schema.named("task", config.task, tasks, training=training)
@@ -51,34 +54,42 @@ def answer(training: TrainingRun, crop: bool = True, select_once: bool = False) 
     once among the evaluation's frames, and the choice is kept in keyframes.jsonl: much faster, less varied.
     """
     from sevila.data.sampling import EvaluationFrames, TrainingFrames
-    from sevila.selection.scorers import LocalizerScorer
-    from sevila.tasks.answer import AllFrames, AnswerTask, SelectEachStep
-    from sevila.tasks.answering import Voting
+    from sevila.tasks.answer import AllFrames, AnswerTask
     from sevila.tasks.benchmark_metrics import metric_names
+    from sevila.tasks.chain import Voting
 
     # check
     chain, config = training.chain, training.config
-    if not select_once and not isinstance(chain.scorer, LocalizerScorer | None):
-        raise UserError(f"scorer={config.scorer['name']}: chooses from whole videos; give +task.select_once=true")
+    keyframes: Keyframes = AllFrames() if select_once else _each_step(training)
     # data
     questions, validation = _questions(training)
     metric = training.metric(metric_names(training.data.name, validation, isinstance(chain.answering, Voting)))
     training.start()
-    # the frames of a step, and which of them are keyframes
-    if select_once:
-        keyframes, fixed = AllFrames(), training.keyframes(questions)
-    else:
-        keyframes, fixed = SelectEachStep(training.model, chain.selector, chain.scorer), None
+    # frames: random ones of each segment, or those chosen once
+    fixed = training.keyframes(questions) if select_once else None
     whole = EvaluationFrames(chain.source.n) if select_once and not crop else None
     dataset = training.dataset(questions, whole or TrainingFrames(chain.source.n, config.seed, crop), fixed)
-    # task; train and write
+    # task: cross-entropy on "Option X" from the keyframes
     task = AnswerTask(chain, validation, keyframes, training.data.name)
+    # train and write
     return training.fit(task, dataset, metric, "answerer")
+
+
+def _each_step(training: TrainingRun) -> Keyframes:
+    """The selection of every step. UserError for a scorer that needs more than a step's random frames."""
+    from sevila.selection.scorers import LocalizerScorer
+    from sevila.tasks.answer import SelectEachStep
+
+    scorer = training.chain.scorer
+    if not isinstance(scorer, LocalizerScorer | None):
+        name = training.config.scorer["name"]
+        raise UserError(f"scorer={name}: chooses from whole videos; give +task.select_once=true")
+    return SelectEachStep(training.model, training.chain.selector, scorer)
 
 
 def vote(training: TrainingRun, crop: bool = True, select_once: bool = False) -> dict[str, Any]:
     """Fine-tuning for the baseline "voting": the Answerer learns from every keyframe alone."""
-    from sevila.tasks.answering import Voting
+    from sevila.tasks.chain import Voting
 
     return answer(replace(training, chain=replace(training.chain, answering=Voting())), crop, select_once)
 

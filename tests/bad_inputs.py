@@ -95,14 +95,14 @@ class BadInputs:
         table, none = self.file("table.csv", "a,b\n1,2\n"), self.file("none.json", "{}")
         for words in (
             [],
-            ["annotations=none.csv", "predictions=none.json"],
-            [f"annotations={table}", f"predictions={table}"],
-            [f"annotations={annotations}", f"predictions={self.file('cut.json', '{')}"],
-            [f"annotations={self.folder}", f"predictions={none}"],
-            [f"annotations={annotations}", f"predictions={none}", f"out={annotations}"],
-            [f"annotations={annotations}", f"predictions={none}", f"out={none}"],
+            ["--annotations=none.csv", "--predictions=none.json"],
+            [f"--annotations={table}", f"--predictions={table}"],
+            [f"--annotations={annotations}", f"--predictions={self.file('cut.json', '{')}"],
+            [f"--annotations={self.folder}", f"--predictions={none}"],
+            [f"--annotations={annotations}", f"--predictions={none}", f"--out={annotations}"],
+            [f"--annotations={annotations}", f"--predictions={none}", f"--out={none}"],
         ):
-            yield "score", ["benchmark=nextqa", *words]
+            yield "score", ["nextqa", *words]
 
 
 # -- files: pages saved as weights, models that do not fit, pipes, devices, bombs ---
@@ -282,7 +282,7 @@ class HostileFiles:
             *(("nextqa", self.pipe), ("nextqa", "a" * 300)),
             *(("star", nested), ("star", digits), ("tvqa", nested)),
         ):
-            yield "score", [f"benchmark={benchmark}", f"annotations={questions}", "predictions=x"]
+            yield "score", [benchmark, f"--annotations={questions}", "--predictions=x"]
         for store in ("x" * 300, self.pipe):
             yield "store", ["stats", "--folder", str(store)]
 

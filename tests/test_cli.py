@@ -99,7 +99,7 @@ def test_an_error_is_one_line_whatever_it_names(capsys: pytest.CaptureFixture[st
         (train.cli, [PRETRAIN, f"run_dir={'r' * 300}"]),
         (train.cli, [PRETRAIN, "--config-dir", "c" * 300]),
         (convert.cli, ["tiny", "--out", "o" * 300]),
-        (score.cli, ["benchmark=star", f"annotations={'a' * 300}.json", "predictions=x"]),
+        (score.cli, ["star", f"--annotations={'a' * 300}.json", "--predictions=x"]),
         (store.cli, ["stats", "--folder", "s" * 300]),
     ],
 )

@@ -12,7 +12,7 @@ from sevila import build, schema
 from sevila.checkpoints import backbone as backbones
 from sevila.config import load
 from sevila.data.sampling import PLAIN
-from sevila.data.store import RULES, Lack, Place, open_store
+from sevila.data.store import RULES, Misses, Place, Store
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
 from sevila.model.backbone import Backbone
@@ -21,8 +21,8 @@ from sevila.store import cli
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    store = open_store(tmp_path / "store", {"tower": "a", "size": "8"}, torch.float32, note={"backbone": "tiny"})
-    store.write(Lack(Place("0123", PLAIN), (1, 2), (0.0, 1.0)), torch.ones(2, 10, 100))
+    store = Store(tmp_path / "store", {"tower": "a", "size": "8"}, torch.float32, note={"backbone": "tiny"})
+    store.write(Misses(Place("0123", PLAIN), (1, 2), (0.0, 1.0)), torch.ones(2, 10, 100))
     return tmp_path / "store"
 
 

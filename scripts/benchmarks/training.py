@@ -20,9 +20,9 @@ from benchmarks.subject import FRAMES, KEYFRAMES, OPTIONS, questions
 from benchmarks.timing import Row, compared, interleaved
 from sevila.data.dataset import Batch, Sample, VideoSource, stream
 from sevila.data.records import Question
-from sevila.data.sampling import EvaluationFrames, OrderedSampler, uniform_indices
-from sevila.data.store import Store, open_store
-from sevila.data.transforms import evaluation_transform, transform_digest
+from sevila.data.sampling import EvaluationFrames, ordered_keys, uniform_indices
+from sevila.data.store import Store
+from sevila.data.transforms import normalize, transform_digest
 from sevila.data.video import CachedVideos, VideoReader
 from sevila.model.digest import digest
 from sevila.model.head import Head
@@ -67,7 +67,7 @@ def source(model: SeViLA, n: int, store: Store | None) -> VideoSource:
 def store_of(model: SeViLA, folder: Path) -> Store:
     backbone = model.backbone
     maker = {"tower": digest(backbone.tower), "transform": transform_digest(backbone.image_size)}
-    return open_store(folder, maker, backbone.dtype)
+    return Store(folder, maker, backbone.dtype)
 
 
 def learn(head: Head, losses: Callable[[], Iterator[Tensor]]) -> list[float]:
@@ -89,7 +89,7 @@ def learn(head: Head, losses: Callable[[], Iterator[Tensor]]) -> list[float]:
 def batches(
     made: VideoSource, asked: Sequence[Question], n: int, fixed: dict[str, Any] | None = None
 ) -> Iterator[Batch]:
-    keys = list(OrderedSampler(len(asked)))
+    keys = ordered_keys(len(asked))
     parts = [keys[i : i + BATCH] for i in range(0, len(keys), BATCH)]
     return stream(made.dataset(asked, EvaluationFrames(n), fixed), 0, batch_sampler=parts)
 
@@ -108,7 +108,7 @@ class PlainEpoch:
             for question in part:
                 reader = VideoReader(question.video)
                 frames = reader.read(uniform_indices(reader.length, reader.fps, self.n), size)
-                patches.append(self.plain.encode(evaluation_transform(frames.pixels)))
+                patches.append(self.plain.encode(normalize(frames.pixels)))
             yield part, patches
 
     def forward(self) -> Iterator[Tensor]:
@@ -205,7 +205,7 @@ class InMemory:
     samples: list[tuple[list[int], Sample]]
     store: None = None
 
-    def walk(self, asked: Sequence[Question]) -> Iterator[tuple[list[int], Sample]]:
+    def walk(self, asked: Sequence[Question], label: str | None = None) -> Iterator[tuple[list[int], Sample]]:
         return iter(self.samples)
 
 

@@ -370,7 +370,7 @@ TABLE_14 = Table("14", "rounds of self-refinement", _rounds())
 def _cost(label: str, title: str, published: str, frames: int) -> Row:
     command = "python scripts/model_report.py model=blip2_flan_t5_xl precision=bf16 device=cuda measure=answer"
     cell = Cell("", published, None, COST)
-    return Row(label, title, (cell,), f"measured by: {command} n_frames={frames} k=4")
+    return Row(label, title, (cell,), f"measured by: {command} frames.n={frames} selector.k=4")
 
 
 TABLE_15 = Table(

@@ -8,67 +8,58 @@ videos are whole YouTube videos.
 from __future__ import annotations
 
 import hashlib
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
-from sevila.benchmarks import unified
-from sevila.benchmarks.from_files import FromFiles, files
-from sevila.benchmarks.nextqa import video_folder
-from sevila.benchmarks.rows import Dropped, Row, headless_csv_rows, read_rows, records
+from sevila.benchmarks.nextqa import mapped_folder
+from sevila.benchmarks.rows import Dropped, Row, headless_csv_rows, records
+from sevila.benchmarks.value import ValueTask
+from sevila.data.folders import Videos
 from sevila.data.records import Question
 
 OPTIONS = 4
 CSV_COLUMNS = ("video", "span", "wrong0", "wrong1", "wrong2", "question", "right")
 
 
-def build(
-    root: str,
-    train: str | None = "annotations/how2qa_train_release.jsonl",
-    val: str | None = "annotations/how2qa_val_release.jsonl",
-    test: str | None = "annotations/how2qa_test_public_release.jsonl",
-    videos: str = "videos",
-    video_map: str | None = None,
-    drop_bad_rows: bool = False,
-    drop_unreadable: bool = False,
-) -> FromFiles:
+@dataclass
+class How2QA(ValueTask):
     """How2QA below `root`. With `video_map` (how2_vid_mapping.json) files may have the map's YouTube names.
 
     A video that the map lacks is looked for under its own id.
     """
-    return FromFiles(
-        "how2qa",
-        partial(video_folder, root, videos, video_map),
-        {split: partial(read_questions, path) for split, path in files(root, train=train, val=val, test=test).items()},
-        drop_bad_rows=drop_bad_rows,
-        drop_unreadable=drop_unreadable,
-    )
 
+    train: str | None = "annotations/how2qa_train_release.jsonl"
+    val: str | None = "annotations/how2qa_val_release.jsonl"
+    test: str | None = "annotations/how2qa_test_public_release.jsonl"
+    video_map: str | None = None
 
-def read_questions(path: Path, dropped: list[Dropped] | None = None) -> list[Question]:
-    """The rows of a VALUE jsonl, of the older csv, or of the unified json as records.
+    name = "how2qa"
 
-    The csv names the right answer and has no ids: its place among the options follows from a hash of the row, so
-    that it is the same everywhere and stands in every place equally often; the qid is the line's number.
-    """
-    if path.suffix == ".csv":
-        return records(headless_csv_rows(path, CSV_COLUMNS), _from_csv, dropped)
-    return records(read_rows(path), _question, dropped)
+    def open_folder(self) -> Videos:
+        return mapped_folder(self.root, self.videos, self.video_map)
 
+    @classmethod
+    def read_questions(cls, path: Path, dropped: list[Dropped] | None = None) -> list[Question]:
+        """The rows of a VALUE jsonl, of the older csv, or of the official preprocessing's json as records."""
+        if path.suffix == ".csv":
+            return records(headless_csv_rows(path, CSV_COLUMNS), _from_csv, dropped)
+        return super().read_questions(path, dropped)
 
-def _question(row: Row) -> Question:
-    if unified.is_unified(row):
-        return unified.question(row)
-    return Question(
-        qid=row.name("qid"),
-        video=row.name("vid_name"),
-        question=row.text("q"),
-        options=row.texts("a{}", OPTIONS),
-        answer=row.integer("answer_idx", 0, OPTIONS - 1) if "answer_idx" in row.values else None,
-        clip=row.span("ts"),
-    )
+    @classmethod
+    def question(cls, row: Row) -> Question:
+        return Question(
+            qid=row.name("qid"),
+            video=row.name("vid_name"),
+            question=row.text("q"),
+            options=row.texts("a{}", OPTIONS),
+            answer=row.integer("answer_idx", 0, OPTIONS - 1) if "answer_idx" in row.values else None,
+            clip=row.span("ts"),
+        )
 
 
 def _from_csv(row: Row) -> Question:
+    """The csv names the right answer and has no ids: its place among the options follows from a hash of the row, so
+    that it is the same everywhere and stands in every place equally often; the qid is the line's number."""
     wrong = row.texts("wrong{}", OPTIONS - 1)
     text = "\n".join(row.text(column) for column in CSV_COLUMNS)
     place = hashlib.sha256(text.encode()).digest()[0] % OPTIONS

@@ -1,66 +1,190 @@
-"""NExT-GQA: NExT-QA's rows with the answer as text, and the windows that hold it. github.com/doc-doc/NExT-GQA."""
+"""NExT-GQA: NExT-QA's causal and temporal questions with the windows that hold the answer.
+
+Source: github.com/doc-doc/NExT-GQA. Its rows are NExT-QA's with the answer as text.
+"""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sevila.benchmarks import nextqa, unified
-from sevila.benchmarks.from_files import FromFiles, files
-from sevila.benchmarks.nextqa import WindowTable
-from sevila.benchmarks.rows import Dropped, Row, read_rows, records, whole_number
-from sevila.data.records import Question
+from sevila.benchmarks.base import Answered, Score, left_out, needed
+from sevila.benchmarks.nextqa import OPTIONS, NExTQA
+from sevila.benchmarks.predictions import Entry, chosen_option, match, read_content
+from sevila.benchmarks.rows import Dropped, Row, whole_number, windows_of
+from sevila.data.records import Question, Window
 from sevila.errors import UserError
+from sevila.files import read_json, write_json
+from sevila.metrics.grounding import Grounding, grounding, keyframe_span, to_seconds
 
-COLUMNS = (*nextqa.COLUMNS[1:], "answer")
 
-
-def build(
-    root: str,
-    train: str | None = "annotations/train.csv",
-    val: str | None = "annotations/val.csv",
-    test: str | None = "annotations/test.csv",
-    val_windows: str | None = "annotations/gsub_val.json",
-    test_windows: str | None = "annotations/gsub_test.json",
-    videos: str = "../nextqa/videos",
-    video_map: str | None = "annotations/map_vid_vidorID.json",
-    drop_bad_rows: bool = False,
-    drop_unreadable: bool = False,
-) -> FromFiles:
+@dataclass
+class NExTGQA(NExTQA):
     """NExT-GQA below `root`. Training has no windows; NExT-QA's own train.csv serves as well as NExT-GQA's."""
-    places, windows = files(root, train=train, val=val, test=test), files(root, val=val_windows, test=test_windows)
-    for split in ("val", "test"):
-        if split in places and split not in windows:
-            raise UserError(f"data.{split}_windows=null: data.{split} has windows; name their file, or no data.{split}")
-    readers = {
-        split: partial(read_questions, places[split], windows[split]) for split in ("val", "test") if split in places
+
+    videos: str = "../nextqa/videos"
+    val_windows: str | None = "annotations/gsub_val.json"
+    test_windows: str | None = "annotations/gsub_test.json"
+
+    name = "nextgqa"
+    columns = (*NExTQA.columns[1:], "answer")  # the video is `video` or `video_id`
+    window_metrics = ("Acc@GQA", "mIoP", "TIoP@0.3", "TIoP@0.5", "mIoU", "TIoU@0.3", "TIoU@0.5")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for split in ("val", "test"):
+            if getattr(self, split) is not None and getattr(self, f"{split}_windows") is None:
+                raise UserError(
+                    f"data.{split}_windows=null: data.{split} has windows; name their file, or no data.{split}"
+                )
+
+    def split_questions(self, split: str, dropped: list[Dropped] | None) -> list[Question]:
+        windows = None if split == "train" else self.file(f"{split}_windows")
+        return self.read_questions(self.file(split), dropped, windows)
+
+    @classmethod
+    def question(cls, row: Row) -> Question:
+        options = row.texts("a{}", OPTIONS)
+        if whole_number(row.text("answer")) is not None and row.text("answer") not in options:  # NExT-QA's own form
+            answer = row.integer("answer", 0, OPTIONS - 1)
+        else:
+            answer = row.choice("answer", options)
+        return cls.prompted(row, row.text("video" if "video" in row.values else "video_id"), answer)
+
+    @classmethod
+    def evaluate(cls, answered: Sequence[Answered]) -> dict[str, Any]:
+        """As NExT-QA, and the span from the first to the last keyframe against the true segments."""
+        grounded = [
+            Grounding(a.span, a.question.windows, a.option == a.question.answer)
+            for a in answered
+            if a.span is not None and a.question.windows is not None
+        ]
+        numbers = {name: round(value, 2) for name, value in grounding(grounded).items()} if grounded else {}
+        return {**super().evaluate(answered), **numbers}
+
+    @classmethod
+    def write(cls, path: Path, answered: Sequence[Answered]) -> list[Path]:
+        """Two files beside each other: NAME_answers.json as NExT-QA's, and NAME_spans.json.
+
+        Spans are {video_qid: [start, end]} in seconds, what eval_ground.py reads, from the first keyframe to the last.
+        """
+        spans = {}
+        for a in answered:
+            if a.span is None:
+                raise UserError(f"question {a.question.qid!r}: its prediction has no keyframes, so it has no span")
+            spans[cls.official_id(a.question.qid)] = list(a.span)
+        files = [path.with_name(f"{path.stem}_{part}.json") for part in ("answers", "spans")]
+        for file, content in zip(files, (cls.submission(answered), spans), strict=True):
+            write_json(file, content)
+        return files
+
+    @classmethod
+    def score(
+        cls,
+        annotations: Path,
+        predictions: Path | None = None,
+        missing: str = "refuse",
+        segments: Path | None = None,
+        spans: Path | None = None,
+        answers: Path | None = None,
+        normalised: bool = False,
+    ) -> Score:
+        """As NExT-GQA's code/TempGQA/eval_ground.py: questions without a span are left out of every mean.
+
+        predictions      with keyframes, whose span counts; or, in their place,
+        spans, answers   the two files that the script reads
+        segments         the gsub json with the true windows
+        normalised       `spans` lie in 0..1 and are multiplied by the duration (the script's gs=True)
+        """
+        segments = needed(cls.name, "segments", segments)
+        if predictions is not None:
+            for key, value in (("spans", spans), ("answers", answers), ("normalised", normalised)):
+                if value:
+                    raise UserError(f"--{key}: --predictions holds answers and keyframes; leave it out")
+        questions = cls.read_questions(annotations, windows=segments)
+        if predictions is not None:
+            given = predictions
+            matched = cls.matched(questions, given, annotations, beyond=True)
+            spans_of = {qid: _own_span(entry) for qid, entry in matched.entries.items()}
+        else:
+            given = needed(cls.name, "answers", answers)
+            matched = cls.matched(questions, given, annotations, beyond=True)
+            spans_of = _spans(questions, needed(cls.name, "spans", spans), annotations, segments, normalised)
+        chosen = {q.qid: chosen_option(matched.entries[q.qid], q) for q in questions if q.qid in matched.entries}
+        # predictions.jsonl of all of NExT-QA holds more questions than NExT-GQA, whose answers are all known
+        spanned = [question for question in questions if question.qid in spans_of and question.windows]
+        unanswered = [question.qid for question in spanned if question.qid not in chosen]
+        if unanswered:
+            raise UserError(f"{given}: no answer to {len(unanswered)} questions with a span, first {unanswered[0]!r}")
+        result = grounding(Grounding(spans_of[q.qid], q.windows or (), chosen[q.qid] == q.answer) for q in spanned)
+        notes = list(left_out(matched.missing, len(questions), given, missing))
+        if len(spanned) < len(questions):
+            lacking = len(questions) - len(spanned)
+            notes.append(f"{lacking} of {len(questions)} questions have no span: left out of the means")
+        if matched.beyond:
+            notes.append(f"{matched.beyond} predictions are for questions outside of the annotations: passed over")
+        right = [chosen[q.qid] == q.answer for q in questions if q.qid in chosen]
+        return _score(result, 100 * sum(right) / len(right), len(spanned), tuple(notes))
+
+
+def _score(result: dict[str, float], answered: float, n: int, notes: tuple[str, ...]) -> Score:
+    """Printed with one decimal, as the script prints it."""
+    table = [(name, f"{value:.1f}") for name, value in (*result.items(), ("Acc@QA", answered))]
+    official = {
+        "n_pred": n,
+        "printed": {name: round(value, 1) for name, value in result.items()},
+        "precise": {name: round(value, 10) for name, value in result.items()},
+        "Acc@QA": round(answered, 10),
     }
-    if "train" in places:
-        readers = {"train": partial(read_questions, places["train"], None), **readers}
-    return FromFiles(
-        "nextgqa",
-        partial(nextqa.video_folder, root, videos, video_map),
-        readers,
-        drop_bad_rows=drop_bad_rows,
-        drop_unreadable=drop_unreadable,
-    )
+    return Score((*table, ("n", str(n))), official, notes)
 
 
-def read_questions(path: Path, windows: Path | None, dropped: list[Dropped] | None = None) -> list[Question]:
-    """The rows of a NExT-GQA csv as records, or those of its unified json; texts and qids as NExT-QA's.
+def _own_span(entry: Entry) -> Window:
+    """From the first to the last keyframe of a line of predictions.jsonl, or of NExT-GQA's code/SeViLA.
 
-    windows   the gsub json, or None where there are none
+    fid2frame.py there writes the keyframes' times as "location", beside prediction and answer.
     """
-    table = WindowTable(windows) if windows else None
-    return records(read_rows(path, COLUMNS), partial(_question, table=table), dropped)
+    field = "location" if "location" in entry.values else "keyframes"
+    frames = entry.values.get(field)
+    try:
+        return keyframe_span(frames if field == "location" else [frame["time"] for frame in frames])
+    except (TypeError, ValueError, KeyError, OverflowError):
+        raise entry.fail(field, f"expected the keyframes with their times, found {frames!r}") from None
 
 
-def _question(row: Row, table: WindowTable | None) -> Question:
-    if unified.is_unified(row):
-        return nextqa.unified_question(row, table)
-    options = row.texts("a{}", nextqa.OPTIONS)
-    if whole_number(row.text("answer")) is not None and row.text("answer") not in options:  # NExT-QA's own form
-        answer = row.integer("answer", 0, nextqa.OPTIONS - 1)
-    else:
-        answer = row.choice("answer", options)
-    return nextqa.question(row, row.text("video" if "video" in row.values else "video_id"), answer, table)
+def _spans(
+    questions: Sequence[Question], path: Path, annotations: Path, segments: Path, normalised: bool
+) -> dict[str, Window]:
+    """The spans of {video_qid: [start, end]}, in seconds, by the qid of the question."""
+    content = read_content(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected {{qid: [start, end]}}")
+    entries = [Entry(f"{path}, key {key}", key, values={"span": span}) for key, span in content.items()]
+    matched = match(questions, entries, NExTGQA.ids, str(annotations))
+    durations = _durations(segments) if normalised else {}
+    spans = {}
+    for qid, entry in matched.entries.items():
+        span = _window(entry, entry.values["span"])
+        if normalised:
+            if not 0 <= span[0] <= span[1] <= 1:
+                raise UserError(f"{entry.place}: {list(span)} does not lie in 0..1: is --normalised right?")
+            span = to_seconds(span, durations[NExTGQA.official_id(qid).rpartition("_")[0]])
+        spans[qid] = span
+    return spans
+
+
+def _window(entry: Entry, span: Any) -> Window:
+    windows = windows_of([span])
+    numbers = isinstance(span, list) and all(type(number) in (int, float) for number in span)
+    if windows is None or not numbers or not span[0] <= span[1]:
+        raise UserError(f"{entry.place}: expected [start, end] in seconds, found {span!r}")
+    return windows[0]
+
+
+def _durations(path: Path) -> dict[str, float]:
+    try:
+        return {video: float(values["duration"]) for video, values in read_json(path).items()}
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        raise UserError(f"{path}: expected {{video: {{duration: seconds}}}}") from None

@@ -50,6 +50,12 @@ class Row:
     def fail(self, field: str, problem: str) -> UserError:
         return UserError(f"{self.place}, field {field}: {problem}")
 
+    def checked(self) -> Row:
+        """Itself. UserError where it could not be read."""
+        if self.fault:
+            raise UserError(f"{self.place}: {self.fault}")
+        return self
+
     def text(self, field: str) -> str:
         value = self.values.get(field)
         if not isinstance(value, str):
@@ -184,9 +190,7 @@ def records(rows: Iterable[Row], parse: Callable[[Row], R], dropped: list[Droppe
     kept: dict[str, tuple[int, R]] = {}
     for row in rows:
         try:
-            if row.fault:
-                raise UserError(f"{row.place}: {row.fault}")
-            record = parse(row)
+            record = parse(row.checked())
             if record.qid in kept:
                 raise row.fail("qid", f"{record.qid!r} stands in {row.unit} {kept[record.qid][0]} already")
             kept[record.qid] = row.line, record

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
-from sevila.benchmarks.nextqa import read_questions
-from sevila.benchmarks.qvhighlights import read_moments
-from sevila.benchmarks.rows import Dropped
+from sevila.benchmarks.base import Benchmark
+from sevila.benchmarks.nextqa import NExTQA
+from sevila.benchmarks.qvhighlights import QVHighlights
 from sevila.data.folders import VideoFolder
 from sevila.data.records import Moment, Question
 from sevila.errors import UserError
 from sevila.synthetic.world import Recipe, make
 
-QUESTION_SPLITS, MOMENT_SPLITS = ("train", "val", "test"), ("train", "val")
 
-
-class Synthetic:
+class Synthetic(Benchmark):
     """A world in its folder `world`, a subfolder of `root` whose name follows from the numbers."""
 
-    name: ClassVar[str] = "synthetic"
-    prompts: ClassVar[str] = "question"
-    question_splits: ClassVar[tuple[str, ...]] = QUESTION_SPLITS
-    moment_splits: ClassVar[tuple[str, ...]] = MOMENT_SPLITS
-    dropped: ClassVar[tuple[Dropped, ...]] = ()
+    name = "synthetic"
+    question_splits = ("train", "val", "test")
+    moment_splits = ("train", "val")
 
     def __init__(
         self,
@@ -39,14 +34,17 @@ class Synthetic:
         self.world = make(recipe, Path(root))
 
     def questions(self, split: str) -> list[Question]:
-        if split not in QUESTION_SPLITS:
-            raise UserError(f"split={split}: the synthetic world has {', '.join(QUESTION_SPLITS)}")
-        return read_questions(self.world / f"questions_{split}.csv", self.world / f"windows_{split}.json")
+        """In NExT-QA's form, with windows in NExT-GQA's. UserError for another split."""
+        if split not in self.question_splits:
+            raise UserError(f"split={split}: the synthetic world has {', '.join(self.question_splits)}")
+        windows = self.world / f"windows_{split}.json"
+        return NExTQA.read_questions(self.world / f"questions_{split}.csv", windows=windows)
 
     def moments(self, split: str) -> list[Moment]:
-        if split not in MOMENT_SPLITS:
-            raise UserError(f"split={split}: the synthetic world has moments for {', '.join(MOMENT_SPLITS)}")
-        return read_moments(self.world / f"moments_{split}.jsonl")
+        """In QVHighlights' form. UserError for another split."""
+        if split not in self.moment_splits:
+            raise UserError(f"split={split}: the synthetic world has moments for {', '.join(self.moment_splits)}")
+        return QVHighlights.read_moments(self.world / f"moments_{split}.jsonl")
 
     def folder(self) -> VideoFolder:
         return VideoFolder(self.world / "videos")

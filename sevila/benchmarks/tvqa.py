@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sevila.benchmarks import unified
-from sevila.benchmarks.from_files import FromFiles, files
-from sevila.benchmarks.rows import Dropped, Row, read_rows, records
-from sevila.data.folders import VideoFolder
+from sevila.benchmarks.rows import Dropped, Row
+from sevila.benchmarks.value import ValueTask
+from sevila.data.folders import VideoFolder, Videos
 from sevila.data.records import Question
+from sevila.errors import UserError
+from sevila.files import read_json
 
 OPTIONS = 5
 SHOWS = ("castle", "friends", "grey", "house", "met")  # begin a video's name; The Big Bang Theory's has no show
 UNNAMED_SHOW = "bbt"
 
 
-def build(
-    root: str,
-    train: str | None = "annotations/tvqa_train.jsonl",
-    val: str | None = "annotations/tvqa_val.jsonl",
-    test: str | None = "annotations/tvqa_test_public.jsonl",
-    videos: str = "videos",
-    drop_bad_rows: bool = False,
-    drop_unreadable: bool = False,
-) -> FromFiles:
+@dataclass
+class TVQA(ValueTask):
     """TVQA below `root`, or TVQA+ with its files named; the test split hides its answers."""
-    return FromFiles(
-        "tvqa",
-        partial(TVQAVideos, Path(root) / videos),
-        {split: partial(read_questions, path) for split, path in files(root, train=train, val=val, test=test).items()},
-        drop_bad_rows=drop_bad_rows,
-        drop_unreadable=drop_unreadable,
-    )
+
+    train: str | None = "annotations/tvqa_train.jsonl"
+    val: str | None = "annotations/tvqa_val.jsonl"
+    test: str | None = "annotations/tvqa_test_public.jsonl"
+
+    name = "tvqa"
+
+    def open_folder(self) -> Videos:
+        return TVQAVideos(Path(self.root) / self.videos)
+
+    @classmethod
+    def read_questions(cls, path: Path, dropped: list[Dropped] | None = None) -> list[Question]:
+        """The rows of a TVQA jsonl, a TVQA+ json or the official preprocessing's json as records.
+
+        Also VALUE's tvqa_val_solution.json, which holds nothing but answers: enough to score predictions.
+        """
+        content = read_json(path) if path.suffix == ".json" else None
+        if isinstance(content, dict):
+            return _solution(content, path)
+        return super().read_questions(path, dropped)
+
+    @classmethod
+    def question(cls, row: Row) -> Question:
+        """ "NaN-NaN" is the whole video."""
+        return Question(
+            qid=row.name("qid"),
+            video=row.name("vid_name"),
+            question=row.text("q"),
+            options=row.texts("a{}", OPTIONS),
+            answer=row.integer("answer_idx", 0, OPTIONS - 1) if "answer_idx" in row.values else None,
+            clip=row.pair("ts") if isinstance(row.values.get("ts"), list) else row.span("ts"),
+        )
 
 
 class TVQAVideos(VideoFolder):
@@ -44,19 +64,14 @@ class TVQAVideos(VideoFolder):
         return [video, f"{show if show in SHOWS else UNNAMED_SHOW}_frames/{video}"]
 
 
-def read_questions(path: Path, dropped: list[Dropped] | None = None) -> list[Question]:
-    """The rows of a TVQA jsonl, a TVQA+ json or the unified json as records. "NaN-NaN" is the whole video."""
-    return records(read_rows(path), _question, dropped)
-
-
-def _question(row: Row) -> Question:
-    if unified.is_unified(row):
-        return unified.question(row)
-    return Question(
-        qid=row.name("qid"),
-        video=row.name("vid_name"),
-        question=row.text("q"),
-        options=row.texts("a{}", OPTIONS),
-        answer=row.integer("answer_idx", 0, OPTIONS - 1) if "answer_idx" in row.values else None,
-        clip=row.pair("ts") if isinstance(row.values.get("ts"), list) else row.span("ts"),
-    )
+def _solution(content: dict[str, Any], path: Path) -> list[Question]:
+    """{"solution": {show: {qid: answer}}} as questions whose texts are not known."""
+    options = ("",) * OPTIONS
+    try:
+        answers = [(qid, answer) for show in content["solution"].values() for qid, answer in show.items()]
+    except (KeyError, AttributeError):
+        raise UserError(f'{path}: expected a list of rows, or {{"solution": {{show: {{qid: answer}}}}}}') from None
+    for qid, answer in answers:
+        if type(answer) is not int or not 0 <= answer < len(options):
+            raise UserError(f"{path}, key {qid}: expected an option from 0 to {len(options) - 1}, found {answer!r}")
+    return [Question(qid, "", "", options, answer) for qid, answer in answers]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from sevila.data.frame_folder import linked_files
 from sevila.errors import UserError
 
+RATE_FILE = "fps.txt"
+_PICTURE = re.compile(r"(?P<prefix>(?!\.).*?)(?P<number>\d+)\.(jpg|jpeg|png)", re.IGNORECASE)
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".mpeg")
 
 
@@ -117,3 +120,46 @@ class AnyFile:
         if not os.path.isfile(video) and not os.path.isdir(video):
             raise UserError(f"{video} is a pipe or device: name a video file or a folder of frames")
         return Path(video)
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures in order. UserError where there are none, or where their numbers have a gap."""
+    numbered: dict[tuple[str, int], Path] = {}
+    try:
+        with os.scandir(folder) as entries:
+            files = [(entry.name, entry.is_file()) for entry in entries]
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}") from error
+    for name, is_file in files:
+        match = _PICTURE.fullmatch(name)
+        if match:
+            if not is_file:
+                raise UserError(f"{folder / name} is not a file: put the picture there")
+            key = (match["prefix"], int(match["number"]))
+            if key in numbered:
+                raise UserError(f"{folder}: {numbered[key].name} and {name} have the same number: remove one")
+            numbered[key] = folder / name
+    if not numbered:
+        raise UserError(f"{folder} is a folder without frames (00001.jpg, ...): name a video file or a folder of them")
+    keys = sorted(numbered)
+    for (prefix, number), following in itertools.pairwise(keys):
+        if following != (prefix, number + 1):
+            raise UserError(
+                f"{folder}: {numbered[following].name} comes after {numbered[prefix, number].name}: "
+                "frames are missing, get the folder again"
+            )
+    return [numbered[key] for key in keys]
+
+
+def linked_files(folder: Path) -> list[Path]:
+    """What is read with a folder and may lie elsewhere: its pictures that are links, and the file of its rate."""
+    with os.scandir(folder) as entries:
+        links = [folder / entry.name for entry in entries if entry.is_symlink() and _PICTURE.fullmatch(entry.name)]
+    rate = rate_file(folder)
+    return links if rate is None else [*links, rate]
+
+
+def rate_file(folder: Path) -> Path | None:
+    """The file that states the rate of a folder's pictures, if there is one."""
+    files = (folder / RATE_FILE, folder.parent / RATE_FILE)
+    return next((file for file in files if os.path.lexists(file)), None)

@@ -7,8 +7,6 @@ in the folder or in the one above it states another.
 
 from __future__ import annotations
 
-import itertools
-import os
 import re
 from array import array
 from collections.abc import Sequence
@@ -21,14 +19,13 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from sevila.data.folders import picture_files, rate_file
 from sevila.data.frame_table import FrameTable
 from sevila.data.transforms import Size, shown_size, to_tensor
 from sevila.errors import UserError
 from sevila.files import read_text
 
 TVQA_RATE = Fraction(3)  # pictures a second
-RATE_FILE = "fps.txt"
-_PICTURE = re.compile(r"(?P<prefix>(?!\.).*?)(?P<number>\d+)\.(jpg|jpeg|png)", re.IGNORECASE)
 _RATE = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20}|/[0-9]{1,20})?")
 EIGHT_BITS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}  # Pillow's modes; "1" has one
 SIXTEEN_BITS = {"I;16", "I;16B", "I;16L", "I"}  # grey; Pillow itself brings colours of 16 bits down to 8
@@ -52,43 +49,6 @@ class FrameFolder:
         return found
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """The pictures in order. UserError where there are none, or where their numbers have a gap."""
-    numbered: dict[tuple[str, int], Path] = {}
-    try:
-        with os.scandir(folder) as entries:
-            files = [(entry.name, entry.is_file()) for entry in entries]
-    except OSError as error:
-        raise UserError(f"{folder} cannot be read: {error.strerror}") from error
-    for name, is_file in files:
-        match = _PICTURE.fullmatch(name)
-        if match:
-            if not is_file:
-                raise UserError(f"{folder / name} is not a file: put the picture there")
-            key = (match["prefix"], int(match["number"]))
-            if key in numbered:
-                raise UserError(f"{folder}: {numbered[key].name} and {name} have the same number: remove one")
-            numbered[key] = folder / name
-    if not numbered:
-        raise UserError(f"{folder} is a folder without frames (00001.jpg, ...): name a video file or a folder of them")
-    keys = sorted(numbered)
-    for (prefix, number), following in itertools.pairwise(keys):
-        if following != (prefix, number + 1):
-            raise UserError(
-                f"{folder}: {numbered[following].name} comes after {numbered[prefix, number].name}: "
-                "frames are missing, get the folder again"
-            )
-    return [numbered[key] for key in keys]
-
-
-def linked_files(folder: Path) -> list[Path]:
-    """What is read with a folder and may lie elsewhere: its pictures that are links, and the file of its rate."""
-    with os.scandir(folder) as entries:
-        links = [folder / entry.name for entry in entries if entry.is_symlink() and _PICTURE.fullmatch(entry.name)]
-    rate = rate_file(folder)
-    return links if rate is None else [*links, rate]
-
-
 def _picture(file: Path) -> VideoFrame:
     try:
         with Image.open(file, formats=("JPEG", "PNG")) as image:
@@ -105,12 +65,6 @@ def _eight_bits(file: Path, image: Image.Image) -> Image.Image:
     if image.mode not in EIGHT_BITS:
         raise UserError(f"{file} is a picture of the kind {image.mode}, which is not read: save it as RGB")
     return image
-
-
-def rate_file(folder: Path) -> Path | None:
-    """The file that states the rate of a folder's pictures, if there is one."""
-    files = (folder / RATE_FILE, folder.parent / RATE_FILE)
-    return next((file for file in files if os.path.lexists(file)), None)
 
 
 def _rate(folder: Path) -> Fraction:

@@ -1,11 +1,19 @@
-"""What need not be computed again: patches on disk."""
+"""What need not be computed again, on disk, for any number of runs and processes (`store_files` says in which form).
+
+Patches: what the frozen vision tower made of a frame once, it need not make again. They lie in chunks, files with some
+frames of one video in one view. A chunk belongs to a maker, the sum of all that patches depend on beside the frame: the
+tower's weights, its dtype and device, the picture size, decoder and transform. The maker's digest is part of the path
+and stands in the file, so patches of another one are never read.
+
+Tables: rows of results by key (keyframes, pseudo-labels), dear to compute and small to keep.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import sys
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,106 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from sevila.data import store_files
-from sevila.data.frame_folder import picture_files, rate_file
-from sevila.data.store_files import SUFFIX, Chunk, Refused, open_chunk, write_chunk
+from sevila.data.store_files import ContentHashes, Table, inside, refuse_links, warn
 from sevila.data.video import VideoInfo
-from sevila.errors import UserError
-from sevila.files import TEMPORARY_MARK, read_text
-
-
-class ContentHashes:
-    """Content hashes of videos, files or folders of pictures; 32 hex digits.
-
-    store   the folder of the store where they are remembered by path, size and the times of the last changes
-            (content's and file's, in nanoseconds, so that a copy which keeps its times is noticed too); None: by this
-            object only
-
-    Of a folder the pictures and their rate count, not their names.
-    """
-
-    def __init__(self, store: Path | None = None) -> None:
-        self.store = store
-        self._known: dict[str, tuple[Any, str]] = {}  # path -> state, content
-
-    def of(self, path: Path) -> str:
-        """UserError where there is no such video."""
-        try:
-            state = _folder_state(path) if path.is_dir() else _file_state(path)
-            key = os.path.abspath(path)
-            known = self._known.get(key) or self._remembered(key)
-            if known is None or known[0] != state:
-                known = (state, _folder_hash(path) if path.is_dir() else _file_hash(path))
-                self._remember(key, *known)
-            self._known[key] = known
-            return known[1]
-        except OSError as error:
-            raise UserError(f"video {path} cannot be opened ({error.strerror}): check the path") from error
-
-    def _file(self, key: str) -> Path | None:
-        if self.store is None:
-            return None
-        name = hashlib.sha256(os.fsencode(key)).hexdigest()[:32]
-        return self.store / store_files.CONTENT / name[:2] / f"{name}.json"
-
-    def _remembered(self, key: str) -> tuple[Any, str] | None:
-        file = self._file(key)
-        if file is None:
-            return None
-        try:
-            row = store_files.read_sealed(self.store, file)
-            return (row["state"], row["content"]) if row["path"] == key else None
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            print(f"sevila: warning: {file}: {error}; its video is hashed again", file=sys.stderr)
-            return None
-
-    def _remember(self, key: str, state: Any, content: str) -> None:
-        file = self._file(key)
-        if file is None:
-            return
-        try:
-            store_files.write_sealed(self.store, file, {"path": key, "state": state, "content": content})
-        except OSError:  # a store that may only be read: this object remembers
-            self.store = None
-
-
-def _file_state(path: Path) -> list[int]:
-    state = path.stat()
-    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
-
-
-def _folder_state(folder: Path) -> list[Any]:
-    """A digest of all pictures' states, and what is said of their rate."""
-    states = [[file.name, *_file_state(file)] for file in picture_files(folder)]
-    digest = hashlib.sha256(json.dumps(states).encode()).hexdigest()
-    return [digest, _rate(folder)]
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-
-
-def _folder_hash(folder: Path) -> str:
-    digest = hashlib.sha256(f"pictures, frames a second: {_rate(folder)}\n".encode())
-    for file in picture_files(folder):
-        with file.open("rb") as picture:
-            digest.update(hashlib.file_digest(picture, "sha256").digest())
-    return digest.hexdigest()[:32]
-
-
-def _rate(folder: Path) -> str:
-    """What the file says that holds the rate of a folder's pictures; empty where there is none."""
-    file = rate_file(folder)
-    return "" if file is None else read_text(file).strip()
-
+from sevila.files import TEMPORARY_MARK, seal, write_bytes
 
 RULES = "3"  # to be raised when a frame number comes to mean another frame, or a file another form
-Facts = tuple[Any, ...]  # the arguments of a `Store`, hashable
+SUFFIX = ".safetensors"
+DAMAGED, MISPLACED = "is damaged (a checksum is wrong)", "is not what its place says"
 KNOWN_PLACES = 4096  # directories whose lists of frames a process keeps
 
 
@@ -125,7 +45,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Lack:
+class Misses:
     """Frames of a video that the store does not have: numbers and seconds."""
 
     place: Place
@@ -146,40 +66,46 @@ class Found:
 class Stored:
     """The part of a sample (or of a batch of B) that a store knows.
 
+    store     None on the way from a worker to the main process, whose own store `dataset.stream` puts in
     missing   bool [T] (or [B, T]): True where a frame must be encoded; the sample's pixels are those frames alone
     patches   [T, P, Dv] (or [B, T, P, Dv]) with zeros where a frame is missing or padding; None where all are
-    lacks     what is missing, video by video, in order
+    misses    what is missing, video by video, in order
     """
 
-    store: Store
+    store: Store | None
     missing: Tensor
     patches: Tensor | None
-    lacks: tuple[Lack, ...]
+    misses: tuple[Misses, ...]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "store": None}
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> Stored:
         """The same with its patches elsewhere."""
         return self if self.patches is None else replace(self, patches=move(self.patches))
 
-    def keep(self, fresh: Tensor) -> None:
-        """Write the patches [M, P, Dv] of the missing frames."""
-        rows = fresh.split([len(lack.indices) for lack in self.lacks])
-        for lack, patches in zip(self.lacks, rows, strict=True):
-            self.store.write(lack, patches)
+    def keep(self, fresh: Tensor) -> Tensor:
+        """Write the patches [M, P, Dv] of the missing frames; gives them as they come back from disk.
+
+        So a run computes with the same numbers whether they were there or not.
+        """
+        rows = fresh.split([len(misses.indices) for misses in self.misses])
+        return torch.cat([self.store.write(*pair) for pair in zip(self.misses, rows, strict=True)])
 
 
 class Store:
-    """The patches of one maker in a store's folder; get one by `open_store`.
+    """A store's folder, and in it the patches of one maker.
 
     maker       all that patches depend on beside the frame
     dtype       of the patches that it takes and gives, the backbone's
-    rest        dtype on disk; another one than `dtype` rounds, also what was not on disk before (see `settle`)
+    rest        dtype on disk, by default the same; another one rounds, also what was not on disk before
     max_bytes   of the whole folder. Then nothing more is written, said once on stderr: frames come around in the
                 same order in every epoch, so making room for new ones would only remove what is needed next
     note        further words for maker.json, which do not tell makers apart
 
     Files that are not whole, damaged (a frame's checksum is compared when a process reads it first) or not what their
     name says are passed over, said once for each; their frames are made again. A folder that cannot be written to is
-    read.
+    read. UserError for a folder that cannot be a store.
     """
 
     def __init__(
@@ -187,31 +113,31 @@ class Store:
         folder: Path,
         maker: Mapping[str, str],
         dtype: torch.dtype,
-        rest: torch.dtype,
+        rest: torch.dtype | None = None,
         max_bytes: int | None = None,
         note: Mapping[str, str] | None = None,
     ) -> None:
-        store_files.open_folder(folder)
-        self.lock = store_files.share(folder)
-        self.facts: Facts = (folder, _pairs(maker), dtype, rest, max_bytes, _pairs(note or {}))
-        self.folder, self.dtype, self.rest = folder, dtype, rest
-        self.maker = {**maker, "dtype": _name(dtype), "at rest": _name(rest), "rules": RULES}
+        self.folder, self.dtype, self.rest = folder.absolute(), dtype, rest or dtype
+        store_files.open_folder(self.folder)
+        self.lock = store_files.claim(self.folder)
+        self.maker = {**maker, "dtype": _name(dtype), "at rest": _name(self.rest), "rules": RULES}
         self.note = dict(note or {})
         self.id = hashlib.sha256(json.dumps(self.maker, sort_keys=True).encode()).hexdigest()[:16]
-        self.contents = ContentHashes(folder)
-        self.room = Room(folder, max_bytes)
+        self.contents = ContentHashes(self.folder)
+        self.quota = _Quota(self.folder, max_bytes)
         self._infos: dict[str, VideoInfo] = {}
         self._places: OrderedDict[Path, dict[str, Chunk]] = OrderedDict()
         self._bad: set[Path] = set()
         self._checked: dict[Path, set[int]] = {}  # file -> rows
 
-    def __reduce__(self) -> tuple[Callable[[Facts], Store], tuple[Facts]]:
-        """What comes back from a worker finds this process's own store: its count of bytes, its warnings."""
-        return _opened, (self.facts,)
+    def table(self, kind: str, about: Mapping[str, Any]) -> Table:
+        """The rows of results of one kind that depend on these facts."""
+        return Table(self.folder, kind, about)
 
     # --- videos ---
 
     def place(self, path: Path, view: str) -> Place:
+        """UserError where there is no such video."""
         return Place(self.contents.of(path), view)
 
     def info(self, path: Path, probe: Callable[[Path], VideoInfo]) -> VideoInfo:
@@ -219,25 +145,17 @@ class Store:
         content = self.contents.of(path)
         if content not in self._infos:
             file = self.folder / store_files.VIDEOS / content[:2] / f"{content}.json"
-            self._infos[content] = self._read_info(file) or self._new_info(file, probe(path))
+            row = store_files.known(self.folder, file, "it is made again")
+            if row is not None and row["rules"] == RULES:
+                info = VideoInfo(**row["info"])
+                self._infos[content] = replace(info, times=info.times and tuple(info.times))
+            else:
+                self._infos[content] = info = probe(path)
+                row = {"rules": RULES, "info": asdict(info)}
+                self._writing(lambda: store_files.write_sealed(self.folder, file, row))
         return self._infos[content]
 
-    def _read_info(self, file: Path) -> VideoInfo | None:
-        try:
-            row = store_files.read_sealed(self.folder, file)
-            info = VideoInfo(**row["info"]) if row["rules"] == RULES else None
-            return info and replace(info, times=info.times and tuple(info.times))
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            print(f"sevila: warning: {file}: {error}; it is made again", file=sys.stderr)
-            return None
-
-    def _new_info(self, file: Path, info: VideoInfo) -> VideoInfo:
-        self._writing(lambda: store_files.write_sealed(self.folder, file, {"rules": RULES, "info": asdict(info)}))
-        return info
-
-    # --- reading ---
+    # --- reading patches ---
 
     def read(self, place: Place, indices: Sequence[int]) -> Found:
         """Of frames asked for, in their order, those that are there."""
@@ -247,9 +165,8 @@ class Store:
         wanted = [indices[row] for row in rows]
         out: Tensor | None = None
         for chunk in {where[index].file: where[index] for index in wanted}.values():
-            source = {index: row for row, index in enumerate(chunk.indices)}
             here = [i for i, index in enumerate(wanted) if where[index] is chunk]
-            taken = [source[wanted[i]] for i in here]
+            taken = [chunk.indices.index(wanted[i]) for i in here]
             part = self._patches(chunk, taken)
             if part is None:  # bad or gone: it is out of the list now
                 return self.read(place, indices)
@@ -258,7 +175,7 @@ class Store:
             else:
                 out = part.new_empty((len(rows), *part.shape[1:])) if out is None else out
                 out[here] = part[taken]
-        times = {index: _time(where[index], index) for index in wanted}
+        times = {index: where[index].times[where[index].indices.index(index)] for index in wanted}
         return Found(rows, None if out is None else out.to(self.dtype), times)
 
     def _chunks(self, place: Place) -> list[Chunk]:
@@ -283,7 +200,7 @@ class Store:
         if file in self._bad:
             return None
         try:
-            if not store_files.inside(self.folder, file):
+            if not inside(self.folder, file):
                 raise Refused("is a link, which a store has none of")
             return open_chunk(file, self._owner(place), self.rest)
         except FileNotFoundError:
@@ -292,7 +209,7 @@ class Store:
             return self._refuse(file, error)
 
     def _patches(self, chunk: Chunk, rows: Sequence[int]) -> Tensor | None:
-        """All patches of a file; None where it is gone, or damaged in some of the rows."""
+        """All patches [t, P, Dv] of a file; None where it is gone, or damaged in some of the rows."""
         checked = self._checked.setdefault(chunk.file, set())
         try:
             patches = chunk.patches()
@@ -310,34 +227,33 @@ class Store:
     def _refuse(self, file: Path, why: Refused) -> None:
         self._bad.add(file)
         self._checked.pop(file, None)
-        print(f"sevila: warning: {file}: {why}; its frames are encoded again", file=sys.stderr)
+        warn(f"{file}: {why}; its frames are encoded again")
 
-    # --- writing ---
+    # --- writing patches ---
 
-    def settle(self, patches: Tensor) -> Tensor:
-        """Patches as they come back from disk: a run computes with the same numbers whether they were there or not."""
-        return patches.to(self.rest).to(self.dtype)
+    def write(self, misses: Misses, patches: Tensor) -> Tensor:
+        """Add the patches [T, P, Dv] of frames; what is there already stays.
 
-    def write(self, lack: Lack, patches: Tensor) -> None:
-        """Add the patches [T, P, Dv] of frames; what is there already stays."""
-        row = {index: i for i, index in enumerate(lack.indices)}
+        Gives them as they come back from disk.
+        """
+        row = {index: i for i, index in enumerate(misses.indices)}
         indices = sorted(row)
         frames = hashlib.sha256(json.dumps(indices).encode()).hexdigest()[:16]
-        file = self._folder(lack.place) / f"{len(indices)}-{frames}{SUFFIX}"
-        if not indices or self._has(file, lack.place) or not self.room.has(patches.nbytes):
-            return
-        resting = patches[[row[index] for index in indices]].to("cpu", self.rest).contiguous()
-        times = [lack.times[row[index]] for index in indices]
+        file = self._folder(misses.place) / f"{len(indices)}-{frames}{SUFFIX}"
+        resting = patches.to(self.rest)
+        if indices and not self._has(file, misses.place) and self.quota.has(patches.nbytes):
+            times = [misses.times[row[index]] for index in indices]
+            ordered = resting[[row[index] for index in indices]].cpu().contiguous()
+            self._writing(lambda: self._add(file, misses.place, indices, times, ordered))
+        return resting.to(self.dtype)
 
-        def add() -> None:
-            store_files.refuse_links(self.folder, file.parent)
-            if not (self._home / "maker.json").exists():
-                about = {"maker": self.maker, "note": self.note}
-                store_files.write_sealed(self.folder, self._home / "maker.json", about)
-            self.room.taken(write_chunk(file, self._owner(lack.place), indices, times, resting))
-            self._bad.discard(file)
-
-        self._writing(add)
+    def _add(self, file: Path, place: Place, indices: Sequence[int], times: Sequence[float], patches: Tensor) -> None:
+        refuse_links(self.folder, file.parent)
+        if not (self._home / "maker.json").exists():
+            about = {"maker": self.maker, "note": self.note}
+            store_files.write_sealed(self.folder, self._home / "maker.json", about)
+        self.quota.take(write_chunk(file, self._owner(place), indices, times, patches))
+        self._bad.discard(file)
 
     def _has(self, file: Path, place: Place) -> bool:
         """Whether the file is there, and whole; a bad one will be replaced."""
@@ -350,7 +266,7 @@ class Store:
         try:
             write()
         except OSError as error:
-            self.room.close(f"it cannot be written to ({error.strerror})")
+            self.quota.close(f"it cannot be written to ({error.strerror})")
 
     def _owner(self, place: Place) -> dict[str, str]:
         return {"maker": self.id, **asdict(place)}
@@ -363,7 +279,7 @@ class Store:
         return self._home / place.video[:2] / place.video / place.view
 
 
-class Room:
+class _Quota:
     """How much may still be written: what other processes add is counted anew from time to time."""
 
     def __init__(self, folder: Path, limit: int | None) -> None:
@@ -382,47 +298,101 @@ class Room:
             self.close(f"it is full (store.max_gb={self.limit / 1e9:g})")
         return not self.closed
 
-    def taken(self, size: int) -> None:
+    def take(self, size: int) -> None:
         self._new += size
 
     def close(self, why: str) -> None:
         """Write nothing more."""
         if not self.closed:
-            print(f"sevila: warning: store.folder={self.folder}: {why}; nothing is added any more", file=sys.stderr)
+            warn(f"store.folder={self.folder}: {why}; nothing is added any more")
         self.closed = True
 
 
-def open_store(
-    folder: Path,
-    maker: Mapping[str, str],
-    dtype: torch.dtype,
-    rest: torch.dtype | None = None,
-    max_bytes: int | None = None,
-    note: Mapping[str, str] | None = None,
-) -> Store:
-    """The store in a folder. UserError where the folder cannot be one."""
-    store = Store(folder.absolute(), maker, dtype, rest or dtype, max_bytes, note)
-    _OPEN[store.facts] = store
-    return store
+class Refused(Exception):
+    """Not a chunk of this owner, or not a whole one; says why."""
 
 
-_OPEN: dict[Facts, Store] = {}  # the stores of this process
+@dataclass(frozen=True)
+class Chunk:
+    """A file with the patches of some frames of one video, and what proves that it is whole.
+
+    A safetensors file: `patches` [t, P, Dv], `indices` and `times` of the t frames; in its header to whom it belongs,
+    the CRC-32 of each frame's patches and a checksum of all that is not patches. A file that is shorter or longer
+    than its header says cannot be opened.
+
+    checksums   of each frame's patches
+    """
+
+    file: Path
+    indices: tuple[int, ...]
+    times: tuple[float, ...]
+    checksums: tuple[int, ...]
+
+    def patches(self) -> Tensor:
+        """All of them [t, P, Dv], mapped into memory. FileNotFoundError where the file is gone; Refused."""
+        try:
+            with safe_open(self.file, "pt") as opened:
+                return opened.get_tensor("patches")
+        except FileNotFoundError:
+            raise
+        except (SafetensorError, OSError) as error:
+            raise _unreadable(error) from None
+
+    def check(self, patches: Tensor, row: int) -> None:
+        """Refused where a frame's patches, of [t, P, Dv], are not those that were written."""
+        if checksum(patches[row]) != self.checksums[row]:
+            raise Refused(DAMAGED)
 
 
-def _opened(facts: Facts) -> Store:
-    """The store of this process that was opened so, or one in a process that has none yet, such as a worker."""
-    if facts not in _OPEN:
-        folder, maker, dtype, rest, max_bytes, note = facts
-        _OPEN[facts] = Store(folder, dict(maker), dtype, rest, max_bytes, dict(note))
-    return _OPEN[facts]
+def open_chunk(file: Path, owner: Mapping[str, str], dtype: torch.dtype) -> Chunk:
+    """Read a chunk's header. FileNotFoundError where there is none; Refused, also for another owner's or dtype's."""
+    try:
+        with safe_open(file, "pt") as opened:
+            header = opened.metadata() or {}
+            if {key: header.get(key) for key in owner} != dict(owner):
+                raise Refused(MISPLACED)
+            indices, times, patches = (opened.get_tensor(name) for name in ("indices", "times", "patches"))
+            checksums = tuple(int(number) for number in header["crc32"].split())
+            found = Chunk(file, tuple(indices.tolist()), tuple(times.tolist()), checksums)
+            if header["seal"] != _seal(found, owner, patches):
+                raise Refused(DAMAGED)
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise _unreadable(error) from None
+    if len({len(indices), len(times), len(patches), len(checksums)}) > 1 or patches.dtype != dtype:
+        raise Refused(MISPLACED)
+    return found
 
 
-def _pairs(words: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(words.items()))
+def _unreadable(error: Exception) -> Refused:
+    return Refused(f"cannot be read ({str(error).splitlines()[0]})")
 
 
-def _time(chunk: Chunk, index: int) -> float:
-    return chunk.times[chunk.indices.index(index)]
+def _seal(chunk: Chunk, owner: Mapping[str, str], patches: Tensor) -> str:
+    """The checksum of a chunk without its patches."""
+    return seal([dict(owner), chunk.indices, chunk.times, chunk.checksums, list(patches.shape), str(patches.dtype)])
+
+
+def write_chunk(
+    file: Path, owner: Mapping[str, str], indices: Sequence[int], times: Sequence[float], patches: Tensor
+) -> int:
+    """Write patches [t, P, Dv], atomically; returns the file's bytes. OSError where that cannot be done."""
+    tensors = {
+        "patches": patches,
+        "indices": torch.tensor(indices),
+        "times": torch.tensor(times, dtype=torch.float64),
+    }
+    chunk = Chunk(file, tuple(indices), tuple(map(float, times)), tuple(checksum(row) for row in patches))
+    checksums = {"crc32": " ".join(map(str, chunk.checksums)), "seal": _seal(chunk, owner, patches)}
+    data = save(tensors, {**owner, **checksums})
+    write_bytes(file, data)
+    return len(data)
+
+
+def checksum(patches: Tensor) -> int:
+    """CRC-32 of one frame's patches [P, Dv]."""
+    return zlib.crc32(patches.reshape(-1).view(torch.uint8).numpy())
 
 
 def _finished(name: str) -> bool:

@@ -1,4 +1,16 @@
-"""The folder of a store and the files in it."""
+"""The folder of a store: how it is known, the files in it, how it is emptied.
+
+    store.json                      says that this is a store, and of which form
+    content/                        of every video path its content hash, so that a file is hashed once
+    videos/CONTENT.json             length, rate and size of every video
+    patches/MAKER/                  maker.json says who made them; then CONTENT/VIEW/COUNT-FRAMES.safetensors
+    tables/KIND/ID/                 about.json says what of; then rows in jsonl files (keyframes, pseudo-labels)
+    .lock                           while somebody uses it (see `claim`)
+
+Files are never changed, only added and removed, each under its name only when it is whole. So any number of processes
+may read and write a store at once, and a reader sees a file or none. Every file has a checksum, verified on reading,
+over its content and its place; links are not followed, for they could lead out of the store.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +22,21 @@ import re
 import shutil
 import sys
 import uuid
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
-
+from sevila.data.folders import picture_files, rate_file
 from sevila.errors import UserError
 from sevila.files import (
     TEMPORARY_MARK,
     read_json,
     read_text,
-    seal,
     sealed,
     sweep,
     unsealed,
-    write_bytes,
     write_json,
     write_jsonl,
 )
@@ -41,6 +46,11 @@ MARK = "store.json"
 FORM = {"sevila": "store", "version": 2}
 CONTENT, VIDEOS, PATCHES, TABLES = "content", "videos", "patches", "tables"
 _CHUNK = re.compile(r"\d+-[0-9a-f]{16}\.safetensors")
+
+
+def warn(message: str) -> None:
+    """Say something on stderr."""
+    print(f"sevila: warning: {message}", file=sys.stderr)
 
 
 def open_folder(folder: Path) -> None:
@@ -57,7 +67,7 @@ def open_folder(folder: Path) -> None:
         raise UserError(f"store.folder={folder}: cannot be written to ({error.strerror}); name another one") from None
 
 
-def share(folder: Path) -> FolderLock:
+def claim(folder: Path) -> FolderLock:
     """Say that this process uses the store. Where the last ones to use it were killed, what they left goes first."""
     lock = FolderLock()
     try:
@@ -99,6 +109,20 @@ def read_sealed(folder: Path, file: Path) -> dict[str, Any]:
         raise ValueError(str(error).removeprefix(f"{file}: ")) from None
 
 
+def known(folder: Path, file: Path, again: str) -> dict[str, Any] | None:
+    """What `write_sealed` wrote; None where there is nothing, or something damaged, which is said on stderr.
+
+    again   what happens then
+    """
+    try:
+        return read_sealed(folder, file)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        warn(f"{file}: {error}; {again}")
+        return None
+
+
 def write_sealed(folder: Path, file: Path, content: dict[str, Any]) -> None:
     """Write an object with its checksum, which holds at this place in the store. OSError where that cannot be done."""
     refuse_links(folder, file.parent)
@@ -117,32 +141,29 @@ def size_of(folder: Path) -> int:
 
 
 @dataclass(frozen=True)
-class Makers:
-    """The patches of one maker: its directory's name, what maker.json says, and how much there is."""
+class Part:
+    """What one maker's patches hold, or one table.
 
-    name: str
-    about: dict[str, Any]
-    videos: int
-    frames: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A table: its kind and directory, and its rows."""
+    kind    "patches", or the table's
+    name    its directory's
+    rows    frames, or the table's rows
+    videos  that frames are of
+    about   what maker.json says; empty for a table
+    """
 
     kind: str
     name: str
     rows: int
     bytes: int
+    videos: int = 0
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Contents:
     """What a store holds. `unfinished`: bytes of files that killed processes left, or that are being written."""
 
-    makers: tuple[Makers, ...]
-    tables: tuple[Rows, ...]
+    parts: tuple[Part, ...]
     bytes: int
     unfinished: int
 
@@ -150,12 +171,10 @@ class Contents:
 def contents(folder: Path) -> Contents:
     """Look through a store. UserError where the folder is none."""
     check_form(folder)
-    return Contents(
-        tuple(_maker(sub) for sub in _folders(folder / PATCHES)),
-        tuple(_table(kind.name, sub) for kind in _folders(folder / TABLES) for sub in _folders(kind)),
-        size_of(folder),
-        sum(_bytes(file) for file in _files(folder) if TEMPORARY_MARK in file.name),
-    )
+    makers = [_patches(sub) for sub in _folders(folder / PATCHES)]
+    tables = [_table(kind.name, sub) for kind in _folders(folder / TABLES) for sub in _folders(kind)]
+    unfinished = sum(_bytes(file) for file in _files(folder) if TEMPORARY_MARK in file.name)
+    return Contents((*makers, *tables), size_of(folder), unfinished)
 
 
 def clear(folder: Path, name: str | None = None) -> int:
@@ -190,27 +209,21 @@ def _named(folder: Path) -> list[Path]:
     return [*_folders(folder / PATCHES), *(sub for kind in _folders(folder / TABLES) for sub in _folders(kind))]
 
 
-def _maker(folder: Path) -> Makers:
-    about = _about(folder)
+def _patches(folder: Path) -> Part:
+    try:
+        about = read_sealed(folder.parent.parent, folder / "maker.json")
+    except FileNotFoundError:
+        about = {}
+    except ValueError as error:
+        about = {"maker": {"maker.json": str(error)}}
     chunks = [file for file in _files(folder) if _CHUNK.fullmatch(file.name)]
     frames = sum(int(file.name.partition("-")[0]) for file in chunks)
-    videos = len({file.parent.parent.name for file in chunks})
-    return Makers(folder.name, about, videos, frames, size_of(folder))
+    return Part(PATCHES, folder.name, frames, size_of(folder), len({file.parent.parent for file in chunks}), about)
 
 
-def _about(folder: Path) -> dict[str, Any]:
-    store = folder.parent.parent
-    try:
-        return read_sealed(store, folder / "maker.json")
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        return {"maker": {"maker.json": str(error)}}
-
-
-def _table(kind: str, folder: Path) -> Rows:
+def _table(kind: str, folder: Path) -> Part:
     files = [file for file in _files(folder) if file.suffix == ".jsonl" and TEMPORARY_MARK not in file.name]
-    return Rows(kind, folder.name, sum(file.read_bytes().count(b"\n") for file in files), size_of(folder))
+    return Part(kind, folder.name, sum(file.read_bytes().count(b"\n") for file in files), size_of(folder))
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -229,88 +242,6 @@ def _bytes(file: Path) -> int:
         return file.lstat().st_size
     except FileNotFoundError:
         return 0
-
-
-SUFFIX = ".safetensors"
-
-
-class Refused(Exception):
-    """Not a chunk of this owner, or not a whole one; says why."""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """The frames in a file, in its order, and the checksum of each one's patches."""
-
-    file: Path
-    indices: tuple[int, ...]
-    times: tuple[float, ...]
-    checksums: tuple[int, ...]
-
-    def patches(self) -> Tensor:
-        """All of them [t, P, Dv], mapped into memory. FileNotFoundError where the file is gone; Refused."""
-        return _tensor(self.file, "patches")
-
-    def check(self, patches: Tensor, row: int) -> None:
-        """Refused where a frame's patches are not those that were written."""
-        if checksum(patches[row]) != self.checksums[row]:
-            raise Refused("is damaged (a checksum is wrong)")
-
-
-def open_chunk(file: Path, owner: Mapping[str, str], dtype: torch.dtype) -> Chunk:
-    """Read a chunk's header. FileNotFoundError where there is none; Refused, also for another owner's or dtype's."""
-    try:
-        with safe_open(file, "pt") as opened:
-            said = opened.metadata() or {}
-            if {key: said.get(key) for key in owner} != dict(owner):
-                raise Refused("is not what its place says")
-            indices, times, patches = (opened.get_tensor(name) for name in ("indices", "times", "patches"))
-            checksums = tuple(int(word) for word in said["crc32"].split())
-            found = Chunk(file, tuple(indices.tolist()), tuple(times.tolist()), checksums)
-            if said["seal"] != _seal(found, owner, patches):
-                raise Refused("is damaged (a checksum is wrong)")
-    except FileNotFoundError:
-        raise
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise Refused(f"cannot be read ({str(error).splitlines()[0]})") from None
-    if len({len(indices), len(times), len(patches), len(checksums)}) > 1 or patches.dtype != dtype:
-        raise Refused("is not what its place says")
-    return found
-
-
-def _seal(chunk: Chunk, owner: Mapping[str, str], patches: Tensor) -> str:
-    """The checksum of a chunk without its patches."""
-    return seal([dict(owner), chunk.indices, chunk.times, chunk.checksums, list(patches.shape), str(patches.dtype)])
-
-
-def write_chunk(
-    file: Path, owner: Mapping[str, str], indices: Sequence[int], times: Sequence[float], patches: Tensor
-) -> int:
-    """Write patches [t, P, Dv], atomically; returns the file's bytes. OSError where that cannot be done."""
-    tensors = {
-        "patches": patches,
-        "indices": torch.tensor(indices),
-        "times": torch.tensor(times, dtype=torch.float64),
-    }
-    chunk = Chunk(file, tuple(indices), tuple(map(float, times)), tuple(checksum(row) for row in patches))
-    checksums = {"crc32": " ".join(map(str, chunk.checksums)), "seal": _seal(chunk, owner, patches)}
-    data = save(tensors, {**owner, **checksums})
-    write_bytes(file, data)
-    return len(data)
-
-
-def checksum(patches: Tensor) -> int:
-    return zlib.crc32(patches.reshape(-1).view(torch.uint8).numpy())
-
-
-def _tensor(file: Path, name: str) -> Tensor:
-    try:
-        with safe_open(file, "pt") as opened:
-            return opened.get_tensor(name)
-    except FileNotFoundError:
-        raise
-    except (SafetensorError, OSError) as error:
-        raise Refused(f"cannot be read ({str(error).splitlines()[0]})") from None
 
 
 def row_key(*content: Any) -> str:
@@ -345,18 +276,20 @@ class Table:
     def _read(self, file: Path) -> dict[str, dict[str, Any]]:
         """The good rows of a file."""
         if not inside(self.store, file):
-            return self._warn(file, "is a link, which a store has none of: passed over")
+            warn(f"{file}: is a link, which a store has none of: passed over")
+            return {}
         try:
             lines = read_text(file).removesuffix("\n").split("\n")  # not splitlines(): rows may hold U+2028
         except UserError as error:
-            return self._warn(file, f"passed over ({str(error).removeprefix(f'{file}: ')})")
+            warn(f"{file}: passed over ({str(error).removeprefix(f'{file}: ')})")
+            return {}
         found = {}
         for line in lines:
             with suppress(ValueError, KeyError, RecursionError):  # counted below
                 row = unsealed(json.loads(line), self.folder.name)
                 found[row["key"]] = row
         if len(found) < len(lines):
-            self._warn(file, f"{len(lines) - len(found)} of {len(lines)} rows are damaged; they are made again")
+            warn(f"{file}: {len(lines) - len(found)} of {len(lines)} rows are damaged; they are made again")
             self._replace(file, found)
         return found
 
@@ -368,16 +301,12 @@ class Table:
         except OSError:  # a store that may only be read
             pass
 
-    def _warn(self, place: Path, what: str) -> dict[str, dict[str, Any]]:
-        print(f"sevila: warning: {place}: {what}", file=sys.stderr)
-        return {}
-
     def add(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
         """Add rows by their keys."""
         try:
             self._write({key: {**row, "key": key} for key, row in rows.items()})
         except OSError as error:
-            self._warn(self.folder, f"cannot be written to ({error.strerror}); nothing added")
+            warn(f"{self.folder}: cannot be written to ({error.strerror}); nothing added")
 
     def _write(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
         if not rows:
@@ -389,3 +318,68 @@ class Table:
             write_json(self.folder / "about.json", self.about)
         file = self.folder / f"{uuid.uuid4().hex[:16]}.jsonl"
         write_jsonl(file, (sealed(row, self.folder.name) for row in rows.values()))
+
+
+class ContentHashes:
+    """What a video is, whatever it is called: the hash of its bytes, 32 hex digits, computed once for a file's state.
+
+    They are kept in the store by path, size and the times of the last changes (content's and file's, in nanoseconds, so
+    that a copy which keeps its times is noticed too). Of a folder of pictures these and their rate count, not their
+    names.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self._known: dict[str, tuple[Any, str]] = {}  # path -> state, content
+
+    def of(self, path: Path) -> str:
+        """UserError where there is no such video."""
+        key = os.path.abspath(path)
+        name = hashlib.sha256(os.fsencode(key)).hexdigest()[:32]
+        file = self.store / CONTENT / name[:2] / f"{name}.json"
+        try:
+            state = _folder_state(path) if path.is_dir() else _file_state(path)
+            if key not in self._known:
+                row = known(self.store, file, "its video is hashed again")
+                if row is not None and row["path"] == key:
+                    self._known[key] = row["state"], row["content"]
+            if key not in self._known or self._known[key][0] != state:
+                content = _folder_hash(path) if path.is_dir() else _file_hash(path)
+                self._known[key] = state, content
+                with suppress(OSError):  # a store that may only be read: this object remembers
+                    row = {"path": key, "state": state, "content": content}
+                    write_sealed(self.store, file, row)
+        except OSError as error:
+            raise UserError(f"video {path} cannot be opened ({error.strerror}): check the path") from error
+        return self._known[key][1]
+
+
+def _file_state(path: Path) -> list[int]:
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+
+
+def _folder_state(folder: Path) -> list[Any]:
+    """A digest of all pictures' states, and what is said of their rate."""
+    states = [[file.name, *_file_state(file)] for file in picture_files(folder)]
+    digest = hashlib.sha256(json.dumps(states).encode()).hexdigest()
+    return [digest, _rate(folder)]
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def _folder_hash(folder: Path) -> str:
+    digest = hashlib.sha256(f"pictures, frames a second: {_rate(folder)}\n".encode())
+    for file in picture_files(folder):
+        with file.open("rb") as picture:
+            digest.update(hashlib.file_digest(picture, "sha256").digest())
+    return digest.hexdigest()[:32]
+
+
+def _rate(folder: Path) -> str:
+    """What the file says that holds the rate of a folder's pictures; empty where there is none."""
+    file = rate_file(folder)
+    return "" if file is None else read_text(file).strip()

@@ -23,6 +23,12 @@ class Grounding:
     right: bool
 
 
+def keyframe_span(times: Sequence[float]) -> Window:
+    """From the first to the last keyframe's time, rounded to 0.01 s: SeViLA's span in NExT-GQA's comparison."""
+    seconds = [float(time) for time in times]
+    return round(min(seconds), 2), round(max(seconds), 2)
+
+
 def to_seconds(span: Window, duration: float) -> Window:
     """A span given in parts of the duration, in seconds with one decimal, as eval_ground.py (gs=True) rounds it."""
     start, end = np.round(np.asarray(span, dtype=float) * duration, 1)

@@ -16,11 +16,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
-from sevila.checkpoints.architecture import reason
+from sevila.checkpoints.state_dict import check_tensors
 from sevila.data.records import Question
-from sevila.errors import UserError
+from sevila.errors import UserError, reason
 from sevila.files import check_plain
-from sevila.model.precision import finite
 from sevila.model.sevila import EncodedVideo, Localization, SeViLA
 from sevila.selection.rules import Candidates, Selector
 
@@ -189,11 +188,10 @@ class CLIPScorer:
                 f"scorer.model={model}: neither a folder nor a reachable Hub id of a CLIP or SigLIP ({reason(error)}); "
                 "offline, name the folder of a downloaded one"
             ) from error
-        missing = sorted(info["missing_keys"])
-        damaged = [name for name, tensor in network.named_parameters() if not finite(tensor)]
-        if missing or damaged:
-            wrong = f"missing {', '.join(missing)}" if missing else f"NaN or infinite values in {', '.join(damaged)}"
-            raise UserError(f"scorer.model={model}: its weights are not whole: {wrong}")
+        weights = network.state_dict()
+        found = {name: tensor for name, tensor in weights.items() if name not in info["missing_keys"]}
+        wanted = {name: tensor.shape for name, tensor in weights.items()}
+        check_tensors(f"scorer.model={model}", "its weights are not whole", wanted, found)
         self.network = network.eval().to(self.device)
         self.network.requires_grad_(False)
         self.text_tokens = config.text_config.max_position_embeddings

@@ -1,5 +1,5 @@
-"""What a frozen head said about questions, kept: keyframes and pseudo-labels in the store, over epochs and runs;
-answers in a run's folder, until it is done.
+"""Results of frozen heads, kept: keyframes and pseudo-labels in the store, over epochs and runs; answers in a run's
+folder, until it is done.
 
 A table's name is the digest of all that its rows depend on: the weights of head and language model, who made the
 patches, the number of frames, the selection. A row holds the results of all questions that are asked about a video
@@ -10,7 +10,6 @@ known again and a changed one is not.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,7 @@ from sevila.data.dataset import VideoSource, by_video
 from sevila.data.records import Question
 from sevila.data.sampling import PLAIN
 from sevila.data.store import Store
-from sevila.data.store_files import Table, row_key
+from sevila.data.store_files import Table, row_key, warn
 from sevila.errors import UserError
 from sevila.model.digest import digest
 from sevila.model.head import Head
@@ -33,7 +32,7 @@ BLOCK = 64  # videos whose rows are written together: what an interrupted run ha
 ANSWERS = 8  # the same for answers, which take longer
 
 
-class Remembered:
+class ResultCache:
     """Rows of one table for questions: those that are known are read, the others made and added."""
 
     def __init__(self, table: Table, key: Callable[[Sequence[Question]], str], block: int | None = None) -> None:
@@ -54,10 +53,7 @@ class Remembered:
         known = self.table.rows()
         for key, places in groups:
             if key in known and not _fits(known[key], [questions[place] for place in places], from_row):
-                print(
-                    f"sevila: warning: {self.table.folder}: the row {key} is not of its kind: made again",
-                    file=sys.stderr,
-                )
+                warn(f"{self.table.folder}: the row {key} is not of its kind: made again")
                 del known[key]
         missing = [place for key, places in groups if key not in known for place in places]
         group_of = {place: group for group in groups for place in group[1]}
@@ -94,7 +90,7 @@ def _fits(
 
 def choices(
     model: SeViLA, source: VideoSource, selector: Selector, scorer: Scorer | None, store: Store
-) -> Remembered | None:
+) -> ResultCache | None:
     """The keyframes that the model's Localizer, as it is now, makes a selector choose.
 
     None where others score the frames, or nobody: those have files of their own, or take no time.
@@ -112,10 +108,10 @@ def choices(
         texts = [model.prompts.localize(q.question, q.options) for q in questions]
         return row_key(*_content(model, source, store, questions, texts))
 
-    return Remembered(Table(store.folder, "keyframes", about), key)
+    return ResultCache(store.table("keyframes", about), key)
 
 
-def labels(model: SeViLA, source: VideoSource, store: Store, orders: int) -> Remembered:
+def labels(model: SeViLA, source: VideoSource, store: Store, orders: int) -> ResultCache:
     """The pseudo-labels of the model's Answerer, as it is now, asked in so many orders of the options."""
     about = {**_facts(model, source, store, model.answerer.head), "orders": orders}
 
@@ -124,10 +120,10 @@ def labels(model: SeViLA, source: VideoSource, store: Store, orders: int) -> Rem
         asked = [(len(q.options), q.answer) for q in questions]
         return row_key(*_content(model, source, store, questions, texts), asked)
 
-    return Remembered(Table(store.folder, "pseudo_labels", about), key)
+    return ResultCache(store.table("pseudo_labels", about), key)
 
 
-def answers(model: SeViLA, source: VideoSource, folder: Path) -> Remembered:
+def answers(model: SeViLA, source: VideoSource, folder: Path) -> ResultCache:
     """The answers of one run, whose settings are the same when it is resumed; its heads are compared.
 
     A video is known again by its file's place, size and time: its bytes are not read for this.
@@ -144,7 +140,7 @@ def answers(model: SeViLA, source: VideoSource, folder: Path) -> Remembered:
         texts = [[f(q.question, q.options) for f in (model.prompts.localize, model.prompts.answer)] for q in asked]
         return row_key(str(file), about.st_size, about.st_mtime_ns, first.clip, [q.qid for q in asked], texts)
 
-    return Remembered(Table(folder, "answers", heads), key, ANSWERS)
+    return ResultCache(Table(folder, "answers", heads), key, ANSWERS)
 
 
 def _facts(model: SeViLA, source: VideoSource, store: Store, head: Head) -> dict[str, Any]:

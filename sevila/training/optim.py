@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +22,8 @@ def parameter_groups(head: nn.Module, weight_decay: float) -> list[dict]:
     """
     norms = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
     of_norms = {id(p) for m in head.modules() if isinstance(m, norms) for p in m.parameters(recurse=False)}
-    decay, plain = [], []
+    decay: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in head.named_parameters():
         if parameter.requires_grad:
             bias = name.rpartition(".")[2].endswith("bias")
@@ -107,7 +109,8 @@ def build_schedule(trainer: Trainer, total_steps: int) -> Schedule:
     def cosine_steps() -> CosineSteps:
         return CosineSteps(trainer.lr, total_steps, trainer.warmup_steps, trainer.min_lr, trainer.warmup_lr)
 
-    return named("trainer.schedule", trainer.schedule, {"published": published, "cosine_steps": cosine_steps})
+    classes: dict[str, Callable[[], Schedule]] = {"published": published, "cosine_steps": cosine_steps}
+    return named("trainer.schedule", trainer.schedule, classes)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ def seed_all(seed: int) -> None:
 def rng_state() -> dict[str, Any]:
     """State of the generators of this process, in types that torch.load(weights_only=True) reads."""
     version, numbers, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()
+    legacy: Any = np.random.get_state()
+    kind, keys, position, has_gauss, cached = legacy
     state: dict[str, Any] = {
         "python": [version, list(numbers), gauss],
         "numpy": [

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevila.benchmarks.custom import build, read_questions
-from sevila.data.records import Question
+from sevila.benchmarks.custom import Custom
+from sevila.data.records import Moment, Question
 from sevila.errors import UserError
 
 Encode = Callable[..., Path]
@@ -27,7 +27,7 @@ street,Why?,rain,sun,snow,,,,
 def test_csv(tmp_path: Path) -> None:
     path = tmp_path / "val.csv"
     path.write_text(CSV)
-    assert read_questions(path, "val") == [
+    assert Custom.read_questions(path, split="val") == [
         Question("line_2", "kitchen", "What is cut?", ("bread", "cheese, or ham", "onion"), 2, "what", (1.5, 9.0)),
         Question("line_3", "garden", "How many birds?", ("two", "three"), 1, "count"),
         Question("line_4", "street", "Why?", ("rain", "sun", "snow")),
@@ -42,7 +42,7 @@ def test_jsonl(tmp_path: Path) -> None:
     ]
     path = tmp_path / "val.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert read_questions(path, "val") == [
+    assert Custom.read_questions(path, split="val") == [
         Question("17", "a/b", "x", ("2", "1", "0"), 2, windows=((1.0, 2.5),)),  # a number is a number
         Question("n", "c", "y", ("yes", "no"), 1, clip=(0.0, 3.0)),
         Question("line_3", "c", "z", ("p", "q")),
@@ -103,14 +103,50 @@ def test_faults_name_file_line_and_field(tmp_path: Path, row: dict[str, object],
     path = tmp_path / "val.jsonl"
     path.write_text(f"{json.dumps(good)}\n{json.dumps({**good, **row})}\n")
     with pytest.raises(UserError) as caught:
-        read_questions(path, "val")
+        Custom.read_questions(path, split="val")
     assert str(caught.value) == f"{path}, line 2, {problem}"
+
+
+def test_moments(tmp_path: Path, encode: Encode) -> None:
+    """Rows with windows, of a question or of a query; the video's own length where none is given."""
+    (tmp_path / "videos").mkdir()
+    encode("videos/kitchen.mp4", 50)
+    rows = [
+        {"video": "kitchen", "query": "a cat jumps", "windows": [[0, 0.5], [1, 1.5]], "qid": "m", "split": "val"},
+        {"video": "kitchen", "question": "Why?", "options": ["a", "b"], "windows": [[1, 2]], "duration": 9},
+        {"video": "kitchen", "question": "Who?", "options": ["a", "b"]},
+        {"video": "kitchen", "query": "to be looked for", "question": "What?", "options": ["a", "b"], "duration": 3},
+    ]
+    (tmp_path / "val.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = Custom(str(tmp_path), train="val.jsonl", val="val.jsonl", test=None)
+    assert data.moments("val") == [
+        Moment("m", "kitchen", "a cat jumps", 2.0, ((0.0, 0.5), (1.0, 1.5))),
+        Moment("line_2", "kitchen", "Why?", 9.0, ((1.0, 2.0),)),
+        Moment("line_4", "kitchen", "to be looked for", 3.0),
+    ]
+    assert [q.question for q in data.questions("val")] == ["Why?", "Who?", "What?"]
+    assert [m.qid for m in data.moments("train")] == ["line_2", "line_4"]
+
+
+def test_what_a_file_lacks_is_told_with_the_task_that_needs_it_not(tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("video,question,a0,a1\nv,why,x,y\n")
+    (tmp_path / "m.jsonl").write_text('{"video": "v", "query": "x", "windows": [[1, 2]], "duration": 3}\n')
+    (tmp_path / "videos").mkdir()
+    data = Custom(str(tmp_path), train="q.csv", val="m.jsonl", test=None)
+    with pytest.raises(UserError) as caught:
+        data.moments("train")
+    assert str(caught.value) == (
+        f"split=train: {tmp_path}/q.csv has no moment queries, which are rows of a jsonl with `windows`; "
+        "add some, or train on its questions with task.name=answer"
+    )
+    with pytest.raises(UserError, match=r"m.jsonl has no questions; add some, or train .* with task.name=pretrain"):
+        data.questions("val")
 
 
 def test_one_file_for_all_splits(tmp_path: Path) -> None:
     path = tmp_path / "all.csv"
     path.write_text("video,question,a0,a1,split\nv,1,x,y,train\nv,2,x,y,val\nv,3,x,y,train\nv,4,x,y,\n")
-    data = build(str(tmp_path), train="all.csv", val="all.csv", test=None)
+    data = Custom(str(tmp_path), train="all.csv", val="all.csv", test=None)
     assert [q.question for q in data.questions("train")] == ["1", "3", "4"]
     assert [(q.qid, q.question) for q in data.questions("val")] == [("line_3", "2"), ("line_5", "4")]
     path.write_text("video,question,a0,a1,split\nv,1,x,y,train\nv,2,x,y,valid\n")
@@ -122,25 +158,25 @@ def test_one_file_for_all_splits(tmp_path: Path) -> None:
 def test_an_answer_as_pandas_writes_it(tmp_path: Path) -> None:
     """A column of whole numbers with a gap is written as 1.0."""
     (tmp_path / "val.csv").write_text("video,question,a0,a1,answer\nv,1,x,y,1.0\nv,2,x,y,\nv,3,x,y,0.0\n")
-    assert [q.answer for q in read_questions(tmp_path / "val.csv", "val")] == [1, None, 0]
+    assert [q.answer for q in Custom.read_questions(tmp_path / "val.csv", split="val")] == [1, None, 0]
     (tmp_path / "val.jsonl").write_text('{"video": "v", "question": "1", "options": ["x", "y"], "answer": 1.0}\n')
-    assert [q.answer for q in read_questions(tmp_path / "val.jsonl", "val")] == [1]
+    assert [q.answer for q in Custom.read_questions(tmp_path / "val.jsonl", split="val")] == [1]
 
 
 def test_a_column_that_stands_twice(tmp_path: Path) -> None:
     path = tmp_path / "val.csv"
     path.write_text("video,question,a0,a1,answer,answer\nv,1,x,y,0,1\n")
     with pytest.raises(UserError, match=r"val\.csv, line 1: column 'answer' stands there twice: remove one"):
-        read_questions(path, "val")
+        Custom.read_questions(path, split="val")
     path.write_text("video,question,a0,a1,answer,,\nv,1,x,y,0,,\n")  # a spreadsheet's empty columns
-    assert [q.answer for q in read_questions(path, "val")] == [0]
+    assert [q.answer for q in Custom.read_questions(path, split="val")] == [0]
 
 
 def test_a_qid_that_stands_twice(tmp_path: Path) -> None:
     path = tmp_path / "val.csv"
     path.write_text("qid,video,question,a0,a1\nq1,v,1,x,y\nq1,v,2,x,y\n")
     with pytest.raises(UserError, match="line 3, field qid: 'q1' stands in line 2 already"):
-        read_questions(path, "val")
+        Custom.read_questions(path, split="val")
 
 
 option = st.text(min_size=1, max_size=8).filter(lambda text: text.strip() and "\0" not in text)
@@ -155,7 +191,7 @@ def test_any_texts_survive_jsonl(options: list[str], data: st.DataObject) -> Non
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "f.jsonl"
         path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
-        (question,) = read_questions(path, "val")
+        (question,) = Custom.read_questions(path, split="val")
     assert (question.options, question.answer, question.question) == (tuple(options), answer, options[0])
 
 

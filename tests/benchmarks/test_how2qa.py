@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sevila.benchmarks.how2qa import build, read_questions
+from sevila.benchmarks.how2qa import How2QA
 from sevila.data.records import Question
 from sevila.errors import UserError
 
@@ -27,7 +27,7 @@ def test_rows_as_records(tmp_path: Path) -> None:
     point = {**ROW, "qid": 1, "ts": "61.14-61.14", "vid_name": "e_1134c"}
     long = {**ROW, "qid": 2, "ts": "4.87-65.95"}
     hidden = {key: value for key, value in ROW.items() if key != "answer_idx"} | {"qid": 3}
-    questions = read_questions(write(tmp_path / "f.jsonl", ROW, point, long, hidden))
+    questions = How2QA.read_questions(write(tmp_path / "f.jsonl", ROW, point, long, hidden))
     assert questions[0] == Question(
         qid="30351",
         video="25848",
@@ -53,7 +53,7 @@ def test_rows_as_records(tmp_path: Path) -> None:
 def test_faults_name_file_line_and_field(tmp_path: Path, values: dict[str, Any], problem: str) -> None:
     path = write(tmp_path / "f.jsonl", ROW, {**ROW, "qid": 5, **values})
     with pytest.raises(UserError) as caught:
-        read_questions(path)
+        How2QA.read_questions(path)
     assert str(caught.value) == f"{path}, line 2, {problem}"
 
 
@@ -66,24 +66,24 @@ CSV = [
 def test_the_older_csv(tmp_path: Path) -> None:
     path = tmp_path / "f.csv"
     path.write_text("\n".join(CSV) + "\n")
-    first, second = read_questions(path)
+    first, second = How2QA.read_questions(path)
     assert (first.qid, first.video, first.clip) == ("line_1", "NOuQuofjk44", (7.2, 18.0))
     assert first.options[first.answer] == "1"
     assert [option for option in first.options if option != "1"] == ["10", "12", "16"]
     assert second.question == "Which, of these?" and second.options[second.answer] == 'd "e"'
-    assert read_questions(path) == [first, second]  # the answer's place is no matter of chance
+    assert How2QA.read_questions(path) == [first, second]  # the answer's place is no matter of chance
     path.write_text(f"{CSV[0]}\nx,[1:2],a,b,c,q\n")
     with pytest.raises(UserError, match="line 2: expected 7 fields, found 6"):
-        read_questions(path)
+        How2QA.read_questions(path)
     path.write_text(CSV[0].replace("7.2:18.0", "18.0"))
     with pytest.raises(UserError, match="line 1, field span: expected start and end"):
-        read_questions(path)
+        How2QA.read_questions(path)
 
 
 def test_answers_of_the_csv_stand_in_every_place_equally_often(tmp_path: Path) -> None:
     path = tmp_path / "f.csv"
     path.write_text("".join(f"v{i},[1:2],a,b,c,question {i}?,d\n" for i in range(800)))
-    places = Counter(question.answer for question in read_questions(path))
+    places = Counter(question.answer for question in How2QA.read_questions(path))
     assert set(places) == {0, 1, 2, 3} and all(150 < count < 250 for count in places.values())
 
 
@@ -92,15 +92,15 @@ def test_files_bear_ids_or_the_maps_names(tmp_path: Path) -> None:
     for name in ("inUvyZl_hjA_180_240", "e_1134c"):
         (tmp_path / "videos" / f"{name}.mp4").touch()
     (tmp_path / "map.json").write_text('{"0": "inUvyZl_hjA_180_240"}')
-    videos = build(str(tmp_path), video_map="map.json").folder()
+    videos = How2QA(str(tmp_path), video_map="map.json").folder()
     assert videos.path("0") == tmp_path / "videos/inUvyZl_hjA_180_240.mp4"
     assert videos.path("e_1134c") == tmp_path / "videos/e_1134c.mp4"  # the map lacks it
     with pytest.raises(UserError, match="video '0' is not in"):
-        build(str(tmp_path)).folder().path("0")
+        How2QA(str(tmp_path)).folder().path("0")
 
 
 def test_the_real_csv(shared: Path) -> None:
-    questions = read_questions(shared / "samples" / "how2qa" / "how2QA_val_release_sample.csv")
+    questions = How2QA.read_questions(shared / "samples" / "how2qa" / "how2QA_val_release_sample.csv")
     assert len(questions) == 20
     assert questions[15].question == "How poisonous are poinsettias, based on the clip?"
     assert questions[15].options[questions[15].answer] == "not poisonous"
@@ -108,7 +108,7 @@ def test_the_real_csv(shared: Path) -> None:
 
 
 def test_the_real_quirks(shared: Path) -> None:
-    questions = read_questions(shared / "annotations" / "how2qa" / "how2qa_val_release.jsonl")
+    questions = How2QA.read_questions(shared / "annotations" / "how2qa" / "how2qa_val_release.jsonl")
     names = json.loads((shared / "annotations" / "how2qa" / "how2_vid_mapping.json").read_text())
     assert sum(q.clip[0] == q.clip[1] for q in questions) == 2
     assert sum(q.clip[1] > 60.5 for q in questions) == 133  # clips are 60 s long

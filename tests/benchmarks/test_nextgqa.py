@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sevila.benchmarks import nextqa
-from sevila.benchmarks.nextgqa import build, read_questions
+from sevila.benchmarks import NExTQA
+from sevila.benchmarks.nextgqa import NExTGQA
 from sevila.data.records import Question
 from sevila.errors import UserError
 
@@ -41,7 +41,7 @@ EXPECTED = Question(
 
 
 def test_splits(root: Path) -> None:
-    data = build(str(root))
+    data = NExTGQA(str(root))
     assert data.question_splits == ("train", "val", "test")
     assert data.questions("val") == [EXPECTED]
     (training,) = data.questions("train")
@@ -57,24 +57,24 @@ def test_faults(root: Path) -> None:
     path, windows = root / "annotations" / "val.csv", root / "annotations" / "gsub_val.json"
     path.write_text(f"{HEADER}\n{ROW}\n{ROW.replace(',sun,5', ',moon,6')}\n")
     with pytest.raises(UserError, match=f"^{path}, line 3, field answer: 'moon' is none of the options 'posing'"):
-        read_questions(path, windows)
+        NExTGQA.read_questions(path, windows=windows)
     path.write_text(f"{HEADER}\n{ROW.replace('6201', '9')}\n")
     with pytest.raises(UserError, match=f"^{windows}, video 9, question 5: no list of"):
-        read_questions(path, windows)
+        NExTGQA.read_questions(path, windows=windows)
     path.write_text(f"{HEADER}\n{ROW}\n".replace(",type", ""))
     with pytest.raises(UserError, match=f"^{path}, line 1: no column type"):
-        read_questions(path, windows)
+        NExTGQA.read_questions(path, windows=windows)
 
 
 def test_the_real_validation_split(shared: Path) -> None:
     folder = shared / "annotations" / "nextgqa"
-    questions = read_questions(folder / "val.csv", folder / "gsub_val.json")
+    questions = NExTGQA.read_questions(folder / "val.csv", windows=folder / "gsub_val.json")
     types = Counter(q.qtype for q in questions)
     assert types == {"CW": 1474, "TN": 879, "CH": 481, "TC": 472, "TP": 52}
     assert sum(len(q.windows) for q in questions) == 3931
     durations = {video: row["duration"] for video, row in json.loads((folder / "gsub_val.json").read_text()).items()}
     assert sum(end > durations[q.video] for q in questions for _, end in q.windows) == 3
-    numbered = {q.qid: q for q in nextqa.read_questions(shared / "annotations" / "nextqa" / "val.csv")}
+    numbered = {q.qid: q for q in NExTQA.read_questions(shared / "annotations" / "nextqa" / "val.csv")}
     pairs = [(question, numbered[question.qid]) for question in questions]
     assert all(mine.answer == theirs.answer for mine, theirs in pairs)  # the texts lead to NExT-QA's numbers
     assert [mine.qid for mine, theirs in pairs if mine.options != theirs.options] == ["TC_7987845241_6"]  # mended there

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from sevila.benchmarks import how2qa, nextqa, qvhighlights, star, tvqa, vlep
+from sevila.benchmarks import STAR, TVQA, VLEP, How2QA, NExTQA, QVHighlights
+from sevila.benchmarks.tvqa import TVQAVideos
 from sevila.benchmarks.vlep import VLEPVideos
 from sevila.data.folders import VideoFolder, Videos
 from sevila.data.records import Question
@@ -20,7 +21,7 @@ from sevila.data.sampling import uniform_indices
 from sevila.errors import UserError
 from sevila.model.prompts import EventPrompts, QuestionPrompts, moment_prompt, target
 
-YOUTUBE, TVQA = "vlep_ytb_clips_tars/videos/vlep_ytb_clips", "tvqa/videos_3fps_with_audio"
+YOUTUBE, TV = "vlep_ytb_clips_tars/videos/vlep_ytb_clips", "tvqa/videos_3fps_with_audio"
 
 
 def official(shared: Path, name: str) -> list[dict[str, Any]]:
@@ -59,7 +60,7 @@ def compare_paths(expected: Sequence[dict[str, Any]], ids: Sequence[str], folder
 
 def test_nextqa(shared: Path, tmp_path: Path) -> None:
     expected = official(shared, "nextqa")
-    questions = nextqa.read_questions(shared / "samples" / "nextqa" / "val_sample.csv")
+    questions = NExTQA.read_questions(shared / "samples" / "nextqa" / "val_sample.csv")
     assert compare(expected, questions, QuestionPrompts(), 919, 29.97) == []
     assert [q.qid for q in questions] == [row["question_id"] for row in expected] and len(questions) == 43
     for row in expected:
@@ -70,7 +71,7 @@ def test_nextqa(shared: Path, tmp_path: Path) -> None:
 
 def test_star(shared: Path, tmp_path: Path) -> None:
     expected = official(shared, "star")
-    questions = star.read_questions(shared / "samples" / "star" / "star_val_unified_sample.json")
+    questions = STAR.read_questions(shared / "samples" / "star" / "star_val_unified_sample.json")
     assert compare(expected, questions, QuestionPrompts(), 2400, 30) == []
     assert [q.qid for q in questions] == [row["question_id"] for row in expected] and len(questions) == 41
     for row in expected:
@@ -80,14 +81,14 @@ def test_star(shared: Path, tmp_path: Path) -> None:
 
 def test_star_without_answers_loads_where_the_official_code_fails(shared: Path) -> None:
     expected = official(shared, "star_test")
-    questions = star.read_questions(shared / "samples" / "star" / "star_test_unified_sample.json")
+    questions = STAR.read_questions(shared / "samples" / "star" / "star_test_unified_sample.json")
     assert [q.qid for q in questions] == [row["question_id"] for row in expected] and len(questions) == 9
     assert all(q.answer is None and q.clip is not None for q in questions)
 
 
 def test_how2qa(shared: Path, tmp_path: Path) -> None:
     expected = official(shared, "how2qa")
-    questions = how2qa.read_questions(shared / "samples" / "how2qa" / "how2qa_val_sample.jsonl")
+    questions = How2QA.read_questions(shared / "samples" / "how2qa" / "how2qa_val_sample.jsonl")
     ((_, failed),) = compare(expected, questions, QuestionPrompts(), 1800, 30)
     assert failed.clip == (61.14, 61.14)  # the official code takes a random other row
     with pytest.raises(UserError, match=r"starts past the end of the video \(60.0 s\): mend or drop the row"):
@@ -101,30 +102,30 @@ def test_how2qa(shared: Path, tmp_path: Path) -> None:
 def test_tvqa(shared: Path, tmp_path: Path) -> None:
     expected = official(shared, "tvqa_answer0_when_hidden")
     folder = shared / "samples" / "tvqa"
-    questions = tvqa.read_questions(folder / "tvqa_train_one_row.jsonl")
-    questions += tvqa.read_questions(folder / "tvqa_test_public_sample.jsonl")
+    questions = TVQA.read_questions(folder / "tvqa_train_one_row.jsonl")
+    questions += TVQA.read_questions(folder / "tvqa_test_public_sample.jsonl")
     failed = compare(expected, questions, QuestionPrompts(), 270, 3)
     assert len(questions) == 32 and [q.clip for _, q in failed] == [None] * 3  # "NaN-NaN": here the whole video
     for row in expected:
         place(row, tmp_path)
-    compare_paths(expected, [q.video for q in questions], tvqa.TVQAVideos(tmp_path), tmp_path)
+    compare_paths(expected, [q.video for q in questions], TVQAVideos(tmp_path), tmp_path)
 
 
 def test_vlep(shared: Path, tmp_path: Path) -> None:
     expected = official(shared, "vlep_with_question_key")
-    questions = vlep.read_questions(shared / "samples" / "vlep" / "vlep_dev_sample.jsonl")
+    questions = VLEP.read_questions(shared / "samples" / "vlep" / "vlep_dev_sample.jsonl")
     assert compare(expected, questions, EventPrompts(), 270, 3) == []
     assert [f"VLEP_{q.qid}" for q in questions] == [row["question_id"] for row in expected] and len(questions) == 40
     for row in expected:
         place(row, tmp_path)
-    videos = VLEPVideos(tmp_path / YOUTUBE, tmp_path / TVQA)
+    videos = VLEPVideos(tmp_path / YOUTUBE, tmp_path / TV)
     compare_paths(expected, [q.video for q in questions], videos, tmp_path)
     assert sum(":" in q.video for q in questions) == 12
 
 
 def test_qvhighlights(shared: Path, tmp_path: Path) -> None:
     expected = official(shared, "qvh_75frames_30fps")
-    moments = qvhighlights.read_moments(shared / "samples" / "qvhighlights" / "highlight_val_sample.jsonl")
+    moments = QVHighlights.read_moments(shared / "samples" / "qvhighlights" / "highlight_val_sample.jsonl")
     assert len(moments) == 40
     for row, moment in zip(expected, moments, strict=True):
         assert f"QVHighlight_{moment.qid}" == row["question_id"]

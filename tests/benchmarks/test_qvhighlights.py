@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sevila.benchmarks.qvhighlights import read_moments
-from sevila.benchmarks.registry import BENCHMARKS
+from sevila.benchmarks import BENCHMARKS
+from sevila.benchmarks.qvhighlights import QVHighlights
 from sevila.config import load
 from sevila.data.records import Moment
 from sevila.errors import UserError
@@ -44,7 +44,7 @@ def write(tmp_path: Path) -> Write:
 
 def fault(path: Path) -> str:
     with pytest.raises(UserError) as caught:
-        read_moments(path)
+        QVHighlights.read_moments(path)
     message = str(caught.value)
     assert "\n" not in message and message.startswith(str(path))
     return message.removeprefix(str(path))
@@ -52,7 +52,7 @@ def fault(path: Path) -> str:
 
 def test_rows_as_records(write: Write) -> None:
     hidden = {"qid": "x1", "query": "a cup", "duration": 16.5, "vid": "v"}
-    assert read_moments(write(ROW, hidden)) == [
+    assert QVHighlights.read_moments(write(ROW, hidden)) == [
         Moment(
             qid="2579",
             video="NUsG9BgSes0_210.0_360.0",
@@ -71,7 +71,7 @@ def test_captions_are_queries(write: Write) -> None:
         {"qid": i, "query": text, "duration": 150, "vid": "j7rJstUseKg_360.0_510.0", "relevant_windows": [window]}
         for i, (text, window) in enumerate([("so let me show you", [0, 4.26]), ("", [148.5, 150])])
     ]
-    first, silent = read_moments(write(*spoken))
+    first, silent = QVHighlights.read_moments(write(*spoken))
     assert first == Moment("0", "j7rJstUseKg_360.0_510.0", "so let me show you", 150.0, ((0.0, 4.26),))
     assert (silent.query, silent.windows, silent.saliency) == ("", ((148.5, 150.0),), None)
     need_windows([first, silent], [first])  # they may be trained on
@@ -117,7 +117,7 @@ def test_malformed_lines(write: Write, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "n"), [("train_release", 7218), ("val_release", 1550), ("test_with_gt", 1542)])
 def test_the_real_splits(shared: Path, name: str, n: int) -> None:
-    moments = read_moments(shared / "annotations" / "qvhighlights" / f"highlight_{name}.jsonl")
+    moments = QVHighlights.read_moments(shared / "annotations" / "qvhighlights" / f"highlight_{name}.jsonl")
     assert len(moments) == len({m.qid for m in moments}) == n
     for moment in moments:
         assert moment.windows and all(0 <= a < b <= 150 for a, b in moment.windows)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sevila.benchmarks import how2qa, nextgqa, nextqa, qvhighlights, star, tvqa, vlep
-from sevila.benchmarks.registry import BENCHMARKS
+from sevila.benchmarks import BENCHMARKS, STAR, TVQA, VLEP, How2QA, NExTGQA, NExTQA, QVHighlights
 from sevila.config import load
 from sevila.schema import named
 
@@ -46,17 +45,17 @@ def test_every_row_of_the_real_files(shared: Path) -> None:
     gsub, highlights = folder / "nextgqa/gsub_val.json", folder / "qvhighlights"
     started = time.monotonic()
     found = {
-        "nextqa": nextqa.read_questions(folder / "nextqa/val.csv"),
-        "nextgqa": nextgqa.read_questions(folder / "nextgqa/val.csv", gsub),
-        "star": star.read_questions(folder / "star/star_val_unified.json"),
-        "star_raw": star.read_questions(folder / "star/STAR_raw_one_row.json"),
-        "vlep": vlep.read_questions(folder / "vlep/vlep_dev_release.jsonl"),
-        "how2qa": how2qa.read_questions(folder / "how2qa/how2qa_val_release.jsonl"),
-        "tvqa_plus": tvqa.read_questions(folder / "tvqa/tvqa_plus_val.json"),
-        "tvqa": tvqa.read_questions(folder / "tvqa/tvqa_test_public.jsonl"),
-        "qvh_train": qvhighlights.read_moments(highlights / "highlight_train_release.jsonl"),
-        "qvh_val": qvhighlights.read_moments(highlights / "highlight_val_release.jsonl"),
-        "qvh_test": qvhighlights.read_moments(highlights / "highlight_test_with_gt.jsonl"),
+        "nextqa": NExTQA.read_questions(folder / "nextqa/val.csv"),
+        "nextgqa": NExTGQA.read_questions(folder / "nextgqa/val.csv", windows=gsub),
+        "star": STAR.read_questions(folder / "star/star_val_unified.json"),
+        "star_raw": STAR.read_questions(folder / "star/STAR_raw_one_row.json"),
+        "vlep": VLEP.read_questions(folder / "vlep/vlep_dev_release.jsonl"),
+        "how2qa": How2QA.read_questions(folder / "how2qa/how2qa_val_release.jsonl"),
+        "tvqa_plus": TVQA.read_questions(folder / "tvqa/tvqa_plus_val.json"),
+        "tvqa": TVQA.read_questions(folder / "tvqa/tvqa_test_public.jsonl"),
+        "qvh_train": QVHighlights.read_moments(highlights / "highlight_train_release.jsonl"),
+        "qvh_val": QVHighlights.read_moments(highlights / "highlight_val_release.jsonl"),
+        "qvh_test": QVHighlights.read_moments(highlights / "highlight_test_with_gt.jsonl"),
     }
     assert time.monotonic() - started < 10
     assert {name: len(records) for name, records in found.items()} == {

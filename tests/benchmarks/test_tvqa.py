@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sevila.benchmarks.tvqa import TVQAVideos, read_questions
+from sevila.benchmarks.tvqa import TVQA, TVQAVideos
 from sevila.data.records import Question
 from sevila.errors import UserError
 
@@ -22,7 +22,7 @@ def test_rows_as_records(tmp_path: Path) -> None:
     hidden = {key: value for key, value in ROW.items() if key != "answer_idx"} | {"qid": 2, "ts": "NaN-NaN"}
     path = tmp_path / "f.jsonl"
     path.write_text(f"{json.dumps(ROW)}\n{json.dumps(hidden)}\n{json.dumps({**ROW, 'qid': 3, 'ts': '0-0'})}\n")
-    first, second, third = read_questions(path)
+    first, second, third = TVQA.read_questions(path)
     assert first == Question(
         qid="1",
         video="house_s06e05_seg02_clip_09",
@@ -38,12 +38,12 @@ def test_rows_as_records(tmp_path: Path) -> None:
 def test_tvqa_plus(tmp_path: Path) -> None:
     path = tmp_path / "f.json"
     path.write_text(json.dumps([PLUS]))
-    (question,) = read_questions(path)
+    (question,) = TVQA.read_questions(path)
     assert (question.qid, question.answer, question.clip) == ("135058", 3, (0.0, 2.75))
     assert question.options == ("A dog. ", "B", "C", "D", "E")
     path.write_text(json.dumps([PLUS, {**PLUS, "qid": 2, "ts": [1, 2, 3]}]))
     with pytest.raises(UserError) as caught:
-        read_questions(path)
+        TVQA.read_questions(path)
     assert str(caught.value) == f"{path}, row 2, field ts: expected [start, end] in seconds, found [1, 2, 3]"
 
 
@@ -64,11 +64,11 @@ def test_videos_are_files_or_frame_folders(tmp_path: Path) -> None:
 
 
 def test_the_real_quirks(shared: Path) -> None:
-    test = read_questions(shared / "annotations" / "tvqa" / "tvqa_test_public.jsonl")
+    test = TVQA.read_questions(shared / "annotations" / "tvqa" / "tvqa_test_public.jsonl")
     assert sum(q.clip is None for q in test) == 3
     assert sum(q.clip is not None and q.clip[0] == q.clip[1] for q in test) == 2
     assert all(q.answer is None for q in test)
-    plus = read_questions(shared / "annotations" / "tvqa" / "tvqa_plus_val.json")
+    plus = TVQA.read_questions(shared / "annotations" / "tvqa" / "tvqa_plus_val.json")
     assert {q.answer for q in plus} == {0, 1, 2, 3, 4} and plus[0].qid == "133290" and plus[0].answer == 3
     solution = json.loads((shared / "samples" / "tvqa" / "tvqa_val_solution_sample.json").read_text())["solution"]
     answers = {q.qid: q.answer for q in plus}

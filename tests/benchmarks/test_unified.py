@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sevila.benchmarks import how2qa, nextgqa, nextqa, qvhighlights, star, tvqa, vlep
+from sevila.benchmarks import STAR, TVQA, VLEP, How2QA, NExTGQA, NExTQA, QVHighlights
 from sevila.data.records import Moment, Question
 from sevila.errors import UserError
 
@@ -34,29 +34,29 @@ def record(count: int, **values: Any) -> Question:
 def test_nextqa_texts_are_final(tmp_path: Path) -> None:
     path = write(tmp_path, question(5, video="1164/3238", qid="CW_3238_6", answer="1"))
     expected = record(5, video="1164/3238", qid="CW_3238_6", qtype="CW")
-    assert nextqa.read_questions(path) == [expected]
+    assert NExTQA.read_questions(path) == [expected]
     windows = tmp_path / "gsub.json"
     windows.write_text('{"3238": {"location": {"6": [[1, 2]]}}}')
-    (grounded,) = nextgqa.read_questions(path, windows)
+    (grounded,) = NExTGQA.read_questions(path, windows=windows)
     assert grounded.windows == ((1.0, 2.0),) and grounded.qid == "CW_3238_6"
 
 
 def test_star(tmp_path: Path) -> None:
     path = write(tmp_path, question(4, qid="Sequence_T1_4", start=1.5, end=9))
-    assert star.read_questions(path) == [record(4, qid="Sequence_T1_4", qtype="Sequence", clip=(1.5, 9.0))]
+    assert STAR.read_questions(path) == [record(4, qid="Sequence_T1_4", qtype="Sequence", clip=(1.5, 9.0))]
 
 
 def test_a_hidden_answer(tmp_path: Path) -> None:
     row = question(4, qid="Sequence_T1_4", start=1.5, end=9)
     del row["answer"]
-    assert star.read_questions(write(tmp_path, row))[0].answer is None
+    assert STAR.read_questions(write(tmp_path, row))[0].answer is None
 
 
 def test_how2qa_and_tvqa_write_their_clips_as_text(tmp_path: Path) -> None:
     path = write(tmp_path, question(4, qid="HOW2QA_0", start="36.58", end="58.52"))
-    assert how2qa.read_questions(path) == [record(4, qid="HOW2QA_0", clip=(36.58, 58.52))]
+    assert How2QA.read_questions(path) == [record(4, qid="HOW2QA_0", clip=(36.58, 58.52))]
     path = write(tmp_path, question(5, qid="TVQA_7", start="NaN", end="NaN"))
-    assert tvqa.read_questions(path) == [record(5, qid="TVQA_7")]
+    assert TVQA.read_questions(path) == [record(5, qid="TVQA_7")]
 
 
 @pytest.mark.parametrize("extra", [{}, {"question": ""}])
@@ -64,13 +64,13 @@ def test_vlep_has_no_question_and_its_own_ids(tmp_path: Path, extra: dict[str, s
     row = question(2, qid="VLEP_20142", start=38.81, end=40.37)
     del row["question"]
     path = write(tmp_path, {**row, **extra})
-    assert vlep.read_questions(path) == [record(2, qid="20142", question="", clip=(38.81, 40.37))]
+    assert VLEP.read_questions(path) == [record(2, qid="20142", question="", clip=(38.81, 40.37))]
 
 
 def test_qvhighlights(tmp_path: Path) -> None:
     row = {"video": "x_60.0_210.0", "qid": "QVHighlight_2579", "query": "a cup", "duration": 150}
     path = write(tmp_path, {**row, "relevant_windows": [[2, 4]]}, {**row, "qid": "QVHighlight_3"})
-    assert qvhighlights.read_moments(path) == [
+    assert QVHighlights.read_moments(path) == [
         Moment("2579", "x_60.0_210.0", "a cup", 150.0, ((2.0, 4.0),)),
         Moment("3", "x_60.0_210.0", "a cup", 150.0),
     ]
@@ -90,5 +90,5 @@ def test_qvhighlights(tmp_path: Path) -> None:
 def test_faults_name_file_row_and_field(tmp_path: Path, values: dict[str, Any], problem: str) -> None:
     path = write(tmp_path, question(5), question(5, **{"qid": "r", **values}))
     with pytest.raises(UserError) as caught:
-        tvqa.read_questions(path)
+        TVQA.read_questions(path)
     assert str(caught.value) == f"{path}, row 2, {problem}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sevila.benchmarks.vlep import build, read_questions
+from sevila.benchmarks.vlep import VLEP
 from sevila.data.records import Question
 from sevila.errors import UserError
 
@@ -24,7 +24,7 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
 def test_rows_as_records(tmp_path: Path) -> None:
     hidden = {**ROW, "example_id": 7, "events": ["same", "same"], "split": "test"}
     del hidden["answer"]
-    assert read_questions(write(tmp_path / "f.jsonl", ROW, hidden)) == [
+    assert VLEP.read_questions(write(tmp_path / "f.jsonl", ROW, hidden)) == [
         Question("20142", "friends_s03e09_ep", "", ("A. ", "B."), 0, clip=(18.0, 40.37)),
         Question("7", "friends_s03e09_ep", "", ("same", "same"), clip=(18.0, 40.37)),
     ]
@@ -42,7 +42,7 @@ def test_rows_as_records(tmp_path: Path) -> None:
 def test_faults_name_file_line_and_field(tmp_path: Path, values: dict[str, Any], problem: str) -> None:
     path = write(tmp_path / "f.jsonl", ROW, {**ROW, "example_id": 5, **values})
     with pytest.raises(UserError) as caught:
-        read_questions(path)
+        VLEP.read_questions(path)
     assert str(caught.value) == f"{path}, line 2, {problem}"
 
 
@@ -53,7 +53,7 @@ def test_videos_come_from_two_places(tmp_path: Path) -> None:
         (tmp_path / file).touch()
     for folder in ("castle_frames/castle_s01e01", "met_s02_ep"):
         (tmp_path / "tvqa/videos" / folder).mkdir(parents=True)
-    data = build(str(tmp_path / "vlep"))
+    data = VLEP(str(tmp_path / "vlep"))
     assert data.prompts == "event"
     videos = data.folder()
     assert videos.path(clip) == tmp_path / "vlep/videos" / f"{clip}.mp4"
@@ -66,10 +66,10 @@ def test_videos_come_from_two_places(tmp_path: Path) -> None:
 
 
 def test_the_real_quirks(shared: Path) -> None:
-    questions = read_questions(shared / "annotations" / "vlep" / "vlep_dev_release.jsonl")
+    questions = VLEP.read_questions(shared / "annotations" / "vlep" / "vlep_dev_release.jsonl")
     assert sum(":" in q.video for q in questions) == 1054
     assert all(q.video.endswith("_ep") and q.question == "" for q in questions)
     assert sum(q.options[0] == q.options[1] for q in questions) == 1
     for name, count in (("vlep_test_sample", 5), ("vlep_dev_archive_sample", 6)):
-        sample = read_questions(shared / "samples" / "vlep" / f"{name}.jsonl")
+        sample = VLEP.read_questions(shared / "samples" / "vlep" / f"{name}.jsonl")
         assert len(sample) == count and all((q.answer is None) == ("test" in name) for q in sample)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sevila.data import store as content
-from sevila.data.store import ContentHashes
+from sevila.data import store_files as content
+from sevila.data.store_files import ContentHashes
 from sevila.errors import UserError
 
 
@@ -74,7 +74,7 @@ def test_another_hash_in_the_memory_is_noticed(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_folders_of_pictures(tmp_path: Path) -> None:
-    hashes = ContentHashes()
+    hashes = ContentHashes(tmp_path / "h")
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         for number in (1, 2):
@@ -89,4 +89,4 @@ def test_folders_of_pictures(tmp_path: Path) -> None:
 
 def test_there_must_be_a_video(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.mp4 cannot be opened \(No such file or directory\)"):
-        ContentHashes().of(tmp_path / "none.mp4")
+        ContentHashes(tmp_path / "h").of(tmp_path / "none.mp4")

@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 
 from sevila.data import frame_folder
-from sevila.data.frame_folder import FrameFolder, picture_files
+from sevila.data.folders import picture_files
+from sevila.data.frame_folder import FrameFolder
 from sevila.data.sampling import uniform_indices
-from sevila.data.store import ContentHashes
+from sevila.data.store_files import ContentHashes
 from sevila.data.video import CachedVideos, VideoReader, probe
 from sevila.errors import UserError
 
@@ -124,7 +125,7 @@ def test_pipes_are_refused(pictures: Callable[..., Path]) -> None:
     os.mkfifo(folder / "fps.txt")
     assert "fps.txt: is a pipe or device" in fault(folder)
     with pytest.raises(UserError, match=r"fps\.txt: is a pipe or device"):
-        ContentHashes().of(folder)
+        ContentHashes(folder.parent / "store").of(folder)
 
 
 GREYS = np.arange(0, 256, dtype=np.uint8).reshape(16, 16).repeat(2, 0).repeat(2, 1)

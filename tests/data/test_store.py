@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sevila.data.sampling import PLAIN
-from sevila.data.store import Lack, Place, Store, open_store
+from sevila.data.store import Misses, Place, Store
 from sevila.data.store_files import size_of
 from sevila.data.video import VideoInfo
 from sevila.errors import UserError
@@ -30,7 +29,7 @@ def make(tmp_path: Path) -> Make:
     """make(...) opens the store of this test, as a run does."""
 
     def store(maker: dict[str, str] = MAKER, dtype: torch.dtype = torch.float32, **options: object) -> Store:
-        return open_store(tmp_path / "store", maker, dtype, **options)
+        return Store(tmp_path / "store", maker, dtype, **options)
 
     return store
 
@@ -41,8 +40,8 @@ def patches(*indices: int, width: int = 8) -> torch.Tensor:
     return torch.stack(rows)
 
 
-def lack(*indices: int, place: Place = PLACE) -> Lack:
-    return Lack(place, indices, tuple(index / 25 for index in indices))
+def misses(*indices: int, place: Place = PLACE) -> Misses:
+    return Misses(place, indices, tuple(index / 25 for index in indices))
 
 
 def chunks(store: Store) -> list[Path]:
@@ -51,7 +50,7 @@ def chunks(store: Store) -> list[Path]:
 
 def test_what_was_written_is_found_bit_for_bit(make: Make) -> None:
     assert make().read(PLACE, [3, 5]).patches is None
-    make().write(lack(5, 3, 9), patches(5, 3, 9))
+    make().write(misses(5, 3, 9), patches(5, 3, 9))
     found = make().read(PLACE, [3, 4, 9, 3])
     assert found.rows == [0, 2, 3] and torch.equal(found.patches, patches(3, 9, 3))
     assert {index: found.times[index] for index in (3, 9)} == {3: 3 / 25, 9: 9 / 25}
@@ -64,7 +63,7 @@ def test_what_was_written_is_found_bit_for_bit(make: Make) -> None:
 def test_frames_of_several_files_come_together(make: Make) -> None:
     store = make()
     for part in ((1, 2), (4, 3), (2, 7)):
-        store.write(lack(*part), patches(*part))
+        store.write(misses(*part), patches(*part))
     assert len(chunks(store)) == 3
     for reader in (store, make()):
         found = reader.read(PLACE, [7, 1, 5, 4, 2])
@@ -73,11 +72,11 @@ def test_frames_of_several_files_come_together(make: Make) -> None:
 
 def test_of_a_frame_written_twice_the_first_one_counts(make: Make) -> None:
     store = make()
-    store.write(lack(1, 2), patches(1, 2))
-    store.write(lack(1, 2), -patches(1, 2))  # the same frames: nothing is written
+    store.write(misses(1, 2), patches(1, 2))
+    store.write(misses(1, 2), -patches(1, 2))  # the same frames: nothing is written
     (first,) = chunks(store)
     os.utime(first, ns=(0, 0))  # as if it had been written long ago
-    store.write(lack(2, 3), -patches(2, 3))
+    store.write(misses(2, 3), -patches(2, 3))
     assert len(chunks(store)) == 2
     assert torch.equal(make().read(PLACE, [1, 2]).patches, patches(1, 2))
 
@@ -86,22 +85,22 @@ def test_of_a_frame_written_twice_the_first_one_counts(make: Make) -> None:
     "other", [{"maker": {**MAKER, "tower": "ab"}}, {"maker": {**MAKER, "size": "33"}}, {"dtype": torch.bfloat16}]
 )
 def test_another_maker_finds_nothing(make: Make, other: dict[str, object]) -> None:
-    make().write(lack(1), patches(1))
+    make().write(misses(1), patches(1))
     assert make(**other).read(PLACE, [1]).rows == []
     assert make().read(PLACE, [1]).rows == [0]
 
 
 def test_a_file_that_was_put_into_another_makers_place_is_refused(make: Make, capsys: pytest.CaptureFixture) -> None:
     first, second = make(), make({**MAKER, "tower": "ab"})
-    first.write(lack(1), patches(1))
-    second.write(lack(1), -patches(1))
+    first.write(misses(1), patches(1))
+    second.write(misses(1), -patches(1))
     (mine,) = (file for file in chunks(first) if first.id in file.parts)
     (other,) = (file for file in chunks(first) if second.id in file.parts)
     mine.write_bytes(other.read_bytes())
     reader = make()
     assert reader.read(PLACE, [1]).rows == [] == reader.read(PLACE, [1]).rows
     assert capsys.readouterr().err.count("is not what its place says; its frames are encoded again") == 1
-    reader.write(lack(1), patches(1))  # and it is put right
+    reader.write(misses(1), patches(1))  # and it is put right
     assert torch.equal(reader.read(PLACE, [1]).patches, patches(1))
     assert torch.equal(make().read(PLACE, [1]).patches, patches(1))
 
@@ -110,19 +109,19 @@ def test_a_file_that_was_put_into_another_makers_place_is_refused(make: Make, ca
 def test_a_file_that_was_cut_short_is_passed_over_and_made_again(
     make: Make, cut: int, capsys: pytest.CaptureFixture
 ) -> None:
-    make().write(lack(1, 2), patches(1, 2))
+    make().write(misses(1, 2), patches(1, 2))
     (file,) = chunks(make())
     file.write_bytes(file.read_bytes()[:cut])
     reader = make()
-    reader.write(lack(4), patches(4))
+    reader.write(misses(4), patches(4))
     assert reader.read(PLACE, [1, 4]).rows == [1]
     assert f"sevila: warning: {file}: cannot be read" in capsys.readouterr().err
-    make().write(lack(1, 2), patches(1, 2))  # by a process that has not seen it yet
+    make().write(misses(1, 2), patches(1, 2))  # by a process that has not seen it yet
     assert torch.equal(make().read(PLACE, [1, 2]).patches, patches(1, 2))
 
 
 def test_a_flipped_bit_is_noticed(make: Make, capsys: pytest.CaptureFixture) -> None:
-    make().write(lack(1, 2), patches(1, 2))
+    make().write(misses(1, 2), patches(1, 2))
     (file,) = chunks(make())
     tensors = load_file(file)
     start = file.read_bytes().index(tensors["patches"][1].numpy().tobytes())
@@ -133,7 +132,7 @@ def test_a_flipped_bit_is_noticed(make: Make, capsys: pytest.CaptureFixture) -> 
     reader = make()
     assert reader.read(PLACE, [1, 2]).rows == []
     assert "is damaged (a checksum is wrong); its frames are encoded again" in capsys.readouterr().err
-    make().write(lack(1, 2), patches(1, 2))
+    make().write(misses(1, 2), patches(1, 2))
     assert make().read(PLACE, [1, 2]).rows == [0, 1]
 
 
@@ -152,7 +151,7 @@ def test_a_byte_flipped_anywhere_is_noticed(make: Make, tmp_path: Path, kind: st
     """Patches, frame numbers, times, rates: what is not as it was written is not there, and is made again."""
     video = tmp_path / "v.mp4"
     video.write_bytes(b"a video")
-    make().write(lack(1, 2), patches(1, 2))
+    make().write(misses(1, 2), patches(1, 2))
     make().info(video, lambda _: INFO)
     whole = everything(make(), video)
     assert whole[0] == [0, 1] and whole[3] == INFO
@@ -177,7 +176,7 @@ def test_a_byte_flipped_anywhere_is_noticed(make: Make, tmp_path: Path, kind: st
 
 @pytest.mark.parametrize("depth", [0, 1, 3, 5])
 def test_links_are_not_followed(make: Make, tmp_path: Path, depth: int, capsys: pytest.CaptureFixture) -> None:
-    make().write(lack(1), patches(1))
+    make().write(misses(1), patches(1))
     (file,) = chunks(make())
     link = (file, *file.parents)[depth]
     link.rename(tmp_path / "elsewhere")
@@ -185,14 +184,14 @@ def test_links_are_not_followed(make: Make, tmp_path: Path, depth: int, capsys: 
     store = make()
     assert store.read(PLACE, [1]).rows == []
     assert "is a link, which a store has none of" in capsys.readouterr().err
-    store.write(lack(2), patches(2))
+    store.write(misses(2), patches(2))
     if depth:  # nothing is written through a link either
         assert len(list((tmp_path / "elsewhere").rglob("*.safetensors"))) == 1
         assert "(a link in it leads elsewhere); nothing is added any more" in capsys.readouterr().err
 
 
 def test_a_foreign_file_is_no_patches(make: Make, capsys: pytest.CaptureFixture) -> None:
-    make().write(lack(1), patches(1))
+    make().write(misses(1), patches(1))
     (file,) = chunks(make())
     save_file({"weights": torch.ones(2)}, file.with_name("1-foreign.safetensors"))
     file.with_name("notes.txt").write_text("mine")
@@ -202,19 +201,19 @@ def test_a_foreign_file_is_no_patches(make: Make, capsys: pytest.CaptureFixture)
 
 def test_files_that_vanish_are_missed_only(make: Make) -> None:
     store = make()
-    store.write(lack(1), patches(1))
+    store.write(misses(1), patches(1))
     assert store.read(PLACE, [1]).rows == [0]
     chunks(store)[0].unlink()
     assert store.read(PLACE, [1]).rows == []
-    store.write(lack(1), patches(1))
+    store.write(misses(1), patches(1))
     assert store.read(PLACE, [1]).rows == [0]
 
 
 def _write_many(folder: Path, first: int, start: object) -> None:
-    store = open_store(folder, MAKER, torch.float32)
+    store = Store(folder, MAKER, torch.float32)
     start.wait(30)
     for index in range(first, first + 30):
-        store.write(lack(index, index + 1), patches(index, index + 1))
+        store.write(misses(index, index + 1), patches(index, index + 1))
 
 
 def test_two_processes_write_at_once(make: Make) -> None:
@@ -233,7 +232,7 @@ def test_two_processes_write_at_once(make: Make) -> None:
 
 
 def _die_writing(folder: Path) -> None:
-    store, done = open_store(folder, MAKER, torch.float32), []
+    store, done = Store(folder, MAKER, torch.float32), []
 
     def fsync(_: int) -> None:
         if done:  # maker.json was the first
@@ -241,7 +240,7 @@ def _die_writing(folder: Path) -> None:
         done.append(True)
 
     os.fsync = fsync
-    store.write(lack(1), patches(1))
+    store.write(misses(1), patches(1))
 
 
 def test_a_crash_in_the_middle_of_a_write_leaves_nothing_half(make: Make, capfd: pytest.CaptureFixture) -> None:
@@ -253,7 +252,7 @@ def test_a_crash_in_the_middle_of_a_write_leaves_nothing_half(make: Make, capfd:
     assert worker.exitcode == 9
     assert [file for file in store.folder.rglob("*.safetensors")] and not chunks(store)  # only an unfinished one
     assert store.read(PLACE, [1]).rows == []
-    store.write(lack(1), patches(1))
+    store.write(misses(1), patches(1))
     assert store.read(PLACE, [1]).rows == [0] and capfd.readouterr().err == ""
 
 
@@ -261,52 +260,45 @@ def test_nothing_is_added_to_a_full_store(make: Make, capsys: pytest.CaptureFixt
     size = 20_000
     store = make(max_bytes=size)
     for index in range(100):
-        store.write(lack(index), patches(index, width=100))
+        store.write(misses(index), patches(index, width=100))
     assert size - 2000 < size_of(store.folder) <= size
     warned = capsys.readouterr().err
     assert warned.count("\n") == 1 and "it is full (store.max_gb=2e-05); nothing is added any more" in warned
     kept = store.read(PLACE, list(range(100))).rows
     assert kept == list(range(len(kept))) and 10 < len(kept) < 20
     fresh = make(max_bytes=size)  # counts what others wrote
-    fresh.write(lack(500), patches(500, width=100))
+    fresh.write(misses(500), patches(500, width=100))
     assert fresh.read(PLACE, [500]).rows == [] and fresh.read(PLACE, [0]).rows == [0]
-    make(max_bytes=2 * size).write(lack(500), patches(500, width=100))
+    make(max_bytes=2 * size).write(misses(500), patches(500, width=100))
     assert fresh.read(PLACE, [500]).rows == [0]
 
 
 def test_bf16_at_rest_rounds_once(make: Make) -> None:
     exact, rough = make(), make(rest=torch.bfloat16)
-    assert torch.equal(exact.settle(patches(1)), patches(1))
-    settled = rough.settle(patches(1))
+    assert torch.equal(exact.write(misses(2), patches(2)), patches(2))
+    settled = rough.write(misses(1), patches(1))
     assert settled.dtype == torch.float32 and 0 < (settled - patches(1)).abs().max() < 0.02
-    rough.write(lack(1), settled)
     assert torch.equal(rough.read(PLACE, [1]).patches, settled)  # what a run with a cold store computes with
     assert exact.read(PLACE, [1]).rows == []
 
 
 def test_compute_dtype_is_kept(make: Make) -> None:
     store = make(dtype=torch.bfloat16)
-    store.write(lack(1), patches(1).bfloat16())
+    store.write(misses(1), patches(1).bfloat16())
     found = store.read(PLACE, [1]).patches
     assert found.dtype == torch.bfloat16 and torch.equal(found, patches(1).bfloat16())
 
 
-def test_a_store_that_comes_back_from_a_worker_is_the_same(make: Make) -> None:
-    store = make(max_bytes=10**6)
-    assert pickle.loads(pickle.dumps(store)) is store
-    assert len(pickle.dumps(store)) < 1000
-
-
 def test_a_store_that_may_only_be_read(make: Make, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    make().write(lack(1), patches(1))
+    make().write(misses(1), patches(1))
     store = make()
 
     def refused(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("sevila.data.store_files.write_bytes", refused)
-    store.write(lack(2), patches(2))
-    store.write(lack(3), patches(3))
+    monkeypatch.setattr("sevila.data.store.write_bytes", refused)
+    store.write(misses(2), patches(2))
+    store.write(misses(3), patches(3))
     assert store.read(PLACE, [1, 2]).rows == [0]
     assert capsys.readouterr().err.count("cannot be written to (Permission denied); nothing is added any more") == 1
 
@@ -315,9 +307,9 @@ def test_a_folder_with_other_things_is_no_store(tmp_path: Path, make: Make) -> N
     (tmp_path / "other").mkdir()
     (tmp_path / "other/thesis.tex").write_text("")
     with pytest.raises(UserError, match="holds other things than a store; name an empty or new folder"):
-        open_store(tmp_path / "other", MAKER, torch.float32)
+        Store(tmp_path / "other", MAKER, torch.float32)
     with pytest.raises(UserError, match="cannot be written to"):
-        open_store(tmp_path / "other/thesis.tex", MAKER, torch.float32)
+        Store(tmp_path / "other/thesis.tex", MAKER, torch.float32)
     make()
     (tmp_path / "store/store.json").write_text('{"sevila": "store", "version": 0}')
     with pytest.raises(UserError, match="a store of another version of sevila"):

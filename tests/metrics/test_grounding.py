@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevila.errors import UserError
-from sevila.metrics.grounding import Grounding, grounding, overlap, to_seconds
+from sevila.metrics.grounding import Grounding, grounding, keyframe_span, overlap, to_seconds
 
 CASES = ("gt_first", "full_video", "middle_half", "random_top4_frames", "single_frame", "random_pairs_sparse")
 
@@ -64,6 +64,11 @@ def test_an_answer_counts_when_it_is_right_and_grounded() -> None:
 def test_parts_of_the_duration_become_tenths_of_a_second() -> None:
     assert to_seconds((0.25, 0.5), 33.0) == (8.2, 16.5)  # 8.25 goes to the even tenth, as numpy rounds
     assert to_seconds((0.0, 1.0), 34) == (0.0, 34.0)
+
+
+def test_the_span_of_keyframes() -> None:
+    assert keyframe_span([3.0003, 1.23456, 9.999]) == (1.23, 10.0)
+    assert keyframe_span([2.0]) == (2.0, 2.0)
 
 
 def test_what_cannot_be_scored_is_refused() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevila.benchmarks.qvhighlights import read_moments
+from sevila.benchmarks.qvhighlights import QVHighlights
 from sevila.data.records import Moment
 from sevila.errors import UserError
 from sevila.metrics.moments import MomentPrediction, main_metrics, qvhighlights
@@ -47,13 +47,15 @@ def predictions(path: Path, first: int | None = None) -> list[MomentPrediction]:
 def test_as_the_official_script_prints(shared: Path, case: str, file: str, first: int | None) -> None:
     folder = shared / "golden/metrics/qvhighlights"
     official = json.loads((folder / "small_metrics.json").read_text())[case]
-    result = qvhighlights(read_moments(folder / "small_gt.jsonl"), predictions(folder / f"{file}.jsonl", first))
+    result = qvhighlights(
+        QVHighlights.read_moments(folder / "small_gt.jsonl"), predictions(folder / f"{file}.jsonl", first)
+    )
     assert result == official
     assert list(result["brief"]) == list(official["brief"])
 
 
 def test_all_of_val_takes_seconds(shared: Path) -> None:
-    truth = read_moments(shared / "annotations/qvhighlights/highlight_val_release.jsonl")
+    truth = QVHighlights.read_moments(shared / "annotations/qvhighlights/highlight_val_release.jsonl")
     perfect = [
         MomentPrediction(m.qid, tuple((s, e, 1.0) for s, e in m.windows), (0.0,) * int(m.duration // 2)) for m in truth
     ]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sevila.benchmarks.nextqa import read_questions
-from sevila.benchmarks.qvhighlights import read_moments
+from sevila.benchmarks.nextqa import NExTQA
+from sevila.benchmarks.qvhighlights import QVHighlights
 from sevila.model.prompts import EventPrompts, QuestionPrompts, moment_prompt, target
 from sevila.tasks.pretrain import frame_labels
 
@@ -35,7 +35,7 @@ def check(expected: list[dict[str, Any]], rows: list[tuple[str, list[str], int]]
 
 
 def test_nextqa(shared: Path) -> None:
-    questions = read_questions(shared / "samples" / "nextqa" / "val_sample.csv")
+    questions = NExTQA.read_questions(shared / "samples" / "nextqa" / "val_sample.csv")
     expected = official(shared, "nextqa")
     assert [q.qid for q in questions] == [row["question_id"] for row in expected]
     rows = [(q.question, list(q.options), q.answer) for q in questions]
@@ -74,7 +74,7 @@ def test_vlep(shared: Path) -> None:
 
 
 def test_qvhighlights(shared: Path) -> None:
-    moments = read_moments(shared / "samples" / "qvhighlights" / "highlight_val_sample.jsonl")
+    moments = QVHighlights.read_moments(shared / "samples" / "qvhighlights" / "highlight_val_sample.jsonl")
     expected = official(shared, "qvh_75frames_30fps")
     assert [f"QVHighlight_{m.qid}" for m in moments] == [row["question_id"] for row in expected]
     assert len(moments) == 40

@@ -20,7 +20,7 @@ def _quiet(one_thread: None) -> None: ...
 
 
 def test_the_parts_are_those_of_the_model() -> None:
-    rows = {(row.group, row.name): row for row in parts(load("predict", ["precision=bf16"]))}
+    rows = {(row.group, row.name): row for row in parts(load("eval", ["precision=bf16"]))}
     model = api.SeViLA.load().model
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in model.backbone.named_children()}
     assert rows["backbone", "vision tower"].parameters == count["tower"]
@@ -36,7 +36,7 @@ def test_the_parts_are_those_of_the_model() -> None:
 
 
 def test_the_published_model_is_counted_without_files() -> None:
-    found = summary(parts(load("predict", ["model=blip2_flan_t5_xl", "precision=bf16"])))
+    found = summary(parts(load("eval", ["model=blip2_flan_t5_xl", "precision=bf16"])))
     assert found["parameters"] == 985_952_256 + 2_849_757_184 + 2 * 106_739_968
     assert (found["trainable"], found["trainable_percent"]) == (106_739_968, 2.64)
     assert found["bytes"] == {"bfloat16": 2 * 3_835_709_440, "float32": 4 * 3 * 106_739_968}
@@ -45,7 +45,7 @@ def test_the_published_model_is_counted_without_files() -> None:
 @pytest.mark.parametrize("name", list(WORK))
 def test_every_piece_of_work_is_measured(name: str) -> None:
     config = load(
-        "predict", ["model.weights=random", "model.checkpointing=true", "n_frames=5", "k=2", "precision=fp32"]
+        "eval", ["model.weights=random", "model.checkpointing=true", "frames.n=5", "selector.k=2", "precision=fp32"]
     )
     row = measure(config, name)
     assert row["seconds"] > 0 and row["memory"] == "resident"
@@ -103,7 +103,7 @@ def test_a_process_that_fails_is_named(
     [
         (["measure=all"], "measure=all: expected true, false, or some of answer,pretrain,refine,forward,forward_n"),
         (["out=report.txt"], "out=report.txt: expected a name that ends in .json"),
-        (["measure=true", "k=5", "n_frames=4"], "k=5: only n_frames=4 frames; choose k at most that"),
+        (["measure=true", "selector.k=5", "frames.n=4"], "selector.k=5: only frames.n=4 frames are sampled; choose k"),
         (["measure=true", "model=blip2_flan_t5_xl"], "model.source=Salesforce/blip2-flan-t5-xl: no tokenizer there ("),
         (["bogus=1"], "unknown key 'bogus'"),
     ],

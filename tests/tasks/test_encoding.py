@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sevila.benchmarks.spans import BinarySpans
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.dataset import GROUP, Batch, VideoSource, _encoded, collate, patches_of
 from sevila.data.sampling import EvaluationFrames, FrameRule, RecurringFrames, TrainingFrames
@@ -21,7 +22,6 @@ from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.selection import LocalizerTopK
 from sevila.selection.scorers import CLIPScorer, JointLocalizerScorer, LocalizerScorer, LongImageScorer
 from sevila.selection.trained import TrainedScorer
-from sevila.submissions.spans import BinarySpans
 from sevila.tasks.answer import AnswerTask, SelectEachStep
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.moments import retrieve

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from official.golden import Golden
+from sevila.benchmarks.spans import BinarySpans
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.model.prompts import moment_prompt
 from sevila.model.sevila import SeViLA
-from sevila.submissions.spans import BinarySpans
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.moments import retrieve
 

@@ -6,24 +6,27 @@ from typing import Any
 
 import pytest
 
+from sevila.benchmarks import BENCHMARKS, TVQA, VLEP, NExTQA
+from sevila.benchmarks.predictions import OFFICIAL, OWN, Entry, chosen_option, match, read_entries, write_keyframes
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.submissions.annotations import read_questions
-from sevila.submissions.matching import match, option
-from sevila.submissions.reading import ANSWER_FORMS, Entry, read_entries
 
+ANSWERED = [name for name, made in BENCHMARKS.items() if made.suffixes and name != "qvhighlights"]
 QUESTION = Question("7", "v", "q", ("a", "b", "c"), 1)
 
 
 def read(benchmark: str, path: Path, content: Any) -> list[tuple[str, Any, Any]]:
     lines = [json.dumps(row) for row in content] if path.suffix == ".jsonl" else [json.dumps(content)]
     path.write_text("\n".join(lines))
-    return [(entry.qid, entry.prediction, entry.answer) for entry in read_entries(path, ANSWER_FORMS[benchmark])]
+    return [
+        (entry.qid, entry.prediction, entry.answer)
+        for entry in read_entries(path, (OFFICIAL, OWN, *BENCHMARKS[benchmark].forms))
+    ]
 
 
 def test_every_form(tmp_path: Path) -> None:
     own = [{"qid": "a_1", "prediction": 2, "answer": None}, {"qid": "b", "prediction": 0, "answer": 1}]
-    for benchmark in ANSWER_FORMS:
+    for benchmark in ANSWERED:
         assert read(benchmark, tmp_path / "p.jsonl", own) == [("a_1", 2, None), ("b", 0, 1)]
         assert read(benchmark, tmp_path / "p.json", [{"qid": "a", "prediction": 2, "target": 1}]) == [("a", 2, 1)]
     assert read("how2qa", tmp_path / "p.json", {"12": 3, "4": 0}) == [("12", 3, None), ("4", 0, None)]
@@ -54,49 +57,85 @@ def test_malformed_files_are_one_line(benchmark: str, text: str, message: str, t
     path = tmp_path / "p.json"
     path.write_text(text)
     with pytest.raises(UserError, match=message) as caught:
-        read_entries(path, ANSWER_FORMS[benchmark])
+        read_entries(path, (OFFICIAL, OWN, *BENCHMARKS[benchmark].forms))
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
 def test_names_of_a_question() -> None:
     nextqa = [Question("CW_111_0", "111", "q", ("a", "b")), Question("CH_111_1", "111", "q", ("a", "b"))]
-    found = match("nextqa", nextqa, [Entry("f", "111_1", 1), Entry("f", "CW_111_0", 0)], "val.csv")
+    found = match(nextqa, [Entry("f", "111_1", 1), Entry("f", "CW_111_0", 0)], NExTQA.ids, "val.csv")
     assert [(qid, entry.prediction) for qid, entry in found.entries.items()] == [("CW_111_0", 0), ("CH_111_1", 1)]
-    (vlep,) = match("vlep", [QUESTION], [Entry("f", "VLEP_7", 1)], "dev.jsonl").entries
+    (vlep,) = match([QUESTION], [Entry("f", "VLEP_7", 1)], VLEP.ids, "dev.jsonl").entries
     assert vlep == "7"
 
 
 def test_unknown_double_and_missing_questions() -> None:
     with pytest.raises(UserError, match=r"f, line 3, field qid: no question '9' in dev.jsonl"):
-        match("vlep", [QUESTION], [Entry("f, line 3", "9", 1)], "dev.jsonl")
+        match([QUESTION], [Entry("f, line 3", "9", 1)], VLEP.ids, "dev.jsonl")
     with pytest.raises(UserError, match=r"f, line 4, field qid: question '7' has a prediction already: f, line 3"):
-        match("vlep", [QUESTION], [Entry("f, line 3", "7", 1), Entry("f, line 4", "7", 1)], "dev.jsonl")
+        match([QUESTION], [Entry("f, line 3", "7", 1), Entry("f, line 4", "7", 1)], VLEP.ids, "dev.jsonl")
     with pytest.raises(UserError, match=r"dev.jsonl: question '.*7' stands there twice"):
-        match("vlep", [QUESTION, QUESTION], [], "dev.jsonl")
+        match([QUESTION, QUESTION], [], VLEP.ids, "dev.jsonl")
     other = Question("8", "v", "q", ("a", "b"))
-    found = match("vlep", [QUESTION, other], [Entry("f", "9", 1), Entry("f", "8", 1)], "dev.jsonl", beyond=True)
+    found = match([QUESTION, other], [Entry("f", "9", 1), Entry("f", "8", 1)], VLEP.ids, "dev.jsonl", beyond=True)
     assert (list(found.entries), found.missing, found.beyond) == (["8"], ("7",), 1)
 
 
 @pytest.mark.parametrize("wrong", [3, -1, True, None, "1", 1.0, [1]])
 def test_options_that_are_none(wrong: Any) -> None:
     with pytest.raises(UserError, match="f, field prediction: expected an option from 0 to 2, found"):
-        option(Entry("f", "7", wrong), QUESTION)
+        chosen_option(Entry("f", "7", wrong), QUESTION)
 
 
 def test_a_file_of_another_split_is_noticed() -> None:
-    assert option(Entry("f", "7", 2, 1), QUESTION) == 2
+    assert chosen_option(Entry("f", "7", 2, 1), QUESTION) == 2
     with pytest.raises(UserError, match="f, field target: 0, but the annotations say 1: is this their split"):
-        option(Entry("f", "7", 1, 0, names=("qid", "prediction", "target")), QUESTION)
+        chosen_option(Entry("f", "7", 1, 0, names=("qid", "prediction", "target")), QUESTION)
 
 
 def test_values_tvqa_solution(tmp_path: Path) -> None:
     path = tmp_path / "tvqa_val_solution.json"
     path.write_text(json.dumps({"split": "val", "solution": {"Castle": {"1": 4}, "House M.D.": {"2": 0}}}))
-    assert [(q.qid, q.answer, len(q.options)) for q in read_questions("tvqa", path)] == [("1", 4, 5), ("2", 0, 5)]
+    assert [(q.qid, q.answer, len(q.options)) for q in TVQA.read_questions(path)] == [("1", 4, 5), ("2", 0, 5)]
     path.write_text(json.dumps({"solution": {"Castle": {"1": 5}}}))
     with pytest.raises(UserError, match="key 1: expected an option from 0 to 4, found 5"):
-        read_questions("tvqa", path)
+        TVQA.read_questions(path)
     path.write_text('{"a": 1}')
     with pytest.raises(UserError, match="expected a list of rows, or"):
-        read_questions("tvqa", path)
+        TVQA.read_questions(path)
+
+
+# -- keyframes for other programs ---
+
+ROWS = [
+    {"qid": "b", "video": "v2", "prediction": 0, "keyframes": [
+        {"index": 90, "time": 3.0, "score": 1.0}, {"index": 30, "time": 1.0, "score": 2.0},
+    ]},
+    {"qid": "a", "video": "é", "prediction": 1, "keyframes": [{"index": 0, "time": 0.0, "score": None}]},
+]  # fmt: skip
+
+
+def test_rows_keep_their_order_and_frames_are_in_time_order(tmp_path: Path) -> None:
+    write_keyframes(tmp_path / "k.json", ROWS)
+    assert json.loads((tmp_path / "k.json").read_text(encoding="utf-8")) == [
+        {"qid": "b", "video": "v2", "frame_idx": [30, 90], "frame_time": [1.0, 3.0]},
+        {"qid": "a", "video": "é", "frame_idx": [0], "frame_time": [0.0]},
+    ]
+    assert len((tmp_path / "k.json").read_text(encoding="utf-8").splitlines()) == 4  # a line a question
+
+
+def test_the_documented_recipe(tmp_path: Path) -> None:
+    write_keyframes(tmp_path / "k.json", ROWS)
+    rows = json.loads((tmp_path / "k.json").read_text(encoding="utf-8"))
+    docs = [{"question": "?"}, {"question": "!"}]
+    for doc, row in zip(docs, rows, strict=True):
+        doc["frame_idx"] = row["frame_idx"]
+    assert docs == [{"question": "?", "frame_idx": [30, 90]}, {"question": "!", "frame_idx": [0]}]
+
+
+def test_rows_without_keyframes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="question 'c': its prediction has no keyframes"):
+        write_keyframes(tmp_path / "k.json", [*ROWS, {"qid": "c", "video": "v"}])
+    with pytest.raises(UserError, match="there are no predictions whose keyframes"):
+        write_keyframes(tmp_path / "k.json", [])
+    assert not list(tmp_path.iterdir())

@@ -1,12 +1,11 @@
-"""Spans of time out of frames: moments from what the Localizer says of them, and the span that keyframes cover."""
+"""Moments out of frames: spans of time from what the Localizer says of each frame (the paper's table 4)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +38,7 @@ class SpanRule(ABC):
     max_windows: int = MAX_WINDOWS
 
     def __post_init__(self) -> None:
-        _check_share("peak", self.peak)
+        _check_fraction("peak", self.peak)
         for name, number, least in (("span_threshold", self.span_threshold, 0), ("max_windows", self.max_windows, 1)):
             if number < least:
                 raise UserError(f"spans.{name}={number}: must be at least {least}")
@@ -121,7 +120,7 @@ class MinMaxSpans(SpanRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_share("threshold", self.threshold)
+        _check_fraction("threshold", self.threshold)
 
     def judge(self, yes: np.ndarray, no: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         low, high = yes.min(), yes.max()
@@ -165,13 +164,7 @@ def moment_prediction(
     return MomentPrediction(moment.qid, windows, tuple(clip_scores(scores, times, moment.duration)))
 
 
-def keyframe_span(keyframes: Sequence[Mapping[str, Any]]) -> Window:
-    """From the first to the last keyframe's time, rounded to 0.01 s: SeViLA's span in NExT-GQA's comparison."""
-    times = [float(frame["time"]) for frame in keyframes]
-    return round(min(times), 2), round(max(times), 2)
-
-
-def _check_share(name: str, value: float) -> None:
+def _check_fraction(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise UserError(f"spans.{name}={value}: must lie between 0 and 1")
 

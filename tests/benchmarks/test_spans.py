@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevila.benchmarks.qvhighlights import read_moments
+from sevila.benchmarks.qvhighlights import QVHighlights
+from sevila.benchmarks.spans import BinarySpans, MinMaxSpans, SpanRule, clip_scores, moment_prediction
 from sevila.data.records import Moment
 from sevila.errors import UserError
 from sevila.metrics.moments import main_metrics, qvhighlights
-from sevila.submissions.spans import BinarySpans, MinMaxSpans, SpanRule, clip_scores, keyframe_span, moment_prediction
 
 TIMES = [2.0 * i + 1 for i in range(10)]  # ten frames of a video of 20 s: cells of two seconds
 NO = [0.0] * 10
@@ -60,7 +60,7 @@ def test_other_thresholds() -> None:
 def test_six_is_the_average_interval_of_the_training_data(shared: Path) -> None:
     """Of QVHighlights' training spans: 11.1 seconds, in frames of 150 s / 75."""
     gaps = []
-    for moment in read_moments(shared / "annotations/qvhighlights/highlight_train_release.jsonl"):
+    for moment in QVHighlights.read_moments(shared / "annotations/qvhighlights/highlight_train_release.jsonl"):
         spans = sorted(moment.windows)
         gaps += [later[0] - earlier[1] for earlier, later in pairwise(spans)]
     assert len(gaps) == 5585 and statistics.fmean(gaps) == pytest.approx(11.114, abs=1e-3)
@@ -186,7 +186,7 @@ def test_impossible_parameters_are_refused(keys, message: str) -> None:
 def test_real_scores_find_moments(shared: Path) -> None:
     """Moment-DETR's saliency in place of a Localizer's frame scores: far better than chance."""
     folder = shared / "golden/metrics/qvhighlights"
-    truth = read_moments(folder / "small_gt.jsonl")
+    truth = QVHighlights.read_moments(folder / "small_gt.jsonl")
     rows = {str(r["qid"]): r for r in map(json.loads, (folder / "small_preds.jsonl").read_text().splitlines())}
     predictions = []
     for moment in truth:
@@ -197,11 +197,6 @@ def test_real_scores_find_moments(shared: Path) -> None:
     assert metrics["R1@0.5"] == 42.5 and metrics["mAP"] == 27.41
     official = json.loads((folder / "small_metrics.json").read_text())["small_preds"]["brief"]
     assert metrics["HL-min-VeryGood-mAP"] == official["HL-min-VeryGood-mAP"]  # one frame a clip: scores pass through
-
-
-def test_the_span_of_keyframes() -> None:
-    assert keyframe_span([{"time": 3.0003}, {"time": 1.23456}, {"time": 9.999}]) == (1.23, 10.0)
-    assert keyframe_span([{"time": 2.0}]) == (2.0, 2.0)
 
 
 @st.composite
