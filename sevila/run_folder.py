@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -193,12 +193,12 @@ def _of_validation(row: Mapping[str, Any]) -> bool:
 
 
 def environment(device: str, precision: str, model: str) -> dict[str, Any]:
-    """Where a run runs: versions (null for what is not installed), machine, device, precision, model, commit, time."""
+    """Where a run runs: versions, machine, device, precision, model, commit, time."""
     packages = ("torch", "transformers", "accelerate", "numpy", "av")
     return {
         "sevila": __version__,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in packages},
+        "packages": {name: version(name) for name in packages},
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "device": device,
@@ -207,13 +207,6 @@ def environment(device: str, precision: str, model: str) -> dict[str, Any]:
         "commit": _commit(),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _commit() -> str | None:

@@ -97,7 +97,8 @@ SMALL = Size(
 
 def random_blip2(config: Blip2Config, seed: int = 0) -> Blip2ForConditionalGeneration:
     """transformers' model with seeded weights, float32, eager attention."""
-    blip2 = Random(seed).blip2("bench", config, torch.float32, torch.device("cpu"), "eager")
+    blip2 = Random(seed).blip2("bench", config, torch.float32, torch.device("cpu"))
+    blip2.set_attn_implementation("eager")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in blip2.named_parameters():

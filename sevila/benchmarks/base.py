@@ -27,10 +27,6 @@ R = TypeVar("R", Question, Moment)
 SPLITS = ("train", "val", "test")
 
 
-class NoRecords(UserError):
-    """A split holds no question, or no moment query, at all."""
-
-
 @dataclass(frozen=True)
 class Answered:
     """A question, the index of the option that was chosen, and the span of its keyframes in seconds, if any."""
@@ -206,7 +202,7 @@ class FileBenchmark(Benchmark):
         splits = tuple(split for split in SPLITS if getattr(self, split) is not None)
         self.question_splits = () if self.has_moments else splits
         self.moment_splits = splits if self.has_moments else ()
-        self._left_out: dict[str, list[Dropped]] = {}
+        self._left_out: dict[tuple[str, str], list[Dropped]] = {}
         self._folder: Videos | None = None
 
     @property
@@ -246,8 +242,8 @@ class FileBenchmark(Benchmark):
             found = [record for record in found if record.qid not in faults]
         if not found:
             left = f" left, {len(dropped)} were dropped" if dropped else ""
-            raise NoRecords(f"split={split}: {self.name} has no {what}{left}; look at its annotation file")
-        self._left_out[split] = [Dropped(d.place, d.reason, d.qid, split) for d in dropped]
+            raise UserError(f"split={split}: {self.name} has no {what}{left}; look at its annotation file")
+        self._left_out[what, split] = [Dropped(d.place, d.reason, d.qid, split) for d in dropped]
         return found
 
     # -- to be written anew where a benchmark differs ---

@@ -36,10 +36,11 @@ from functools import cache
 from itertools import count, takewhile
 from pathlib import Path
 
-from sevila.benchmarks.base import SPLITS, FileBenchmark, NoRecords
+from sevila.benchmarks.base import SPLITS, FileBenchmark
 from sevila.benchmarks.rows import Dropped, Row, read_rows, records, shown, whole_number
 from sevila.data.records import Moment, Question
 from sevila.data.video import VideoReader
+from sevila.errors import UserError
 
 MOST_OPTIONS = 26
 
@@ -62,7 +63,7 @@ class Custom(FileBenchmark):
     def split_questions(self, split: str, dropped: list[Dropped] | None) -> list[Question]:
         found = self.read_questions(self.file(split), dropped, split)
         if not found and not dropped:
-            raise NoRecords(
+            raise UserError(
                 f"split={split}: {self.file(split)} has no questions; "
                 "add some, or train on its moment queries with task.name=pretrain"
             )
@@ -76,7 +77,7 @@ class Custom(FileBenchmark):
         rows = [row for row in self._rows(self.file(split), split) if _given(row) & {"query", "windows"} or row.fault]
         found = records(rows, lambda row: _moment(row, duration), dropped)
         if not found and not dropped:
-            raise NoRecords(
+            raise UserError(
                 f"split={split}: {self.file(split)} has no moment queries, which are rows of a jsonl with `windows`; "
                 "add some, or train on its questions with task.name=answer"
             )

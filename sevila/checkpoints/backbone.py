@@ -7,7 +7,7 @@ measuring memory and time without any file of weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -37,7 +37,7 @@ class Weights(Protocol):
         """All sizes. Raises UserError where the source is no BLIP-2 with a T5."""
 
     def blip2(
-        self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device, attention: str
+        self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device
     ) -> Blip2ForConditionalGeneration:
         """The whole model, its parameters in `dtype` from the start. Raises UserError for weights that do not fit."""
 
@@ -56,9 +56,9 @@ class Pretrained:
         return read_architecture(source)
 
     def blip2(
-        self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device, attention: str
+        self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device
     ) -> Blip2ForConditionalGeneration:
-        return Blip2Folder.open(source, "model.source=").load(config, dtype, device, attention)
+        return Blip2Folder.open(source, "model.source=").load(config, dtype, device)
 
     def fill(self, module: nn.Module, what: str, remedy: str) -> None:
         raise UserError(f"{what} has no weights: {remedy}, or model.weights=random to measure without any")
@@ -77,11 +77,11 @@ class Random:
         return published(source) or read_architecture(source)
 
     def blip2(
-        self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device, attention: str
+        self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device
     ) -> Blip2ForConditionalGeneration:
-        blip2 = outline(config).to(dtype).to_empty(device=device)
+        blip2: Any = outline(config)  # a checker cannot see through transformers' `to`
+        blip2.to(dtype).to_empty(device=device)
         share_word_vectors(blip2)
-        blip2.set_attn_implementation(attention)
         self.fill(blip2, source, "")
         return blip2
 
@@ -132,12 +132,13 @@ def load(
     weights, vision = weights or Pretrained(), vision or OwnTower()
     device = torch.device(device)
     # the small files first: whatever they tell wrong is told before the weights are fetched
-    config = weights.architecture(source)
+    config: Any = weights.architecture(source)  # transformers leaves open what its parts are
     text = read_tokenizer(tokenizer, source, config.text_config.vocab_size)
     tower = vision.tower(config.vision_config.hidden_size, weights.fill, dtype, device)
     if tower is not None:
         config.vision_config.num_hidden_layers = 0  # the model's own tower would only take memory
-    blip2 = weights.blip2(source, config, dtype, device, attention)
+    blip2 = weights.blip2(source, config, dtype, device)
+    blip2.set_attn_implementation(attention)
     backbone = assemble_backbone(blip2, text, weights.name(source), attention, text_tokens, tower, tokens).to(device)
     if checkpointing:
         checkpoint_blocks(backbone.language)

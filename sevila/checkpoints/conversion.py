@@ -109,6 +109,7 @@ def convert(
     """
     sizes = sizes or Sizes()
     _check_out(out)
+    base: Blip2Folder | None
     if len(sources) == 1 and not _is_file(sources[0]):
         if backbone is not None:
             raise UserError(f"--backbone={backbone}: {sources[0]} is its own backbone; leave the option out")
@@ -122,7 +123,7 @@ def convert(
     if found.whole is None:
         _refuse_idle(tokenizer, sizes)
     else:
-        text = read_t5_tokenizer(tokenizer, found.whole.config.text_config.vocab_size)
+        text = read_t5_tokenizer(tokenizer, found.whole.language_model.config.vocab_size)
     training = {"converted_from": [_short(source) for source in sources], "weights": found.what}
     return _write(out, found, base, text, training)
 
@@ -143,9 +144,12 @@ def _check_out(out: Path) -> None:
 
 def _refuse_idle(tokenizer: str | None, sizes: Sizes) -> None:
     """Raises UserError for an option that is about the backbone to write, where none is written."""
-    dtype = None if sizes.dtype == torch.float32 else "bf16"
-    options = {"tokenizer": tokenizer, "dtype": dtype}
-    options |= {"qformer-heads": sizes.qformer_heads, "vision-heads": sizes.vision_heads}
+    options = {
+        "tokenizer": tokenizer,
+        "dtype": None if sizes.dtype == torch.float32 else "bf16",
+        "qformer-heads": sizes.qformer_heads,
+        "vision-heads": sizes.vision_heads,
+    }
     for name, value in options.items():
         if value is not None:
             raise UserError(f"--{name}={value}: is about a backbone to write, and none is written; leave it out")
@@ -170,8 +174,8 @@ def read_t5_tokenizer(place: str | None, vocabulary: int) -> PreTrainedTokenizer
     tokenizer = open_tokenizer(place, key, f"the backbone needs Flan-T5's: {files}")
     if (tokenizer.pad_token_id, tokenizer.eos_token_id) != (0, 1) or len(tokenizer) > vocabulary:
         raise UserError(
-            f"{key}: not this T5's: it has {len(tokenizer)} words, <pad> {tokenizer.pad_token_id} and "
-            f"</s> {tokenizer.eos_token_id}; expected at most {vocabulary} words, <pad> 0 and </s> 1"
+            f"{key}: not this T5's: it has {len(tokenizer)} tokens, <pad> {tokenizer.pad_token_id} and "
+            f"</s> {tokenizer.eos_token_id}; expected at most {vocabulary} tokens, <pad> 0 and </s> 1"
         )
     return tokenizer
 
@@ -191,9 +195,10 @@ def _find(checkpoints: Sequence[Checkpoint], base: Blip2Folder | None, sizes: Si
             f"{source}: no whole model (no {', no '.join(lacking)}), so say which backbone these heads belong to: "
             "--backbone Salesforce/blip2-flan-t5-xl, or a folder; or name the missing files too"
         )
-    heads = heads_from(state, source, base and base.sizes, attention_heads=sizes.qformer_heads)
+    heads = heads_from(state, source, base.sizes if base else None, attention_heads=sizes.qformer_heads)
     spare = [*SPARE.items()]
-    what, missing = BOTH, ()
+    what = BOTH
+    missing: tuple[str, ...] = ()
     if len(roles) == 1:
         (role,) = roles
         (other,) = (name for name in ROLES if name != role)

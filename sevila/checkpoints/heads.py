@@ -116,7 +116,7 @@ def load_head(place: str, role: str, backbone: Backbone) -> Head:
 
     Raises UserError for a file that is not a head, that belongs to another backbone or does not fit.
     """
-    head = copy.deepcopy(backbone.zeroshot)
+    head = copy.deepcopy(backbone.zeroshot)  # both heads begin as BLIP-2's own (paper, section 3.2)
     if place == ZEROSHOT:
         return head.to(backbone.device)
     path = find_head(place, role)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -208,9 +208,11 @@ def heads_from(
 ) -> dict[str, Head]:
     """The heads in a LAVIS state dict by role, with copies of its tensors, in float32 or float64.
 
-    The released SeViLA checkpoint holds both; BLIP-2's hold one under the Answerer's names, which is also the
-    start of a Localizer. `sizes` are those of the backbone's own head; without them the tensors tell them, but for
-    `attention_heads` (None: they have 64 channels).
+    The released SeViLA checkpoint holds both. BLIP-2's hold one, under the Answerer's names, which is also the start of
+    a Localizer (paper, section 3.2: both begin as BLIP-2).
+
+    sizes             those of the backbone's own head; None: as the tensors tell them
+    attention_heads   which tensors do not tell; None: they have 64 channels
 
     Raises UserError that lists every missing, unexpected, misshaped and not finite tensor of all heads.
     """
@@ -290,7 +292,7 @@ def blip2_from(
     with _naming(source):
         blip2 = outline(blip2_sizes(state, qformer_heads, vision_heads))
     shapes = {name: t.shape for name, t in blip2.state_dict().items() if name not in TIED}
-    wanted = {}
+    wanted: dict[str, Sequence[int]] = {}
     for name, shape in shapes.items():
         halves = official_names(name)
         wanted |= dict.fromkeys(halves, shape if len(halves) == 1 else (shape[0] // 3,))

@@ -43,17 +43,17 @@ def check_tensors(
     """
     missing = [name for name in wanted if name not in found]
     unexpected = [name for name in found if name not in wanted and not (spare and spare.fullmatch(name))]
-    held = [name for name in wanted if name in found]
-    shapes = {name: (list(found[name].shape), list(wanted[name])) for name in held}
+    there = [name for name in wanted if name in found]
+    shapes = {name: (list(found[name].shape), list(wanted[name])) for name in there}
     kinds = {
         "missing ": missing,
         "unexpected ": unexpected,
-        "": [f"{name} is {ours}, not {theirs}" for name, (ours, theirs) in shapes.items() if ours != theirs],
-        "no finite numbers (NaN, infinity, integers) in ": [name for name in held if not finite(found[name])],
+        "": [f"{name} is {is_}, not {should}" for name, (is_, should) in shapes.items() if is_ != should],
+        "no finite numbers (NaN, infinity, integers) in ": [name for name in there if not finite(found[name])],
     }
-    problems = [f"{kind}{listed(names, LISTED)}" for kind, names in kinds.items() if names]
+    problems = [kind + listed(names, LISTED) for kind, names in kinds.items() if names]
     if problems:
-        raise UserError("; ".join([f"{place}: {verdict}: {problems[0]}", *problems[1:], *filter(None, [remedy])]))
+        raise UserError(f"{place}: {verdict}: {'; '.join(problems)}{f'; {remedy}' if remedy else ''}")
 
 
 def listed(names: Sequence[str], most: int) -> str:

@@ -30,10 +30,10 @@ class Fault:
     reason: str
 
 
-Looked = Mapping[str, VideoInfo | Fault]  # by video id
+Seen = Mapping[str, VideoInfo | Fault]  # by video id: what was found out about it
 
 
-def look(ids: Iterable[str], folder: Videos, decode: int = 0, threads: int = 4) -> Looked:
+def open_videos(ids: Iterable[str], folder: Videos, decode: int = 0, threads: int = 4) -> Seen:
     """Open every video once. decode: also decode so many frames, evenly spread; 0 decodes the first one only."""
 
     def one(video: str) -> VideoInfo | Fault:
@@ -61,9 +61,9 @@ def clip_of(record: Question | Moment) -> Window | None:
     return record.clip if isinstance(record, Question) else None
 
 
-def fault_of(record: Question | Moment, looked: Looked) -> Fault | None:
+def fault_of(record: Question | Moment, videos: Seen) -> Fault | None:
     """What keeps this record from being used, if anything does."""
-    seen = looked[record.video]
+    seen = videos[record.video]
     if isinstance(seen, Fault):
         return seen
     try:
@@ -75,6 +75,6 @@ def fault_of(record: Question | Moment, looked: Looked) -> Fault | None:
 
 def find_faults(records: Sequence[Question | Moment], folder: Videos) -> dict[str, Fault]:
     """The records that cannot be used: qid -> why."""
-    looked = look((record.video for record in records), folder)
-    faults = {record.qid: fault_of(record, looked) for record in records}
+    videos = open_videos((record.video for record in records), folder)
+    faults = {record.qid: fault_of(record, videos) for record in records}
     return {qid: fault for qid, fault in faults.items() if fault}

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -99,38 +100,34 @@ def train(
     return state
 
 
+@dataclass
 class _Run:
     """One call of `train`: what it holds, and its steps in the order in which they are done."""
 
-    sigterm: Sigterm
-    bar: ProgressBar
+    task: Task
+    loader: Loader
+    batches_per_epoch: int
+    options: TrainOptions
+    folder: Path
+    log: Log
+    accelerator: Accelerator
 
-    def __init__(
-        self,
-        task: Task,
-        loader: Loader,
-        batches_per_epoch: int,
-        options: TrainOptions,
-        folder: Path,
-        log: Log,
-        accelerator: Accelerator,
-    ) -> None:
-        self.task, self.loader, self.options = task, loader, options
-        self.batches_per_epoch = batches_per_epoch
-        self.folder, self.log, self.accelerator = folder, log, accelerator
-        self.several = accelerator.num_processes > 1
-        self.total = options.total_steps(batches_per_epoch)
-        self.head = task.head.to(accelerator.device)
+    def __post_init__(self) -> None:
+        self.several = self.accelerator.num_processes > 1
+        self.total = self.options.total_steps(self.batches_per_epoch)
+        self.head = self.task.head.to(self.accelerator.device)
         self.parameters = [p for p in self.head.parameters() if p.requires_grad]
-        self.optimizer = adamw(self.head, options.weight_decay, options.betas)
+        self.optimizer = adamw(self.head, self.options.weight_decay, self.options.betas)
         self.state = TrainState()
         self.saved = (0, 0)  # step and evaluation of the newest checkpoint
         self.plan = {  # what a run must not change when it goes on
-            "batches_per_epoch": batches_per_epoch,
-            "accumulate": options.accumulate,
-            "seed": options.seed,
-            "processes": accelerator.num_processes,
+            "batches_per_epoch": self.batches_per_epoch,
+            "accumulate": self.options.accumulate,
+            "seed": self.options.seed,
+            "processes": self.accelerator.num_processes,
         }
+        self.sigterm: Sigterm
+        self.bar: ProgressBar
 
     # --- 1. begin: at the last checkpoint, or at the seed with the first process's weights ---
 

@@ -1,15 +1,20 @@
-"""Dropping what cannot be used, where that is asked for."""
+"""What all benchmarks share: one in a few lines, and dropping what cannot be used, where that is asked for."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from sevila.benchmarks import STAR, QVHighlights
+from sevila.benchmarks.base import FileBenchmark
+from sevila.benchmarks.rows import Row
+from sevila.data.records import Question
 from sevila.errors import UserError
+from sevila.schema import named
 
 Encode = Callable[..., Path]
 
@@ -100,3 +105,44 @@ def test_moments_too(tmp_path: Path, encode: Encode) -> None:
     assert [(d.split, d.qid) for d in data.dropped] == [("val", None), ("val", "1")]
     with pytest.raises(UserError, match="data qvhighlights has no questions"):
         data.questions("val")
+
+
+@dataclass
+class Shop(FileBenchmark):
+    """All that a new benchmark has to say."""
+
+    train: str | None = None
+    val: str | None = "val.jsonl"
+
+    name = "shop"
+
+    @classmethod
+    def question(cls, row: Row) -> Question:
+        return Question(row.name("id"), row.name("film"), row.text("ask"), ("yes", "no"), row.integer("right", 0, 1))
+
+
+def test_a_benchmark_is_one_class(tmp_path: Path) -> None:
+    """Its questions, its videos, its score and its metrics; a submission where it says the form."""
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/monday.mp4").touch()
+    path = tmp_path / "val.jsonl"
+    path.write_text(
+        '{"id": 1, "film": "monday", "ask": "?", "right": 0}\n{"id": 2, "film": "x", "ask": "!", "right": 1}'
+    )
+    data = named("data", {"name": "shop", "root": str(tmp_path), "drop_bad_rows": True}, {"shop": Shop})
+    questions = data.questions("val")
+    assert [(q.qid, q.options, q.answer) for q in questions] == [("1", ("yes", "no"), 0), ("2", ("yes", "no"), 1)]
+    assert (data.question_splits, data.moment_splits, data.evaluate([])) == (("val",), (), {})
+    assert data.folder().path("monday") == tmp_path / "videos/monday.mp4"
+    rows = [{"qid": "2", "prediction": 1}, {"qid": "1", "prediction": 1}]
+    (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    score = Shop.score(path, tmp_path / "predictions.jsonl")
+    assert score.table == (("accuracy", "50.00"), ("n", "2"))
+    with pytest.raises(UserError, match="shop: has no form of submission"):
+        Shop.write_submission(tmp_path / "s.json", questions, rows)
+
+    class Served(Shop):
+        suffixes = (".json",)
+
+    Served.write_submission(tmp_path / "s.json", questions, rows)
+    assert json.loads((tmp_path / "s.json").read_text()) == {"1": 1, "2": 1}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevila.benchmarks.custom import Custom
-from sevila.data.records import Question
+from sevila.data.records import Moment, Question
 from sevila.errors import UserError
 
 Encode = Callable[..., Path]
@@ -105,6 +105,42 @@ def test_faults_name_file_line_and_field(tmp_path: Path, row: dict[str, object],
     with pytest.raises(UserError) as caught:
         Custom.read_questions(path, split="val")
     assert str(caught.value) == f"{path}, line 2, {problem}"
+
+
+def test_moments(tmp_path: Path, encode: Encode) -> None:
+    """Rows with windows, of a question or of a query; the video's own length where none is given."""
+    (tmp_path / "videos").mkdir()
+    encode("videos/kitchen.mp4", 50)
+    rows = [
+        {"video": "kitchen", "query": "a cat jumps", "windows": [[0, 0.5], [1, 1.5]], "qid": "m", "split": "val"},
+        {"video": "kitchen", "question": "Why?", "options": ["a", "b"], "windows": [[1, 2]], "duration": 9},
+        {"video": "kitchen", "question": "Who?", "options": ["a", "b"]},
+        {"video": "kitchen", "query": "to be looked for", "question": "What?", "options": ["a", "b"], "duration": 3},
+    ]
+    (tmp_path / "val.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = Custom(str(tmp_path), train="val.jsonl", val="val.jsonl", test=None)
+    assert data.moments("val") == [
+        Moment("m", "kitchen", "a cat jumps", 2.0, ((0.0, 0.5), (1.0, 1.5))),
+        Moment("line_2", "kitchen", "Why?", 9.0, ((1.0, 2.0),)),
+        Moment("line_4", "kitchen", "to be looked for", 3.0),
+    ]
+    assert [q.question for q in data.questions("val")] == ["Why?", "Who?", "What?"]
+    assert [m.qid for m in data.moments("train")] == ["line_2", "line_4"]
+
+
+def test_what_a_file_lacks_is_told_with_the_task_that_needs_it_not(tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("video,question,a0,a1\nv,why,x,y\n")
+    (tmp_path / "m.jsonl").write_text('{"video": "v", "query": "x", "windows": [[1, 2]], "duration": 3}\n')
+    (tmp_path / "videos").mkdir()
+    data = Custom(str(tmp_path), train="q.csv", val="m.jsonl", test=None)
+    with pytest.raises(UserError) as caught:
+        data.moments("train")
+    assert str(caught.value) == (
+        f"split=train: {tmp_path}/q.csv has no moment queries, which are rows of a jsonl with `windows`; "
+        "add some, or train on its questions with task.name=answer"
+    )
+    with pytest.raises(UserError, match=r"m.jsonl has no questions; add some, or train .* with task.name=pretrain"):
+        data.questions("val")
 
 
 def test_one_file_for_all_splits(tmp_path: Path) -> None:

@@ -266,7 +266,8 @@ def test_tokenizers(whole: State, words: Path, out: Path, tmp_path: Path, capsys
         text.replace('"</s>":1', '"</s>":9').replace('"</s>": 1', '"</s>": 9')
     )
     message = refusal(capsys, out, tmp_path / "w.pth", "--out", out, "--tokenizer", tmp_path / "bad")
-    assert "not this T5's: it has 5 words, <pad> 0 and </s> 9; expected at most 40 words, <pad> 0 and </s> 1" in message
+    told = "not this T5's: it has 5 tokens, <pad> 0 and </s> 9; expected at most 40 tokens, <pad> 0 and </s> 1"
+    assert message.endswith(told)
     (tmp_path / "bad" / "tokenizer.json").write_text("{")
     assert "no tokenizer there (" in refusal(
         capsys, out, tmp_path / "w.pth", "--out", out, "--tokenizer", tmp_path / "bad"

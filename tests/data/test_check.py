@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sevila.data import check
-from sevila.data.check import Fault, find_faults, look
+from sevila.data.check import Fault, find_faults, open_videos
 from sevila.data.folders import VideoFolder
 from sevila.data.records import Moment, Question
 from sevila.data.video import Decoder, VideoInfo
@@ -61,7 +61,7 @@ def test_each_video_is_opened_once(folder: VideoFolder, monkeypatch: pytest.Monk
             super().__init__(path, decoder)
 
     monkeypatch.setattr(check, "VideoReader", Counting)
-    seen = look(["good", "none", "good"], folder, threads=2)
+    seen = open_videos(["good", "none", "good"], folder, threads=2)
     assert opened == ["good.mp4"] and list(seen) == ["good", "none"]
     assert seen["good"] == VideoInfo(50, 25.0, 96, 64, 2.0) and isinstance(seen["none"], Fault)
 
@@ -72,7 +72,7 @@ def test_decoding_finds_damage_further_on(folder: VideoFolder, encode: Encode) -
     middle = len(data) // 2
     data[middle : middle + 2000] = b"\0" * 2000
     path.write_bytes(bytes(data))
-    assert isinstance(look(["late"], folder)["late"], VideoInfo)
-    late = look(["late"], folder, decode=40)["late"]
+    assert isinstance(open_videos(["late"], folder)["late"], VideoInfo)
+    late = open_videos(["late"], folder, decode=40)["late"]
     assert isinstance(late, Fault) and late.kind == "unreadable" and "late.avi" in late.reason
-    assert isinstance(look(["good"], folder, decode=99)["good"], VideoInfo)
+    assert isinstance(open_videos(["good"], folder, decode=99)["good"], VideoInfo)

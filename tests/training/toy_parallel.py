@@ -10,7 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from sevila.training.device import make_accelerator
+from sevila.errors import UserError
+from sevila.training.device import from_main, gather_bytes, make_accelerator
 from sevila.training.loop import train
 from sevila.training.optim import CosineSteps, TrainOptions
 
@@ -50,7 +51,26 @@ def run(folder: Path, accelerator: Accelerator) -> tuple[Task, list[dict]]:
     return task, records
 
 
+def check_collectives(accelerator: Accelerator) -> None:
+    """What the first process makes or refuses is everybody's; bytes of any length come together."""
+    rank = accelerator.process_index
+    assert from_main(accelerator, lambda: {"rank": rank, "é": [1.5, None]}) == {"rank": 0, "é": [1.5, None]}
+    assert gather_bytes(accelerator, b"x" * (3 - 2 * rank)) == [b"xxx", b"x"]
+
+    def refuse() -> None:
+        raise UserError(f"refused by {rank}")
+
+    try:
+        from_main(accelerator, refuse)
+    except UserError as error:
+        assert str(error) == "refused by 0"
+    else:
+        raise AssertionError("not refused")
+
+
 if __name__ == "__main__":
-    task, records = run(Path(sys.argv[1]), make_accelerator("cpu"))
+    accelerator = make_accelerator("cpu")
+    check_collectives(accelerator)
+    task, records = run(Path(sys.argv[1]), accelerator)
     if records:
         torch.save({"head": task.head.state_dict(), "records": records}, Path(sys.argv[1]) / "result.pt")

@@ -1,32 +1,17 @@
-"""scripts/check_data.py: what a data set lacks, its counts, its exit codes."""
+"""check_data: what a data set lacks, its counts, its exit codes."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 
 import av
 import numpy as np
 import pytest
 
-from sevila import schema
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "check_data.py"
-
-
-@pytest.fixture(scope="module")
-def check_data() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("check_data", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["check_data"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["check_data"], schema.ENTRIES["check_data"]
+from sevila import check_data
 
 
 def video(path: Path, frames: int) -> None:
@@ -56,9 +41,9 @@ Check = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def check(check_data: ModuleType, root: Path, capsys: pytest.CaptureFixture[str]) -> Check:
+def check(root: Path, capsys: pytest.CaptureFixture[str]) -> Check:
     def run(*words: str) -> tuple[int, str, str]:
-        code = check_data.main(["data=custom", f"data.root={root}", *words])
+        code = check_data.cli(["custom", f"--root={root}", *words])
         printed = capsys.readouterr()
         return code, printed.out, printed.err
 
@@ -66,10 +51,10 @@ def check(check_data: ModuleType, root: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_all_is_well(check: Check) -> None:
-    code, out, err = check("split=val")
+    code, out, err = check("--split=val")
     assert (code, out) == (0, "val: 3 questions, 1 videos\n  short clip: 1 questions, no obstacle\n  all can be used\n")
     assert "videos  1/1" in err
-    assert check("split=val", "frames.n=4", "decode=true")[1] == "val: 3 questions, 1 videos\n  all can be used\n"
+    assert check("--split=val", "--frames=4", "--decode")[1] == "val: 3 questions, 1 videos\n  all can be used\n"
 
 
 def test_everything_wrong_at_once(check: Check, root: Path) -> None:
@@ -85,7 +70,7 @@ def test_everything_wrong_at_once(check: Check, root: Path) -> None:
     ]
     (root / "test.csv").write_text(HEADER + "\n".join(rows) + "\n")
     (root / "videos" / "broken.mp4").write_text("no video")
-    code, out, _ = check(f"out={root}/report.json")
+    code, out, _ = check(f"--out={root}/report.json")
     assert code == 1
     lines = out.splitlines()
     assert lines[0] == "train: 0 questions, 0 videos" and lines[1] == "  no annotations: 1 file"
@@ -105,7 +90,7 @@ def test_everything_wrong_at_once(check: Check, root: Path) -> None:
 
 def test_only_the_first_of_many_are_printed(check: Check, root: Path) -> None:
     (root / "val.csv").write_text(HEADER + "".join(f"gone{i},q,x,y,0,,\n" for i in range(9)))
-    code, out, _ = check("split=val")
+    code, out, _ = check("--split=val")
     assert code == 1 and "missing: 9 questions (9 videos)" in out
     assert out.count("is not in") == 5 and "... and 4 more" in out
 
@@ -113,11 +98,10 @@ def test_only_the_first_of_many_are_printed(check: Check, root: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["split=dev"], "split=dev: custom has test, train, val"),
-        (["frames.n=0"], "frames.n=0: must be at least 1"),
-        (["data.valid=x"], "unknown key 'data.valid'"),
-        (["model=tiny"], "unknown key 'model'"),
-        (["data.videos=films"], "films does not exist: download the videos or set data.root"),
+        (["--split=dev"], "--split=dev: custom has test, train, val"),
+        (["--frames=0"], "argument --frames: 0: must be at least 1; sevila check-data custom --help says more"),
+        (["--valid=x"], "unrecognized arguments: --valid=x"),
+        (["--videos=films"], "films does not exist: download the videos or set data.root"),
     ],
 )
 def test_a_wrong_command_line(check: Check, words: list[str], problem: str) -> None:
@@ -127,21 +111,43 @@ def test_a_wrong_command_line(check: Check, words: list[str], problem: str) -> N
 
 def test_the_report_takes_no_place_of_the_data(check: Check, root: Path) -> None:
     before = (root / "val.csv").read_bytes()
-    code, out, err = check(f"out={root}/val.csv")
+    code, out, err = check(f"--out={root}/val.csv")
     assert code == 2 and out == "" and err.count("\n") == 1 and (root / "val.csv").read_bytes() == before
-    assert f"out={root}/val.csv: is there already, in the data set's folder data.root={root}; name another file" in err
+    assert (
+        f"--out={root}/val.csv: is there already, in the data set's folder data.root={root}; name another file" in err
+    )
 
 
-def test_a_data_set_must_be_named(check_data: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check_data.main([]) == 2
-    assert capsys.readouterr().err == "sevila: error: data.name has no value: say what data is to be\n"
-    assert check_data.main(["--help"]) == 0
-    assert "Report what is missing" in capsys.readouterr().out
+def test_a_data_set_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_data.cli([]) == 2
+    assert capsys.readouterr().err.startswith("sevila: error: the following arguments are required: BENCHMARK")
+    for words in (["--help"], ["nextqa", "--help"]):
+        with pytest.raises(SystemExit) as stop:
+            check_data.cli(words)
+        assert stop.value.code == 0
+    assert "--video-map" in capsys.readouterr().out
 
 
-def test_the_synthetic_world(
-    check_data: ModuleType, small_world: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert check_data.main(["data=synthetic", *small_world]) == 0
+def test_a_split_that_there_is_not(check: Check, root: Path) -> None:
+    code, out, _ = check("--train=null", "--test=null")
+    assert code == 0 and out.startswith("val: 3 questions") and "train" not in out
+
+
+def test_questions_and_moments_of_ones_own(check: Check, root: Path) -> None:
+    """Both in one file, or one of the two; a bad row is told once."""
+    moment = {"video": "long", "query": "it is grey", "windows": [[1, 2]]}
+    question = {"video": "long", "question": "q", "options": ["x", "y"], "answer": 0}
+    (root / "val.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (moment, question, {"video": "long"})))
+    code, out, _ = check("--split=val", "--val=val.jsonl")
+    assert code == 1 and "val: 1 questions, 1 videos\n  bad row: 1 questions" in out
+    assert "val: 1 moment queries, 1 videos\n  all can be used" in out
+    (root / "val.jsonl").write_text(json.dumps(moment) + "\n")
+    assert check("--split=val", "--val=val.jsonl")[:2] == (0, "val: 1 moment queries, 1 videos\n  all can be used\n")
+
+
+def test_the_synthetic_world(small_world: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = [word.removeprefix("data.").split("=") for word in small_world]
+    words = [f"--{key.replace('_', '-')}={value}" for key, value in pairs]
+    assert check_data.cli(["synthetic", *words]) == 0
     out = capsys.readouterr().out
     assert out.count("all can be used") == 5 and "moment queries" in out
