@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from transformers import Blip2Config, Blip2ForConditionalGeneration, T5ForConditionalGeneration, T5Tokenizer
 
 from sevila.checkpoints import backbone as backbones
-from sevila.data.transforms import evaluation_transform
+from sevila.data.transforms import normalize
 from sevila.files import home_path, write_json
 from sevila.model.backbone import Backbone
 from sevila.synthetic import draw
@@ -226,7 +226,7 @@ class _Eyes(nn.Module):
         self.backbone = backbone
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        return self.backbone.zeroshot(self.backbone.encode(evaluation_transform(frames)))
+        return self.backbone.zeroshot(self.backbone.encode(normalize(frames)))
 
 
 def _text(backbone: Backbone, exam: Sequence[lessons.Lesson]) -> dict[str, float]:

@@ -18,15 +18,15 @@ from sevila.benchmarks.base import Benchmark
 from sevila.checkpoints.heads import save_head
 from sevila.data.dataset import Batch, FrameDataset, Record, stream
 from sevila.data.records import Question
-from sevila.data.sampling import EpochSampler, EvaluationFrames, FrameKey, RecurringFrames, TrainingFrames
+from sevila.data.sampling import EvaluationFrames, FrameKey, RecurringFrames, TrainingFrames, epoch_keys
 from sevila.errors import UserError
 from sevila.files import read_json, read_jsonl, sealed, unsealed, write_jsonl
 from sevila.model.sevila import SeViLA
 from sevila.report.run_page import print_metrics, run_page
 from sevila.run_folder import ENVIRONMENT, KEYFRAMES, LABELS, LOG, RunFolder
 from sevila.tasks.chain import ForwardChain
+from sevila.tasks.parallel import by_processes
 from sevila.tasks.refine import PseudoLabels, make_pseudo_labels
-from sevila.tasks.share import Share
 from sevila.training import checkpoint
 from sevila.training.device import from_main
 from sevila.training.loop import Task, train
@@ -49,7 +49,7 @@ class Batches:
 
     def __call__(self, epoch: int, skip: int) -> Iterable[Batch]:
         whole = self.size * self.processes
-        keys = list(EpochSampler(len(self.dataset), self.seed, epoch))
+        keys = epoch_keys(len(self.dataset), self.seed, epoch)
         mine: list[list[FrameKey]] = []
         for step in range(skip, self.count):
             start = step * whole + self.rank * self.size
@@ -140,7 +140,7 @@ class TrainingRun:
         Every row has a checksum. UserError for a file that an earlier start made and that is not as it was.
         """
         if not from_main(self.accelerator, path.exists):
-            rows = Share.of(questions).work(make)
+            rows = by_processes(questions, make)
             if self.accelerator.is_main_process:
                 write_jsonl(path, map(sealed, rows))
         again = "remove the file, and resume=true makes it again"

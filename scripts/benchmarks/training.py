@@ -20,9 +20,9 @@ from benchmarks.subject import FRAMES, KEYFRAMES, OPTIONS, questions
 from benchmarks.timing import Row, compared, interleaved
 from sevila.data.dataset import Batch, Sample, VideoSource, stream
 from sevila.data.records import Question
-from sevila.data.sampling import EvaluationFrames, OrderedSampler, uniform_indices
+from sevila.data.sampling import EvaluationFrames, ordered_keys, uniform_indices
 from sevila.data.store import Store
-from sevila.data.transforms import evaluation_transform, transform_digest
+from sevila.data.transforms import normalize, transform_digest
 from sevila.data.video import CachedVideos, VideoReader
 from sevila.model.digest import digest
 from sevila.model.head import Head
@@ -89,7 +89,7 @@ def learn(head: Head, losses: Callable[[], Iterator[Tensor]]) -> list[float]:
 def batches(
     made: VideoSource, asked: Sequence[Question], n: int, fixed: dict[str, Any] | None = None
 ) -> Iterator[Batch]:
-    keys = list(OrderedSampler(len(asked)))
+    keys = ordered_keys(len(asked))
     parts = [keys[i : i + BATCH] for i in range(0, len(keys), BATCH)]
     return stream(made.dataset(asked, EvaluationFrames(n), fixed), 0, batch_sampler=parts)
 
@@ -108,7 +108,7 @@ class PlainEpoch:
             for question in part:
                 reader = VideoReader(question.video)
                 frames = reader.read(uniform_indices(reader.length, reader.fps, self.n), size)
-                patches.append(self.plain.encode(evaluation_transform(frames.pixels)))
+                patches.append(self.plain.encode(normalize(frames.pixels)))
             yield part, patches
 
     def forward(self) -> Iterator[Tensor]:
@@ -137,8 +137,8 @@ class PlainEpoch:
         """Whether the frozen Answerer prefers the right letter after "Option", a frame at a time."""
         text = self.model.prompts.answer(question.question, question.options)
         embeds, mask = self.plain.assemble(self.plain.answerer(patches)[:, None], [text] * len(patches), numbered=False)
-        said = torch.tensor([self.plain.ids(target(question.answer))] * len(patches))
-        logits = self.plain.blip2.language_model(inputs_embeds=embeds, attention_mask=mask, labels=said).logits[:, 1]
+        tokens = torch.tensor([self.plain.ids(target(question.answer))] * len(patches))
+        logits = self.plain.blip2.language_model(inputs_embeds=embeds, attention_mask=mask, labels=tokens).logits[:, 1]
         ids = [self.plain.ids(letter)[0] for letter in letters(len(question.options))]
         return (logits[:, ids].argmax(-1) == question.answer).tolist()
 

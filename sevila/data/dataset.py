@@ -1,4 +1,7 @@
-"""From records to batches."""
+"""From records to batches: frames by the rule, decoded, transformed, and put together; and to patches.
+
+It knows no model: whoever asks for patches brings the tower that makes them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import active_children
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,21 +19,21 @@ from torch.utils.data import DataLoader, Dataset
 
 from sevila.data.folders import Videos
 from sevila.data.records import Moment, Question
-from sevila.data.sampling import EvaluationFrames, FrameKey, FrameRule, OrderedSampler
+from sevila.data.sampling import EvaluationFrames, FrameKey, FrameRule, ordered_keys
 from sevila.data.store import Misses, Store, Stored
 from sevila.data.video import CachedVideos, Frames, VideoInfo
 from sevila.errors import UserError, system_error
-from sevila.model.backbone import Backbone
 from sevila.progress import track
 
 Record = Question | Moment
+GROUP = 32  # frames in a pass of the tower for the store, on a GPU
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
     """A record, its frames as decoded, and `pixels` as the model sees them: float32 [T, 3, S, S].
 
-    stored   what a feature store knows of the frames. Then `pixels` are only those that it lacks, [M, 3, S, S], and
+    stored   what a store knows of the frames. Then `pixels` are only those that it lacks, [M, 3, S, S], and
              so are `frames.pixels`, unless the dataset was asked for all of them
     """
 
@@ -48,7 +51,7 @@ class Batch:
     mask      bool [B, T], False where there is no frame
     indices   of each video, its frame numbers
     times     of each video, its frames' seconds
-    stored    what a feature store knows of the frames. Then `pixels` are only those that it lacks, [M, 3, S, S], video
+    stored    what a store knows of the frames. Then `pixels` are only those that it lacks, [M, 3, S, S], video
               by video
     """
 
@@ -290,7 +293,7 @@ class VideoSource:
         groups = by_video(records)
         first, rule = [records[group[0]] for group in groups], EvaluationFrames(self.n)
         dataset = FrameDataset(first, self.videos, self.folder, rule, store=self.store, pictures=self.pictures)
-        samples = stream(dataset, self.workers, batch_size=None, sampler=OrderedSampler(len(groups)))
+        samples = stream(dataset, self.workers, batch_size=None, sampler=ordered_keys(len(groups)))
         walk = zip(groups, samples, strict=True)
         yield from walk if label is None else track(walk, len(groups), label)
 
@@ -304,39 +307,47 @@ def by_video(records: Sequence[Record]) -> list[list[int]]:
     return list(rows.values())
 
 
-GROUP = 32  # frames in a pass of the tower for the store, on a GPU
+class Tower(Protocol):
+    """Makes patches of frames: a backbone."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """float32 [..., 3, S, S] -> [..., P, Dv]."""
+        ...
 
 
-def patches_of(backbone: Backbone, item: Sample | Batch) -> Tensor:
-    """[T, P, Dv] of a sample, [B, T, P, Dv] of a batch, in the backbone's dtype and on its device.
+def patches_of(tower: Tower, item: Sample | Batch) -> Tensor:
+    """[T, P, Dv] of a sample, [B, T, P, Dv] of a batch, in the tower's dtype and on its device.
 
-    What the feature store lacks is encoded and added to it. Padding of a batch comes out as the tower's answer to
+    What the store lacks is encoded and added to it. Padding of a batch comes out as the tower's answer to
     zeros, or with a store as zeros: nobody reads it.
     """
     stored = item.stored
     if stored is None:
-        return backbone.encode(item.pixels)
-    patches = None if stored.patches is None else stored.patches.to(backbone.device, non_blocking=True)
+        return tower.encode(item.pixels)
+    patches = None if stored.patches is None else stored.patches.to(tower.device, non_blocking=True)
     if not bool(stored.missing.any()):
         return patches
-    fresh = stored.keep(_encoded(backbone, item.pixels))
+    fresh = stored.keep(_encoded(tower, item.pixels))
     if patches is None:
         patches = fresh.new_zeros((*stored.missing.shape, *fresh.shape[1:]))
     patches[stored.missing.to(patches.device)] = fresh
     return patches
 
 
-def _encoded(backbone: Backbone, pixels: Tensor) -> Tensor:
+def _encoded(tower: Tower, pixels: Tensor) -> Tensor:
     """Patches [M, P, Dv] that do not depend on which frames happen to be missing together.
 
     On a CPU a frame's patches are the same to the bit in any company (but in MKL's mode for all processors, where the
     last digits differ). A GPU chooses its kernels by the batch's shape and rounds accordingly: so that shape is always
     the same there, filled up with blank frames.
     """
-    if backbone.device.type == "cpu":
-        return backbone.encode(pixels)
+    if tower.device.type == "cpu":
+        return tower.encode(pixels)
     parts = []
     for part in pixels.split(GROUP):
         blank = part.new_zeros((GROUP - len(part), *part.shape[1:]))
-        parts.append(backbone.encode(torch.cat([part, blank]))[: len(part)])
+        parts.append(tower.encode(torch.cat([part, blank]))[: len(part)])
     return torch.cat(parts)

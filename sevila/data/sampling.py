@@ -1,4 +1,12 @@
-"""Which frames of a video are looked at, and what is random about a training."""
+"""Which frames of a video are taken, and what is random about a training.
+
+The rule is SeViLA's, for every data set (section 4.1 of the paper, and the official code's data sets): a video, or the
+clip of it that counts, is cut into n equal segments and gives one frame from each: the midpoint in evaluation, a random
+one in training.
+
+An item is addressed by a `FrameKey` (epoch, index), and whatever is random about it follows from that key and a seed
+alone. So a run is the same with any number of workers, and a resumed run goes on where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +15,21 @@ import itertools
 import math
 import random
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
 
 from sevila.data.records import Window
-from sevila.data.transforms import Box, crop_and_resize, evaluation_transform, normalize, random_box
+from sevila.data.transforms import Box, crop_and_resize, normalize, random_box
 from sevila.data.video import VideoInfo
 from sevila.errors import UserError
+
+FrameKey = tuple[int, int]  # (epoch, index of the item)
+PLAIN = "plain"  # the view of frames that are only resized and normalised
 
 
 def uniform_indices(
@@ -62,6 +72,7 @@ def _edges(length: int, fps: float, n: int, clip: Window | None, times: Sequence
     if length < 1:
         raise UserError("cannot sample frames of a video that has none")
     start, end = (0, length) if clip is None else clip_frames(length, fps, clip, times)
+    # the official code's edges: float64, cut to whole numbers
     return np.linspace(start, end, min(n, length) + 1).astype(int).tolist()
 
 
@@ -87,46 +98,19 @@ def clip_frames(length: int, fps: float, clip: Window, times: Sequence[float] | 
 def _frame_at(seconds: float, length: int, fps: float, times: Sequence[float] | None) -> int:
     """The frame that is shown at this time; `length` behind the last one."""
     if times is None or seconds * fps >= length:
-        return int(min(seconds * fps, length))
+        return int(min(seconds * fps, length))  # the official code's rule
     return bisect_right(times, seconds) - 1
 
 
-PLAIN = "plain"  # the view of frames that are only resized and normalised
-FrameKey = tuple[int, int]  # (epoch, index of the item)
+def epoch_keys(length: int, seed: int, epoch: int) -> list[FrameKey]:
+    """The keys of one epoch over `length` items, in an order that is a function of (seed, epoch) alone."""
+    generator = torch.Generator().manual_seed(derived_seed("order", seed, epoch))
+    return [(epoch, index) for index in torch.randperm(length, generator=generator).tolist()]
 
 
-class EpochSampler(Sampler[FrameKey]):
-    """The keys of one epoch over `length` items, in an order that is a function of (seed, epoch) alone.
-
-    skip   items at the start that a resumed run has already seen
-    """
-
-    def __init__(self, length: int, seed: int, epoch: int, skip: int = 0) -> None:
-        self.length = length
-        self.seed = seed
-        self.epoch = epoch
-        self.skip = skip
-
-    def __iter__(self) -> Iterator[FrameKey]:
-        generator = torch.Generator().manual_seed(derived_seed("order", self.seed, self.epoch))
-        order = torch.randperm(self.length, generator=generator).tolist()
-        return iter([(self.epoch, index) for index in order[self.skip :]])
-
-    def __len__(self) -> int:
-        return max(self.length - self.skip, 0)
-
-
-class OrderedSampler(Sampler[FrameKey]):
+def ordered_keys(length: int) -> list[FrameKey]:
     """Every item once, in order, as epoch 0: for evaluation."""
-
-    def __init__(self, length: int) -> None:
-        self.length = length
-
-    def __iter__(self) -> Iterator[FrameKey]:
-        return iter([(0, index) for index in range(self.length)])
-
-    def __len__(self) -> int:
-        return self.length
+    return [(0, index) for index in range(length)]
 
 
 def derived_seed(purpose: str, *numbers: int) -> int:
@@ -138,14 +122,16 @@ def derived_seed(purpose: str, *numbers: int) -> int:
 class FrameRule(Protocol):
     """Which frames of a video are taken, and what is done to them."""
 
-    def indices(self, video: VideoInfo, clip: Window | None, key: FrameKey) -> list[int]: ...
+    def indices(self, video: VideoInfo, clip: Window | None, key: FrameKey) -> list[int]:
+        """Frame numbers. UserError for a clip outside the video."""
+        ...
 
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
         """uint8 [T, 3, S, S] -> float32 [T, 3, S, S]; frame by frame."""
         ...
 
     def view(self, size: int, key: FrameKey) -> str | None:
-        """What `transform` does to pictures of S = `size`, as a name for a feature store.
+        """What `transform` does to pictures of S = `size`, as a name for a store.
 
         None where the same frames in the same view will hardly come again: they are not worth storing.
         """
@@ -162,7 +148,7 @@ class EvaluationFrames:
         return uniform_indices(video.length, video.fps, self.n, clip, video.times)
 
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
-        return evaluation_transform(pixels)
+        return normalize(pixels)
 
     def view(self, size: int, key: FrameKey) -> str:
         return PLAIN
@@ -183,7 +169,7 @@ class TrainingFrames:
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
         size = pixels.shape[-1]
         box = self.box(size, key)
-        return evaluation_transform(pixels) if box is None else normalize(crop_and_resize(pixels, box, size))
+        return normalize(pixels) if box is None else normalize(crop_and_resize(pixels, box, size))
 
     def view(self, size: int, key: FrameKey) -> str | None:
         return None

@@ -85,7 +85,7 @@ def _turned(pixels: np.ndarray, turn: np.ndarray) -> np.ndarray:
 
 
 def normalize(pixels: Tensor) -> Tensor:
-    """uint8 RGB [T, 3, H, W] -> float32 [T, 3, H, W] with CLIP's mean and deviation."""
+    """uint8 RGB [T, 3, H, W] -> float32 [T, 3, H, W] with CLIP's mean and deviation: all that evaluation does."""
     mean = torch.tensor(CLIP_MEAN).view(3, 1, 1)
     std = torch.tensor(CLIP_STD).view(3, 1, 1)
     return (pixels.to(torch.float32) / 255 - mean) / std
@@ -134,11 +134,6 @@ def crop_and_resize(pixels: Tensor, box: Box, size: int) -> Tensor:
     return resized.clamp(0, 255).to(torch.uint8)
 
 
-def evaluation_transform(pixels: Tensor) -> Tensor:
-    """uint8 [T, 3, S, S] -> float32 [T, 3, S, S]: normalisation only."""
-    return normalize(pixels)
-
-
 def training_transform(pixels: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """uint8 [T, 3, H, W] -> float32 [T, 3, size, size]: one random crop for all frames, normalised."""
     box = random_box(pixels.shape[-2], pixels.shape[-1], generator)
@@ -152,5 +147,5 @@ def transform_digest(size: int) -> str:
     planes = VideoFrame.from_ndarray(np.arange(96 * 64, dtype=np.uint16).reshape(96, 64).astype(np.uint8), "yuv420p")
     picture = to_tensor(planes, (size, size), VideoReformatter())[None]
     crop = training_transform(picture, size, torch.Generator().manual_seed(0))
-    ready = torch.cat([evaluation_transform(picture), crop])
+    ready = torch.cat([normalize(picture), crop])
     return hashlib.sha256(ready.numpy().tobytes()).hexdigest()[:16]

@@ -1,5 +1,5 @@
-"""What a frozen head said about questions, kept: keyframes and pseudo-labels in the store, over epochs and runs;
-answers in a run's folder, until it is done.
+"""Results of frozen heads, kept: keyframes and pseudo-labels in the store, over epochs and runs; answers in a run's
+folder, until it is done.
 
 A table's name is the digest of all that its rows depend on: the weights of head and language model, who made the
 patches, the number of frames, the selection. A row holds the results of all questions that are asked about a video
@@ -10,7 +10,6 @@ known again and a changed one is not.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,7 @@ from sevila.data.dataset import VideoSource, by_video
 from sevila.data.records import Question
 from sevila.data.sampling import PLAIN
 from sevila.data.store import Store
-from sevila.data.store_files import Table, row_key
+from sevila.data.store_files import Table, row_key, warn
 from sevila.errors import UserError
 from sevila.model.digest import digest
 from sevila.model.head import Head
@@ -54,10 +53,7 @@ class ResultCache:
         known = self.table.rows()
         for key, places in groups:
             if key in known and not _fits(known[key], [questions[place] for place in places], from_row):
-                print(
-                    f"sevila: warning: {self.table.folder}: the row {key} is not of its kind: made again",
-                    file=sys.stderr,
-                )
+                warn(f"{self.table.folder}: the row {key} is not of its kind: made again")
                 del known[key]
         missing = [place for key, places in groups if key not in known for place in places]
         group_of = {place: group for group in groups for place in group[1]}

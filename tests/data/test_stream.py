@@ -18,7 +18,7 @@ from sevila.data import dataset as loading
 from sevila.data.dataset import FrameDataset, stream
 from sevila.data.folders import VideoFolder
 from sevila.data.records import Question
-from sevila.data.sampling import EvaluationFrames, OrderedSampler
+from sevila.data.sampling import EvaluationFrames, ordered_keys
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
 
@@ -39,7 +39,7 @@ def no_children_left(within: float = 10.0) -> bool:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_fault_is_its_own_error_after_what_came_before(dataset: FrameDataset, workers: int) -> None:
-    samples = stream(dataset, workers, batch_size=None, sampler=OrderedSampler(5))
+    samples = stream(dataset, workers, batch_size=None, sampler=ordered_keys(5))
     assert [next(samples).record.qid for _ in range(3)] == ["q0", "q1", "q2"]
     with pytest.raises(UserError, match=r"^record q3 \(video lost\): video 'lost' is not in [^\n]*$") as caught:
         next(samples)
@@ -68,7 +68,7 @@ def test_batches_are_the_same_with_workers(dataset: FrameDataset) -> None:
 
 def test_workers_end_when_nobody_listens_any_more(dataset: FrameDataset) -> None:
     state = torch.get_rng_state()
-    samples = stream(dataset, 1, batch_size=None, sampler=OrderedSampler(3))
+    samples = stream(dataset, 1, batch_size=None, sampler=ordered_keys(3))
     next(samples)
     assert multiprocessing.active_children()
     samples.close()
@@ -76,7 +76,7 @@ def test_workers_end_when_nobody_listens_any_more(dataset: FrameDataset) -> None
 
 
 def test_workers_survive_a_signal_to_all_processes(dataset: FrameDataset) -> None:
-    samples = stream(dataset, 1, batch_size=None, sampler=OrderedSampler(3), prefetch_factor=1)
+    samples = stream(dataset, 1, batch_size=None, sampler=ordered_keys(3), prefetch_factor=1)
     assert next(samples).record.qid == "q0"
     (worker,) = multiprocessing.active_children()
     os.kill(worker.pid, signal.SIGTERM)
@@ -96,7 +96,7 @@ def test_a_signal_to_all_while_the_workers_start(dataset: FrameDataset, monkeypa
 
     monkeypatch.setattr(loading, "ignore_sigterm", late)
     try:
-        samples = stream(dataset, 1, batch_size=None, sampler=OrderedSampler(3))
+        samples = stream(dataset, 1, batch_size=None, sampler=ordered_keys(3))
         assert [sample.record.qid for sample in samples] == ["q0", "q1", "q2"]
         os.kill(os.getpid(), signal.SIGTERM)  # and the main process hears it again
         assert heard == [1]
@@ -109,7 +109,7 @@ def test_a_worker_that_was_killed_is_one_line(
 ) -> None:
     """At its work, as by a system that is short of memory."""
     monkeypatch.setattr(EvaluationFrames, "transform", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    samples = stream(dataset, 1, batch_size=None, sampler=OrderedSampler(3))
+    samples = stream(dataset, 1, batch_size=None, sampler=ordered_keys(3))
     assert guarded(lambda: list(samples)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("sevila: error: DataLoader worker (pid") and line.endswith("then lower frames.workers")
@@ -125,5 +125,5 @@ def test_what_the_machine_refuses_a_worker_is_told_as_such(
 
     monkeypatch.setattr(EvaluationFrames, "transform", refused)
     with pytest.raises(OSError) as raised:
-        next(stream(dataset, workers, batch_size=None, sampler=OrderedSampler(3)))
+        next(stream(dataset, workers, batch_size=None, sampler=ordered_keys(3)))
     assert raised.value.errno == errno.ENOMEM and no_children_left()

@@ -14,7 +14,7 @@ from official.difference import EXACT, Difference, compared, equal
 from official.golden import Golden
 from sevila.checkpoints.lavis import backbone_from
 from sevila.data.sampling import random_indices, uniform_indices
-from sevila.data.transforms import crop_and_resize, evaluation_transform, random_box, training_transform
+from sevila.data.transforms import crop_and_resize, normalize, random_box, training_transform
 from sevila.model.prompts import EventPrompts, QuestionPrompts, moment_prompt, target
 from sevila.training.optim import PublishedSchedule
 
@@ -35,11 +35,11 @@ def texts(row: dict[str, Any]) -> tuple[str | None, str, str | None]:
 def prompts(golden: Golden) -> Iterator[Difference]:
     """Prompts and their ids for a row of every data set."""
     for name, case in golden.aux["prompts"].items():
-        answer, localize, said = texts(case["annotation"])
+        answer, localize, target_text = texts(case["annotation"])
         yield equal(f"{name}.localize", localize, case["loc_input"])
         yield equal(f"{name}.localize_ids", _ids(golden, localize), case["loc_ids"])
         if answer is not None:
-            yield equal(f"{name}.answer", (answer, said), (case["qa_input"], case["qa_output"]))
+            yield equal(f"{name}.answer", (answer, target_text), (case["qa_input"], case["qa_output"]))
             yield equal(f"{name}.answer_ids", _ids(golden, answer), case["qa_ids"])
 
 
@@ -77,7 +77,7 @@ def transforms(golden: Golden) -> Iterator[Difference]:
     """Both transforms; the training one where the bicubic value lies in 0..255 (beyond it theirs wraps)."""
     stored, notes = golden.aux["tensors"], golden.aux["transform"]
     raw, evaluated, trained = (stored[f"transform.{name}"].transpose(0, 1) for name in ("raw", "eval", "train"))
-    yield compared("evaluation", evaluation_transform(raw), evaluated, PIXELS)
+    yield compared("evaluation", normalize(raw), evaluated, PIXELS)
 
     def seeded() -> torch.Generator:
         return torch.Generator().manual_seed(notes["train_torch_seed"])
@@ -88,7 +88,7 @@ def transforms(golden: Golden) -> Iterator[Difference]:
     ours = training_transform(raw, size, seeded())
     inside = _inside(raw, box, size)
     yield compared("training", ours[inside], trained[inside], PIXELS)
-    yield compared("crop_and_resize", evaluation_transform(crop_and_resize(raw, box, size)), ours, EXACT)
+    yield compared("crop_and_resize", normalize(crop_and_resize(raw, box, size)), ours, EXACT)
 
 
 def _inside(raw: Tensor, box: tuple[int, int, int, int], size: int) -> Tensor:
