@@ -26,10 +26,8 @@ class Folder(Protocol):
     def path(self, video: str) -> Path: ...
 
 
-def example(question: Question, row: Mapping[str, Any], folder: Folder) -> Example:
-    """A question with its prediction, a line of predictions.jsonl. UserError where the video cannot be read."""
-    file = folder.path(question.video)
-    reader = VideoReader(file)
+def example(question: Question, row: Mapping[str, Any], reader: VideoReader) -> Example:
+    """A question with its prediction, a line of predictions.jsonl. UserError where its frames cannot be read."""
     frames = row["frames"]
     places = {frame["index"]: i for i, frame in enumerate(frames)}
     scores = [frame["score"] for frame in frames]
@@ -46,7 +44,7 @@ def example(question: Question, row: Mapping[str, Any], folder: Folder) -> Examp
         windows=question.windows,
         duration=reader.info.duration,
         label=f"{question.qid}, {question.video}",
-        video=file,
+        video=reader.path,
     )
     return Example(timeline, thumbnails(reader, keyframes))
 
@@ -64,8 +62,12 @@ def examples(
     for name, part in (("Answered wrongly", wrong), ("Answered rightly", right), ("Answered, not judged", hidden)):
         if part:
             blocks.append(Heading(f"{name}: {len(part)} of {len(pairs)}"))
-            blocks += [example(question, row, folder) for question, row in spread(part, number)]
+            blocks += [_opened(question, row, folder) for question, row in spread(part, number)]
     return blocks
+
+
+def _opened(question: Question, row: Mapping[str, Any], folder: Folder) -> Example:
+    return example(question, row, VideoReader(folder.path(question.video)))
 
 
 def moment_examples(

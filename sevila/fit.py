@@ -113,8 +113,8 @@ class TrainingRun:
     def keyframes(self, questions: Sequence[Question]) -> dict[str, tuple[int, ...]]:
         """Frame numbers of the keyframes that the frozen selection takes, qid by qid; kept in keyframes.jsonl."""
 
-        def make(share: Sequence[Question]) -> list[dict[str, Any]]:
-            chosen = self.chain.choose(share, label="keyframes")
+        def make(own: Sequence[Question]) -> list[dict[str, Any]]:
+            chosen = self.chain.choose(own, label="keyframes")
             return [{"qid": c.question.qid, "indices": [c.frames[i].index for i in c.keyframes]} for c in chosen]
 
         chosen = self._made_once(self.folder.path / KEYFRAMES, questions, make, _frame_numbers)
@@ -123,8 +123,8 @@ class TrainingRun:
     def pseudo_labels(self, questions: Sequence[Question], orders: int) -> list[PseudoLabels]:
         """The frozen Answerer's labels, in the questions' order; made once and kept in pseudo_labels.jsonl."""
 
-        def make(share: Sequence[Question]) -> list[dict[str, Any]]:
-            return [label.to_json() for label in make_pseudo_labels(self.model, self.chain.source, share, orders)]
+        def make(own: Sequence[Question]) -> list[dict[str, Any]]:
+            return [label.to_json() for label in make_pseudo_labels(self.model, self.chain.source, own, orders)]
 
         return self._made_once(self.folder.path / LABELS, questions, make, PseudoLabels.from_json)
 
