@@ -23,6 +23,7 @@ from sevila.benchmarks import BENCHMARKS
 from sevila.cli import guarded
 from sevila.config import read_yaml
 from sevila.data.records import Question
+from sevila.data.video import VideoReader
 from sevila.errors import UserError
 from sevila.examples import Folder, example, spread
 from sevila.files import check_place, home_path, read_jsonl
@@ -104,7 +105,7 @@ def _examples(
     for question, *rows in shown:
         pair = []
         for run, row in zip((first, second), rows, strict=True):
-            shown = example(question, row, folder)
+            shown = example(question, row, VideoReader(folder.path(question.video)))
             pair.append(Example(replace(shown.timeline, label=run.name), shown.images, asks=False))
         yield Heading(f"{question.qid}, {question.video}: {question.question}")
         yield Beside(pair)

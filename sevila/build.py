@@ -31,8 +31,7 @@ from sevila.model.sevila import SeViLA
 from sevila.run_folder import RunFolder
 from sevila.selection import SCORERS, SELECTORS, build_scorer
 from sevila.selection.scorers import Scorer
-from sevila.tasks.answering import Answering, Joint
-from sevila.tasks.chain import ForwardChain
+from sevila.tasks.chain import Answering, ForwardChain, Joint
 from sevila.training.device import from_main, make_accelerator
 
 MIB = 2**20

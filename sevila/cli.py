@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Timer
 from typing import NoReturn
 
 from sevila.errors import UserError, machine_error
+from sevila.files import HALF_CHARACTER
 from sevila.report.terminal import printable, steady
+
+SILENT_SECONDS = 0.8
 
 
 @steady
@@ -35,6 +41,26 @@ def one_line(error: Exception) -> UserError:
     if told is None:
         raise error
     return told
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Say on stderr what is loaded, where that takes longer than a moment."""
+    timer = Timer(SILENT_SECONDS, lambda: print(f"sevila: loading {what} ...", file=sys.stderr))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def in_utf8(word: str) -> str:
+    """A word of a command line as its bytes say in UTF-8, which Python does not try in a locale without letters."""
+    try:
+        return os.fsencode(word).decode("utf-8") if HALF_CHARACTER.search(word) else word
+    except UnicodeError:
+        return word
 
 
 class Parser(argparse.ArgumentParser):

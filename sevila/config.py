@@ -8,7 +8,6 @@ earlier file has a value; and whatever is wrong is one UserError, before anythin
 from __future__ import annotations
 
 import math
-import os
 import re
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -32,9 +31,9 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf, flag_override
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from sevila.cli import Parser
+from sevila.cli import Parser, in_utf8
 from sevila.errors import UserError
-from sevila.files import HALF_CHARACTER, read_text
+from sevila.files import read_text
 from sevila.schema import ENTRIES, IN_WORDS, check, expand_homes, nested, suggest, types
 
 MOST_VALUES = 100_000  # in a yaml file
@@ -204,14 +203,6 @@ def _without_value(entry: str, key: str) -> str:
 
 
 # -- words ---
-
-
-def in_utf8(word: str) -> str:
-    """A word of a command line as its bytes say in UTF-8, which Python does not try in a locale without letters."""
-    try:
-        return os.fsencode(word).decode("utf-8") if HALF_CHARACTER.search(word) else word
-    except UnicodeError:
-        return word
 
 
 def _override(composer: Composer, word: str, multirun: bool) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sevila.benchmarks.base import Benchmark
     from sevila.report.page import Block
     from sevila.run_folder import RunFolder
-    from sevila.tasks.answering import Answering
+    from sevila.tasks.chain import Answering
 
 
 def run(config: schema.Eval) -> dict[str, Any]:
@@ -30,14 +30,14 @@ def run(config: schema.Eval) -> dict[str, Any]:
 
 def answer(config: schema.Eval) -> dict[str, Any]:
     """The forward chain, as published."""
-    from sevila.tasks.answering import Joint
+    from sevila.tasks.chain import Joint
 
     return _questions(config, Joint())
 
 
 def vote(config: schema.Eval) -> dict[str, Any]:
     """The baseline "voting", and how often any keyframe alone is right (`oracle_any_frame`)."""
-    from sevila.tasks.answering import Voting
+    from sevila.tasks.chain import Voting
 
     return _questions(config, Voting())
 
@@ -51,7 +51,7 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
     from sevila.benchmarks.spans import SPANS
     from sevila.examples import moment_examples
     from sevila.tasks.moments import moment_metrics, retrieve
-    from sevila.tasks.share import Share
+    from sevila.tasks.parallel import by_processes
 
     # check
     _check_outputs(config, export=False)
@@ -68,7 +68,7 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
         source = build.source(config, model, data)
         build.start_run(config, folder, data, accelerator)
         # evaluate: each process its videos, one process the numbers
-        found = Share.of(queries).work(lambda share: retrieve(model, source, share, rule))
+        found = by_processes(queries, lambda own: retrieve(model, source, own, rule))
         metrics = moment_metrics(found)
         if not accelerator.is_main_process:
             return metrics
@@ -85,7 +85,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     from sevila.benchmarks.predictions import write_keyframes
     from sevila.examples import examples
     from sevila.tasks.benchmark_metrics import benchmark_metrics
-    from sevila.tasks.share import Share
+    from sevila.tasks.parallel import by_processes
 
     # check
     _check_outputs(config)
@@ -105,7 +105,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
         build.start_run(config, folder, data, accelerator)
         # evaluate: each process its videos, one process the numbers
         kept = None if comparison else folder.unfinished  # a comparison counts as it goes
-        predictions = Share.of(questions).work(lambda share: chain.predict(share, "questions by video", keep=kept))
+        predictions = by_processes(questions, lambda own: chain.predict(own, "questions by video", keep=kept))
         metrics = benchmark_metrics(data.name, predictions)
         if not accelerator.is_main_process:
             return metrics

@@ -25,8 +25,8 @@ from sevila.model.sevila import SeViLA
 from sevila.report.run_page import print_metrics, run_page
 from sevila.run_folder import ENVIRONMENT, KEYFRAMES, LABELS, LOG, RunFolder
 from sevila.tasks.chain import ForwardChain
+from sevila.tasks.parallel import by_processes
 from sevila.tasks.refine import PseudoLabels, make_pseudo_labels
-from sevila.tasks.share import Share
 from sevila.training import checkpoint
 from sevila.training.device import from_main
 from sevila.training.loop import Task, train
@@ -113,8 +113,8 @@ class TrainingRun:
     def keyframes(self, questions: Sequence[Question]) -> dict[str, tuple[int, ...]]:
         """Frame numbers of the keyframes that the frozen selection takes, qid by qid; kept in keyframes.jsonl."""
 
-        def make(share: Sequence[Question]) -> list[dict[str, Any]]:
-            chosen = self.chain.choose(share, label="keyframes")
+        def make(own: Sequence[Question]) -> list[dict[str, Any]]:
+            chosen = self.chain.choose(own, label="keyframes")
             return [{"qid": c.question.qid, "indices": [c.frames[i].index for i in c.keyframes]} for c in chosen]
 
         chosen = self._made_once(self.folder.path / KEYFRAMES, questions, make, _frame_numbers)
@@ -123,8 +123,8 @@ class TrainingRun:
     def pseudo_labels(self, questions: Sequence[Question], orders: int) -> list[PseudoLabels]:
         """The frozen Answerer's labels, in the questions' order; made once and kept in pseudo_labels.jsonl."""
 
-        def make(share: Sequence[Question]) -> list[dict[str, Any]]:
-            return [label.to_json() for label in make_pseudo_labels(self.model, self.chain.source, share, orders)]
+        def make(own: Sequence[Question]) -> list[dict[str, Any]]:
+            return [label.to_json() for label in make_pseudo_labels(self.model, self.chain.source, own, orders)]
 
         return self._made_once(self.folder.path / LABELS, questions, make, PseudoLabels.from_json)
 
@@ -140,7 +140,7 @@ class TrainingRun:
         Every row has a checksum. UserError for a file that an earlier start made and that is not as it was.
         """
         if not from_main(self.accelerator, path.exists):
-            rows = Share.of(questions).work(make)
+            rows = by_processes(questions, make)
             if self.accelerator.is_main_process:
                 write_jsonl(path, map(sealed, rows))
         again = "remove the file, and resume=true makes it again"

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 T = TypeVar("T")
-PLAIN_SECONDS = 20.0  # between two lines where there is no terminal
+FIRST_SECONDS, PLAIN_SECONDS = 5.0, 20.0  # to the first line where there is no terminal, and between two
 
 
 class ProgressBar:
@@ -30,7 +30,8 @@ class ProgressBar:
         self.label, self.total, self.unit = label, total, unit
         self.quiet = quiet or os.environ.get("RANK", "0") != "0"
         self._first, self._start = done, time.monotonic()
-        self._told = self._start
+        self._next = self._start + FIRST_SECONDS  # when a line is due
+        self._silent = True
         self._inner = False
         self._display: Progress | None = None
         self._row = TaskID(0)
@@ -64,7 +65,7 @@ class ProgressBar:
         """So much is done. Moves the bar; without a terminal it is a line now and then."""
         if self._display is not None:
             self._display.update(self._row, completed=done, note=f"{text}  {self.pace(done)}".strip())
-        elif time.monotonic() - self._told >= PLAIN_SECONDS and done < self.total:
+        elif time.monotonic() >= self._next and done < self.total:
             self.note(done, text)
 
     def note(self, done: int, text: str) -> None:
@@ -74,16 +75,16 @@ class ProgressBar:
 
     def say(self, line: str) -> None:
         """A line on stderr as it is, above the bar where there is one."""
-        self._told = time.monotonic()
+        self._next, self._silent = time.monotonic() + PLAIN_SECONDS, False
         if self._display is not None:
             self._display.console.print(line, highlight=False, markup=False)
         elif not self.quiet:
             print(line, file=sys.stderr, flush=True)
 
     def finish(self, done: int) -> None:
-        """The last line, where there is no terminal: how long it took. Short work within other work has none."""
+        """Without a terminal the last line: how long it took; none for work within other work that had no line yet."""
         seconds = time.monotonic() - self._start
-        if self._display is None and (not self._inner or seconds >= PLAIN_SECONDS):
+        if self._display is None and not (self._inner and self._silent):
             self.say(f"{self.label}  {done}/{self.total}  in {seconds:.1f} s")
 
     def pace(self, done: int) -> str:

@@ -69,7 +69,7 @@ def refine(
 
 def windows(training: TrainingRun, frames: int = 4, crop: bool = True) -> dict[str, Any]:
     """The same training on true labels: the ceiling of refinement."""
-    from sevila.tasks.windows import window_labels
+    from sevila.tasks.refine import window_labels
 
     training.check_frames(frames)
     questions, validation = training.data.questions("train"), training.data.questions("val")

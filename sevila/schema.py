@@ -25,7 +25,7 @@ T = TypeVar("T")
 IN_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
 PATHS = {  # the fields that hold a path, and the dicts whose texts are paths: `~` is the home folder in them
     "source", "tokenizer", "vision", "folder", "localizer", "answerer", "run_dir", "data", "selector", "scorer",
-    "video", "questions", "out", "submission", "export",
+    "submission", "export",
 }  # fmt: skip
 _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": type(None)}
 
@@ -183,20 +183,7 @@ class Eval(Experiment):
     export: str | None = option("also write the keyframes for another model's evaluation, to this json", None)
 
 
-@dataclass
-class Predict(Base):
-    """Answer a question about a video, or a jsonl of questions about videos."""
-
-    video: str | None = option("video file", None)
-    question: str | None = option("the question about it", None)
-    options: list[str] = option("its possible answers, as in '[red, green, blue]'", [])
-    questions: str | None = option("jsonl with a video, a question and options a line, instead", None)
-    out: str | None = option("where results go: a picture or page, or with questions= a jsonl", None)
-    n_frames: int = option("frames sampled from the video", 32, least=1)
-    k: int = option("keyframes that the Answerer sees", 4, least=1)
-
-
-ENTRIES: dict[str, type] = {"train": Train, "refine": Refine, "eval": Eval, "predict": Predict}
+ENTRIES: dict[str, type] = {"train": Train, "refine": Refine, "eval": Eval}
 
 
 def nested(kind: Any) -> bool:

@@ -55,8 +55,8 @@ def answer(training: TrainingRun, crop: bool = True, select_once: bool = False) 
     """
     from sevila.data.sampling import EvaluationFrames, TrainingFrames
     from sevila.tasks.answer import AllFrames, AnswerTask
-    from sevila.tasks.answering import Voting
     from sevila.tasks.benchmark_metrics import metric_names
+    from sevila.tasks.chain import Voting
 
     # check
     chain, config = training.chain, training.config
@@ -89,7 +89,7 @@ def _each_step(training: TrainingRun) -> Keyframes:
 
 def vote(training: TrainingRun, crop: bool = True, select_once: bool = False) -> dict[str, Any]:
     """Fine-tuning for the baseline "voting": the Answerer learns from every keyframe alone."""
-    from sevila.tasks.answering import Voting
+    from sevila.tasks.chain import Voting
 
     return answer(replace(training, chain=replace(training.chain, answering=Voting())), crop, select_once)
 

@@ -74,21 +74,21 @@ class BadInputs:
 
     def predictions(self) -> Iterator[Case]:
         video = next(self.root.glob("*/videos/*.mp4"))
-        asked = ["question=what", "options=[a, b]"]
+        asked = ["what", "a", "b"]
         page, empty = self.file("page.mp4", "a page\n" * 300), self.file("empty.mp4", "")
         half = self.file("half.mp4", video.read_bytes()[:9000])
         for file in ("none.mp4", page, empty, half, self.folder):
-            yield "predict", [f"video={file}", *asked]
-        for words in (["k=0"], ["k=99"], ["out=a.gif"], [f"out={self.folder}"], ["n_frames=x"], ["questions=q.jsonl"]):
-            yield "predict", [f"video={video}", *asked, *words]
+            yield "predict", [str(file), *asked]
+        for word in ("--k=0", "--k=99", "--out=a.gif", f"--out={self.folder}", "--n-frames=x", "--questions=q.jsonl"):
+            yield "predict", [str(video), *asked, word]
         yield "predict", []
-        yield "predict", [f"video={video}", "question=what", "options=[a]"]
+        yield "predict", [str(video), "what", "a"]
         lost = json.dumps({"video": "none.mp4", "question": "x", "options": ["a", "b"]})
         for number, content in enumerate(("", "{oops", "[1]\n", b"\xff\xfe", '{"video": 1}', lost)):
-            yield "predict", [f"questions={self.file(f'{number}.jsonl', content)}"]
+            yield "predict", ["--questions", self.file(f"{number}.jsonl", content)]
         good = self.file("good.jsonl", json.dumps({"video": str(video), "question": "x", "options": ["a", "b"]}))
-        yield "predict", [f"questions={self.folder}"]
-        yield "predict", [f"questions={good}", f"out={good}"]
+        yield "predict", ["--questions", str(self.folder)]
+        yield "predict", ["--questions", str(good), "--out", str(good)]
 
     def scores(self) -> Iterator[Case]:
         annotations = next(self.root.glob("*/questions_test.csv"))
@@ -199,7 +199,7 @@ class HostileFiles:
     def __init__(self, folder: Path, video: Path, evaluation: list[str], training: list[str]) -> None:
         self.folder, self.evaluation, self.training = folder, evaluation, training
         self.row = {"video": str(video), "question": "w?", "options": ["a", "b"]}
-        self.asked = [f"video={video}", "question=w?", "options=[a, b]", "n_frames=8"]
+        self.asked = [str(video), "w?", "a", "b", "--n-frames=8"]
         folder.mkdir()
         self.pages = {"404.pth": b"<html>404</html>", "text.pth": b"Access denied\n", "number.pth": b"12345\n"}
         self.pages |= {"zip.pth": b"PK\3\4" + bytes(50), "empty.pth": b""}
@@ -227,21 +227,21 @@ class HostileFiles:
         for name, change in {**FOLDERS, **TOKENIZERS}.items():
             model = Path(shutil.copytree(TINY_FOLDER, self.folder / f"model-{name}"))
             change(model)
-            yield "predict", [*self.asked, f"model.source={model}"]
+            yield "predict", [*self.asked, f"--model={model}"]
             if name not in TOKENIZERS:
                 yield "convert", [str(model), "--out", "out"]
-        for key in ("model.source", "localizer"):
+        for key in ("--model", "--localizer"):
             for place in ("x" * 300, self.pipe, "/dev/zero"):
                 yield "predict", [*self.asked, f"{key}={place}"]
-        yield "predict", [*self.asked, f"model.tokenizer={self.pipe}"]
-        yield "predict", [*self.asked, f"localizer={self.folder}"]
+        yield "eval", [*self.evaluation, f"model.tokenizer={self.pipe}"]
+        yield "predict", [*self.asked, f"--localizer={self.folder}"]
         yield "eval", [*self.evaluation, "vision=timm", f"vision.file={self.pipe}"]
 
     def numbers(self) -> Iterator[Case]:
         for size in (1, 15):
-            yield "predict", [*self.asked, f"model.image_size={size}"]
+            yield "eval", [*self.evaluation, f"model.image_size={size}"]
         for value in ("inf", "nan", "1e400"):
-            yield "predict", [*self.asked, f"store.max_gb={value}", "store.folder=s"]
+            yield "eval", [*self.evaluation, f"store.max_gb={value}", "store.folder=s"]
         for key in ("lr", "min_lr", "warmup_lr", "weight_decay", "loss_divisor", "clip_grad_norm"):
             for value in ("inf", "nan", "1e999"):
                 yield "train", [*self.training, f"trainer.{key}={value}"]

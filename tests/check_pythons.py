@@ -34,7 +34,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
 SETS = ("lowest", "highest")
 SHOWN = ("av", "transformers", "numpy", "torch", "huggingface_hub", "matplotlib", "pillow")
-QUESTION = ("question=what is seen?", "options=[a red star, a blue cup, nothing of both]", "n_frames=8", "k=2")
+QUESTION = ("what is seen?", "a red star", "a blue cup", "nothing of both", "--n-frames", "8", "--k", "2")
 INSTALL_S, ANSWER_S = 3600, 900  # seconds that each may take
 
 
@@ -148,7 +148,7 @@ def check(python: Path, folder: Path, wheel: Path, constraint: Path, video: Path
         ([str(python), "-m", "venv", str(folder)], INSTALL_S),
         ([*pip, "install", "--no-compile", f"--only-binary={names}", "-c", str(constraint), str(wheel)], INSTALL_S),
         ([*pip, "check"], INSTALL_S),
-        ([str(own), "-m", "sevila.predict", f"video={video}", *QUESTION], ANSWER_S),
+        ([str(own), "-m", "sevila.predict", str(video), *QUESTION], ANSWER_S),
     ]
     with tempfile.TemporaryDirectory() as elsewhere, folder.with_name(f"{folder.name}.log").open("w+") as log:
         for words, limit in steps:

@@ -27,11 +27,11 @@ def fast(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_auto_is_the_default_and_becomes_what_the_device_is_fast_in(fast: str) -> None:
-    config = load("predict", ["device=cpu"])
+    config = load("eval", ["device=cpu"])
     assert config.precision == "auto"
     assert build.resolved(config) == replace(config, precision=fast)
     assert config.precision == "auto"  # as it was
-    assert build.resolved(load("predict", ["device=cuda:1"])).precision == "bf16"
+    assert build.resolved(load("eval", ["device=cuda:1"])).precision == "bf16"
 
 
 @pytest.mark.parametrize(("found", "device"), [(True, "cuda"), (False, "cpu")])
@@ -39,7 +39,7 @@ def test_an_automatic_device_has_its_own_precision(
     fast: str, found: bool, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
-    assert build.resolved(load("predict", [])) == replace(load("predict", []), precision="bf16" if found else fast)
+    assert build.resolved(load("eval", [])) == replace(load("eval", []), precision="bf16" if found else fast)
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16", "fp64"])
@@ -53,7 +53,7 @@ def test_the_embedded_world_is_computed_in_float32(fast: str) -> None:
 
 
 def test_the_model_has_the_precision_that_is_said(fast: str, capsys: pytest.CaptureFixture[str]) -> None:
-    config = load("predict", ["device=cpu"])
+    config = load("eval", ["device=cpu"])
     accelerator = build.accelerator(config)
     assert accelerator.mixed_precision == {"bf16": "bf16", "fp32": "no"}[fast]
     assert build.model(config, accelerator.device).backbone.dtype == build.DTYPES[fast]
@@ -65,7 +65,7 @@ def test_the_model_has_the_precision_that_is_said(fast: str, capsys: pytest.Capt
 
 def test_bfloat16_without_units_is_warned_of(fast: str, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
-        build.model(load("predict", ["precision=bf16"]), torch.device("cpu"))
+        build.model(load("eval", ["precision=bf16"]), torch.device("cpu"))
     told = capsys.readouterr().err.splitlines()
     assert len(told) == (0 if fast == "bf16" else 1)
 

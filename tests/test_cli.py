@@ -94,8 +94,8 @@ def test_an_error_is_one_line_whatever_it_names(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("cli", "words"),
     [
-        (predict.cli, [f"video={'v' * 300}.mp4", "question=w", "options=[a, b]"]),
-        (predict.cli, [f"questions={'q' * 300}.jsonl"]),
+        (predict.cli, [f"{'v' * 300}.mp4", "w", "a", "b"]),
+        (predict.cli, ["--questions", f"{'q' * 300}.jsonl"]),
         (train.cli, [PRETRAIN, f"run_dir={'r' * 300}"]),
         (train.cli, [PRETRAIN, "--config-dir", "c" * 300]),
         (convert.cli, ["tiny", "--out", "o" * 300]),
@@ -199,20 +199,23 @@ def test_aliases_of_a_usual_number_are_read(tmp_path: Path) -> None:
     assert (config.frames.n, config.selector["k"]) == (9, 9)
 
 
-@pytest.mark.parametrize("key", ["questions", "--config-dir"])
+@pytest.mark.parametrize("key", ["--questions", "--config-dir"])
 def test_a_pipe_hangs_nothing(tmp_path: Path, key: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "c" / "data").mkdir(parents=True)
     pipe = tmp_path / "c" / "data" / "mine.yaml"
     os.mkfifo(pipe)
-    words = [f"questions={pipe}"] if key == "questions" else ["--config-dir", str(tmp_path / "c")]
-    assert predict.cli(words) == 2
-    assert capsys.readouterr().err == f"sevila: error: {pipe}: is a pipe or device: name a file\n"
+    jsonl = pipe.with_suffix(".jsonl")
+    jsonl.symlink_to(pipe)
+    cli, words = (predict.cli, [str(jsonl)]) if key == "--questions" else (train.cli, [str(tmp_path / "c"), PRETRAIN])
+    assert cli([key, *words]) == 2
+    named = jsonl if key == "--questions" else pipe
+    assert capsys.readouterr().err == f"sevila: error: {named}: is a pipe or device: name a file\n"
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"video": ' + "9" * 5000 + "}"])
 def test_questions_that_no_parser_reads(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "q.jsonl"
     file.write_text(json.dumps({"video": "a.mp4", "question": "w", "options": ["a", "b"]}) + f"\n{text}\n")
-    assert predict.cli([f"questions={file}"]) == 2
+    assert predict.cli(["--questions", str(file)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"sevila: error: {file}, line 2: ")

@@ -60,7 +60,8 @@ def test_a_line_now_and_then_without_a_terminal(monkeypatch, capsys):
     for _ in track(range(3), 3, "videos"):
         clock.passes(25.0)
     assert capsys.readouterr().err.splitlines() == [
-        "refine  step 2/4  loss 0.5  15.0 s/step  0:00:30 left",
+        "refine  step 1/4  loss 0.5  15.0 s/step  0:00:45 left",
+        "refine  step 3/4  loss 0.5  15.0 s/step  0:00:15 left",
         "videos  1/3  25.0 s each  0:00:50 left",
         "videos  2/3  25.0 s each  0:00:25 left",
         "videos  3/3  in 75.0 s",
@@ -71,9 +72,10 @@ def test_short_work_within_other_work_is_silent(monkeypatch, capsys):
     clock = Clock(monkeypatch)
     with ProgressBar("refine", 4, unit="step"):
         list(track(range(3), 3, "validation"))
+        assert capsys.readouterr().err == ""
         for _ in track(range(2), 2, "validation"):
             clock.passes(12.0)
-    assert capsys.readouterr().err == "validation  2/2  in 24.0 s\n"
+    assert capsys.readouterr().err == "validation  1/2  12.0 s each  0:00:12 left\nvalidation  2/2  in 24.0 s\n"
     list(track(range(3), 3, "validation"))
     assert capsys.readouterr().err == "validation  3/3  in 0.0 s\n"
 

@@ -85,8 +85,8 @@ class Plain:
         parts = []
         for i in range(soft.shape[1]):
             prefix = [*self.ids(f"Frame {i + 1}:" if numbered else "Frame:"), space]
-            words = language.shared(torch.tensor([prefix] * len(soft), device=soft.device))
-            parts += [words, soft[:, i].to(words.dtype)]
+            prefix_embeds = language.shared(torch.tensor([prefix] * len(soft), device=soft.device))
+            parts += [prefix_embeds, soft[:, i].to(prefix_embeds.dtype)]
         embeds = torch.cat([*parts, language.shared(text.input_ids)], dim=1)
         seen = text.attention_mask.new_ones(len(soft), embeds.shape[1] - text.input_ids.shape[1])
         return embeds, torch.cat([seen, text.attention_mask], dim=1)
@@ -101,8 +101,8 @@ class Plain:
     def loss(self, head: Head, patches: Tensor, texts: Sequence[str], targets: Sequence[str], numbered: bool) -> Tensor:
         """Cross-entropy on the targets, transformers' own. patches [N, K, P, Dv]."""
         embeds, mask = self.assemble(head(patches), texts, numbered)
-        said = self.tokenizer(list(targets), padding="longest", return_tensors="pt").to(embeds.device)
-        labels = said.input_ids.masked_fill(said.attention_mask == 0, -100)
+        tokens = self.tokenizer(list(targets), padding="longest", return_tensors="pt").to(embeds.device)
+        labels = tokens.input_ids.masked_fill(tokens.attention_mask == 0, -100)
         return self.blip2.language_model(
-            inputs_embeds=embeds, attention_mask=mask, labels=labels, decoder_attention_mask=said.attention_mask
+            inputs_embeds=embeds, attention_mask=mask, labels=labels, decoder_attention_mask=tokens.attention_mask
         ).loss

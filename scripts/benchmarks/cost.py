@@ -26,7 +26,7 @@ class Sizes:
     attention_heads: int = 32
     language_inner: int = 5120
     language_layers: int = 24
-    words: int = 32128
+    vocabulary: int = 32128
     localizer_text: int = 70  # tokens
     answerer_text: int = 77
     prefix: int = 4  # "Frame i: "
@@ -57,11 +57,11 @@ def encoder_operations(s: Sizes, length: int) -> float:
     return s.language_layers * (2 * length * (4 * d * a + 3 * d * s.language_inner) + 4 * length * length * a)
 
 
-def decoder_operations(s: Sizes, length: int, said: int) -> float:
-    """Of `said` tokens through T5's decoder, beside a row of `length`, without keys and values for that row."""
+def decoder_operations(s: Sizes, length: int, tokens: int) -> float:
+    """Of `tokens` tokens through T5's decoder, beside a row of `length`, without keys and values for that row."""
     d, a = s.language_width, s.attention_width
     each = 2 * (4 * d * a + 3 * d * s.language_inner) + 2 * 4 * d * a + 4 * s.attention_heads * length * d
-    return s.language_layers * said * each
+    return s.language_layers * tokens * each
 
 
 def weights(s: Sizes) -> dict[str, float]:

@@ -43,7 +43,7 @@ class Size:
     language_width: int = 512
     language_layers: int = 6
     language_inner: int = 1024
-    words: int = 32128
+    vocabulary: int = 32128
 
     def config(self) -> Blip2Config:
         return Blip2Config(
@@ -70,7 +70,7 @@ class Size:
             },
             text_config={
                 "model_type": "t5",
-                "vocab_size": self.words,
+                "vocab_size": self.vocabulary,
                 "d_model": self.language_width,
                 "d_kv": 64,
                 "d_ff": self.language_inner,
@@ -91,7 +91,7 @@ class Size:
 MIDDLE = Size()
 SMALL = Size(
     image=56, vision_width=64, vision_layers=2, qformer_width=64, qformer_layers=2, queries=4, language_width=64,
-    language_layers=2, language_inner=128, words=424,
+    language_layers=2, language_inner=128, vocabulary=424,
 )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def subject(size: Size = MIDDLE, seed: int = 0) -> Subject:
     """A random model. Its two heads differ; letters are read by the official rule, as the baseline reads them."""
     config = size.config()
     blip2 = random_blip2(config, seed)
-    tokenizer = read_tokenizer(None, TINY, size.words)
+    tokenizer = read_tokenizer(None, TINY, size.vocabulary)
     fused = copy.deepcopy(blip2)
     fused.set_attn_implementation("sdpa")
     backbone = assemble_backbone(fused, tokenizer, "bench")
@@ -164,11 +164,11 @@ def train_table(model: SeViLA, blip2: Blip2ForConditionalGeneration) -> None:
     texts = [model.prompts.answer(a.question, a.options) for a in asked]
     picks = torch.randint(len(frames), (len(texts), KEYFRAMES), generator=torch.Generator().manual_seed(1))
     embeds, mask = backbone.assemble(model.answerer.head(patches)[picks], texts, numbered=True)
-    said = torch.tensor([[backbone.start, backbone.token("Option")]]).expand(len(texts), -1)
-    states = backbone.run_decoder(backbone.run_encoder(embeds, mask), mask, said)
+    tokens = torch.tensor([[backbone.start, backbone.token("Option")]]).expand(len(texts), -1)
+    states = backbone.run_decoder(backbone.run_encoder(embeds, mask), mask, tokens)
     local = [model.prompts.localize(a.question, a.options) for a in asked]
     embeds, mask = backbone.assemble(model.localizer.head(patches)[:, None], local, numbered=False)
-    seen = backbone.run_decoder(backbone.run_encoder(embeds, mask), mask, said[: len(local), :1])[:, 0]
+    seen = backbone.run_decoder(backbone.run_encoder(embeds, mask), mask, tokens[: len(local), :1])[:, 0]
     first = states[:, 0].mean(0)
     rows = {"Option": CERTAIN * first / first.square().sum(), "yes": directions(seen, 1)[0]}
     rows |= dict(zip(letters(OPTIONS), directions(states[:, 1], OPTIONS), strict=True))

@@ -137,8 +137,8 @@ class PlainEpoch:
         """Whether the frozen Answerer prefers the right letter after "Option", a frame at a time."""
         text = self.model.prompts.answer(question.question, question.options)
         embeds, mask = self.plain.assemble(self.plain.answerer(patches)[:, None], [text] * len(patches), numbered=False)
-        said = torch.tensor([self.plain.ids(target(question.answer))] * len(patches))
-        logits = self.plain.blip2.language_model(inputs_embeds=embeds, attention_mask=mask, labels=said).logits[:, 1]
+        tokens = torch.tensor([self.plain.ids(target(question.answer))] * len(patches))
+        logits = self.plain.blip2.language_model(inputs_embeds=embeds, attention_mask=mask, labels=tokens).logits[:, 1]
         ids = [self.plain.ids(letter)[0] for letter in letters(len(question.options))]
         return (logits[:, ids].argmax(-1) == question.answer).tolist()
 

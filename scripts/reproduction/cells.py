@@ -225,10 +225,10 @@ def _metrics(cell: Cell, settings: Settings, seeds: Sequence[int]) -> Iterator[d
 
 def markdown(table: Table, found: Sequence[Line], settings: Settings) -> str:
     """The table as a page; a row's label and title stand before its first number only."""
-    said = [f"{key} {_plain(value)}" for key, value in settings.describe().items() if value]
+    differing = [f"{key} {_plain(value)}" for key, value in settings.describe().items() if value]
     head = [f"# Table {table.number}: {table.title}", ""]
-    if said:
-        head += [f"Measured with {'; '.join(said)}.", ""]
+    if differing:
+        head += [f"Measured with {'; '.join(differing)}.", ""]
     head += [_bar(HEADINGS), _bar(["---"] * len(HEADINGS))]
     return "\n".join(head + [_bar(texts) for texts in rows(found)]) + "\n"
 

@@ -148,8 +148,8 @@ class Settings:
         """How many processes a run has; None where `launch` does not say."""
         if self.gpus is not None or self.launch == LAUNCH:
             return self.gpus or 1
-        said = re.search(r"--(?:num_processes|nproc[-_]per[-_]node)[= ](\d+)(?!\S)", shlex.join(self.launch))
-        return int(said[1]) if said else None
+        found = re.search(r"--(?:num_processes|nproc[-_]per[-_]node)[= ](\d+)(?!\S)", shlex.join(self.launch))
+        return int(found[1]) if found else None
 
     @property
     def batch_kept(self) -> bool:
@@ -158,13 +158,13 @@ class Settings:
 
     def _batch(self, run: Run, words: Sequence[str]) -> list[str]:
         """What keeps the published batch on fewer GPUs: batches that would be other processes' are accumulated."""
-        share = PUBLISHED_GPUS // self.processes if self.batch_kept else 1
-        if share == 1:
+        times = PUBLISHED_GPUS // self.processes if self.batch_kept else 1
+        if times == 1:
             return []
         trainer = load(run.entry, words).trainer
-        divisor = [] if trainer.loss_divisor is None else [f"trainer.loss_divisor={trainer.loss_divisor * share}"]
-        steps = f"trainer.warmup_steps={trainer.warmup_steps * share}"  # the published schedule counts batches
-        return [f"trainer.accumulate={trainer.accumulate * share}", *divisor, steps]
+        divisor = [] if trainer.loss_divisor is None else [f"trainer.loss_divisor={trainer.loss_divisor * times}"]
+        steps = f"trainer.warmup_steps={trainer.warmup_steps * times}"  # the published schedule counts batches
+        return [f"trainer.accumulate={trainer.accumulate * times}", *divisor, steps]
 
     def done(self, run: Run, seed: int) -> bool:
         return run.name in self.heads or (self.folder(run, seed) / "metrics.json").exists()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
-from sevila.report.figures import BLUE, GREEN, GREY, INK, ORANGE, RED, WIDTH, new_figure, text_width
+from sevila.report.figures import BLUE, GREEN, GREY, GRID, INK, ORANGE, RED, WIDTH, new_figure, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +63,7 @@ def dots_figure(labels: Sequence[str], panels: Sequence[Panel], line: float | No
             _marks(axes, places, panel.series[name], name, names.index(name), across=True, joined=False)
         axes.set_ylim(len(labels) - 0.4, -0.6)
         axes.set_yticks(range(len(labels)), labels if axes is figure.axes[0] else [], parse_math=False)
-        axes.xaxis.grid(True, color="#e4e6e9", linewidth=0.8)
+        axes.xaxis.grid(True, color=GRID, linewidth=0.8)
         if line is not None:
             axes.axvline(line, color=INK, linestyle="--", linewidth=1.2)
     if legend:
@@ -86,7 +86,7 @@ def curves_figure(places: Sequence[float], panels: Sequence[Panel], xlabel: str)
         axes.set_xscale("log", base=2)
         axes.set_xticks(places, [f"{place:g}" for place in places])
         axes.set_xlabel(xlabel, fontsize=SIZE, color=INK, parse_math=False)
-        axes.grid(True, color="#e4e6e9", linewidth=0.8)
+        axes.grid(True, color=GRID, linewidth=0.8)
     _legend(figure, names)
     return figure
 
@@ -103,7 +103,7 @@ def points_figure(series: Mapping[str, Sequence[tuple[float, float]]], xlabel: s
     axes.axhline(0, color=INK, linestyle="--", linewidth=1.2)
     axes.set_xlabel(xlabel, fontsize=SIZE, color=INK, parse_math=False)
     axes.set_ylabel(ylabel, fontsize=SIZE, color=INK, parse_math=False)
-    axes.grid(True, color="#e4e6e9", linewidth=0.8)
+    axes.grid(True, color=GRID, linewidth=0.8)
     _plain(axes)
     _legend(figure, list(series))
     return figure

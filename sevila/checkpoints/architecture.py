@@ -88,8 +88,12 @@ def published(source: str) -> Blip2Config | None:
     """The configuration of a published backbone by its Hub id; None for any other name."""
     if source not in _PUBLISHED:
         return None
-    parts = {"vision_config": dict(_VIT_G), "qformer_config": dict(_QFORMER), "text_config": dict(_PUBLISHED[source])}
-    return Blip2Config(**parts, num_query_tokens=32)
+    return Blip2Config(
+        vision_config=dict(_VIT_G),
+        qformer_config=dict(_QFORMER),
+        text_config=dict(_PUBLISHED[source]),
+        num_query_tokens=32,
+    )
 
 
 def read_architecture(source: str, name: str | None = None) -> Blip2Config:
@@ -179,6 +183,7 @@ def open_tokenizer(place: str, key: str, remedy: str) -> PreTrainedTokenizerBase
     """The tokenizer of a folder or Hub id; no code there runs. Raises UserError, from `key` to `remedy`, for none."""
     check_plain(place)
     file = Path(place) / "tokenizer.json"
+    tokenizer: Any
     try:
         if file.is_file() and not file.with_name("tokenizer_config.json").is_file():
             tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), **T5_TOKENS)

@@ -7,7 +7,7 @@ measuring memory and time without any file of weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -79,7 +79,8 @@ class Random:
     def blip2(
         self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device
     ) -> Blip2ForConditionalGeneration:
-        blip2 = outline(config).to(dtype).to_empty(device=device)
+        blip2: Any = outline(config)  # a checker cannot see through transformers' `to`
+        blip2.to(dtype).to_empty(device=device)
         share_word_vectors(blip2)
         self.fill(blip2, source, "")
         return blip2
@@ -131,7 +132,7 @@ def load(
     weights, vision = weights or Pretrained(), vision or OwnTower()
     device = torch.device(device)
     # the small files first: whatever they tell wrong is told before the weights are fetched
-    config = weights.architecture(source)
+    config: Any = weights.architecture(source)  # transformers leaves open what its parts are
     text = read_tokenizer(tokenizer, source, config.text_config.vocab_size)
     tower = vision.tower(config.vision_config.hidden_size, weights.fill, dtype, device)
     if tower is not None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,7 +79,7 @@ class Blip2Folder:
     @property
     def sizes(self) -> HeadConfig:
         """Of the backbone's own head, and so of every head over it."""
-        config = self.config
+        config: Any = self.config
         return HeadConfig.of(config.qformer_config, config.num_query_tokens, config.text_config.d_model)
 
     @cached_property
@@ -106,7 +107,7 @@ class Blip2Folder:
         fill_outline(blip2, {name: t.to(device, dtype, copy=True) for name, t in self._read(names)})
         return blip2
 
-    def _checked(self, config: Blip2Config) -> tuple[Blip2ForConditionalGeneration, list[str]]:
+    def _checked(self, config: Any) -> tuple[Blip2ForConditionalGeneration, list[str]]:
         """The empty model and the names of its tensors: the files hold these, in its shapes, and no others."""
         try:
             blip2 = outline(config)

@@ -123,7 +123,7 @@ def convert(
     if found.whole is None:
         _refuse_idle(tokenizer, sizes)
     else:
-        text = read_t5_tokenizer(tokenizer, found.whole.config.text_config.vocab_size)
+        text = read_t5_tokenizer(tokenizer, found.whole.language_model.config.vocab_size)
     training = {"converted_from": [_short(source) for source in sources], "weights": found.what}
     return _write(out, found, base, text, training)
 

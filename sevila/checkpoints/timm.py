@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +26,13 @@ Fill = Callable[[nn.Module, str, str], None]  # `Weights.fill` of sevila.checkpo
 class TimmTower(nn.Module):
     """timm's `Eva` with absolute positions and one CLS token; its parameters have LAVIS's names."""
 
+    model: Any  # timm is no part of an installation
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.patch = model.patch_embed.proj.kernel_size[0]
-        self.image_size = self.patch * int((model.pos_embed.shape[1] - 1) ** 0.5)
+        self.patch = self.model.patch_embed.proj.kernel_size[0]
+        self.image_size = self.patch * int((self.model.pos_embed.shape[1] - 1) ** 0.5)
 
     @property
     def positions(self) -> Tensor:
@@ -103,7 +105,7 @@ class TimmVision:
             self._load(self.file, model, dtype)
         return TimmTower(model.to(device))
 
-    def _outline(self) -> nn.Module:
+    def _outline(self) -> Any:
         """The model on the meta device, without what follows its last block."""
         timm = import_timm()
         try:

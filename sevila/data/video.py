@@ -204,8 +204,11 @@ class CachedVideos:
 
     def info(self, path: str | Path) -> VideoInfo:
         """UserError as `VideoReader`."""
-        _, reader = self._reader(Path(path))
-        return reader.info
+        return self.reader(path).info
+
+    def reader(self, path: str | Path) -> VideoReader:
+        """The one reader of a file. UserError as `VideoReader`."""
+        return self._reader(Path(path))[1]
 
     def read(self, path: str | Path, indices: Sequence[int]) -> Frames:
         """Frames at these numbers, in the order given; decodes only those not in the cache.

@@ -8,6 +8,7 @@ A block is a record with the name of the template that shows it. Templates escap
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +23,7 @@ from sevila.report.timeline import letter, window_text
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+NUMBER = re.compile(r"[+-]?\d")
 CONTENTS_FROM = 3  # headings that a page needs for a list of them
 
 
@@ -89,8 +91,9 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """Of every column, whether it has numbers."""
-        return [any(_is_number(row[i]) for row in self.rows) for i in range(len(self.header))]
+        """Of every column, whether it has numbers, or texts that all begin with one, such as an interval's."""
+        columns = [[row[i] for row in self.rows if row[i] not in (None, "")] for i in range(len(self.header))]
+        return [bool(cells) and all(NUMBER.match(str(cell)) for cell in cells) for cells in columns]
 
     def lines(self) -> Iterator[list[tuple[Cell | Link, bool]]]:
         """The rows, and of every cell whether it is the best of its column."""
@@ -101,7 +104,7 @@ class Table:
 
     def _highest(self, column: int) -> float | None:
         cells = [row[column] for i, row in enumerate(self.rows) if i not in self.unranked]
-        return max((cell for cell in cells if _is_number(cell)), default=None)  # type: ignore[type-var]
+        return max((cell for cell in cells if isinstance(cell, int | float)), default=None)
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,3 @@ def _templates() -> Environment:
     templates.filters["cell"] = cell_text
     templates.globals |= {"letter": letter, "window_text": window_text}
     return templates
-
-
-def _is_number(cell: object) -> bool:
-    return isinstance(cell, int | float) and not isinstance(cell, bool)

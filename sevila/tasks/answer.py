@@ -16,8 +16,8 @@ from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.selection import Selector, choose_keyframes
 from sevila.selection.scorers import LocalizerScorer
 from sevila.tasks.benchmark_metrics import validation_metrics
-from sevila.tasks.chain import Choosing, ForwardChain, Prediction
-from sevila.tasks.share import Share
+from sevila.tasks.chain import Chosen, ForwardChain, Prediction
+from sevila.tasks.parallel import by_processes
 
 
 class Keyframes(Protocol):
@@ -65,10 +65,10 @@ class AnswerTask:
     def __init__(
         self, chain: ForwardChain, validation: Sequence[Question], keyframes: Keyframes, benchmark: str = ""
     ) -> None:
-        self.chain, self.share, self.keyframes = chain, Share.of(validation), keyframes
+        self.chain, self.validation, self.keyframes = chain, validation, keyframes
         self.benchmark = benchmark
         self.model = chain.model
-        self._chosen: list[Choosing] | None = None
+        self._chosen: list[Chosen] | None = None
 
     @property
     def head(self) -> Head:
@@ -89,7 +89,7 @@ class AnswerTask:
         return sum(losses[1:], start=losses[0]), {}
 
     def evaluate(self) -> dict[str, float]:
-        return validation_metrics(self.benchmark, self.share.work(self._predict))
+        return validation_metrics(self.benchmark, by_processes(self.validation, self._predict))
 
     def _predict(self, questions: Sequence[Question]) -> list[Prediction]:
         if self._chosen is None:  # the selection is frozen: the validation keyframes stay what they are

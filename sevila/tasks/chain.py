@@ -1,29 +1,37 @@
-"""The forward chain over many questions: Localizer, selector, Answerer; and what it predicted."""
+"""The forward chain over a data set: Localizer, selector, Answerer (paper, section 3.2 and figure 3, left).
+
+`map_videos` is the one walk over a data set: every video is decoded and encoded once, whoever asks about it. The chain,
+pseudo-labels, moment retrieval and the trainings' validation go by it.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
-from sevila.data.dataset import Sample, VideoSource, patches_of
+from sevila.data.dataset import Record, Sample, VideoSource, patches_of
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.metrics.choice import Choice, multiple_choice, percent
 from sevila.metrics.keyframes import Selection, keyframe_metrics
-from sevila.model.sevila import EncodedVideo, ScoredFrame, SeViLA
+from sevila.model.sevila import Answer, EncodedVideo, Localization, ScoredFrame, SeViLA
 from sevila.selection import Selector, choose_keyframes
 from sevila.selection.scorers import LocalizerScorer, Scorer
 from sevila.tasks import cache
-from sevila.tasks.answering import Answering, Joint
+
+T = TypeVar("T")
+
+# -- what the chain gives ---
 
 
 @dataclass(frozen=True)
-class Choosing:
+class Chosen:
     """The frames of a question and which of them are its keyframes (positions, in time order)."""
 
     question: Question
@@ -35,14 +43,14 @@ class Choosing:
         return {"frames": [[f.index, f.time, f.score] for f in self.frames], "keyframes": self.keyframes}
 
     @classmethod
-    def from_row(cls, question: Question, row: Mapping[str, Any]) -> Choosing:
+    def from_row(cls, question: Question, row: Mapping[str, Any]) -> Chosen:
         """KeyError, TypeError or ValueError for a row that says something else."""
         frames = tuple(_frame(*frame) for frame in row["frames"])
         return cls(question, frames, tuple(_position(place, len(frames)) for place in row["keyframes"]))
 
 
 @dataclass(frozen=True)
-class Prediction(Choosing):
+class Prediction(Chosen):
     """... and the answer: its index, the logit of every option, and each keyframe's vote where they voted."""
 
     prediction: int
@@ -55,7 +63,7 @@ class Prediction(Choosing):
 
     @classmethod
     def from_row(cls, question: Question, row: Mapping[str, Any]) -> Prediction:
-        chosen = Choosing.from_row(question, row)
+        chosen = Chosen.from_row(question, row)
         options = len(question.options)
         votes = None if row["votes"] is None else tuple(_position(vote, options) for vote in row["votes"])
         logits = tuple(float(logit) for logit in row["logits"])
@@ -96,6 +104,185 @@ def _round(number: float | None) -> float | None:
     return None if number is None else float(f"{number:.6g}")
 
 
+# -- the walk over a data set ---
+
+
+@dataclass(frozen=True)
+class Stored(Generic[T]):
+    """Results that need not be made again, and how they stand in a table's rows.
+
+    known   what to say of results that were there already, such as "questions were answered before"
+    """
+
+    table: cache.Remembered
+    to_row: Callable[[T], Mapping[str, Any]]
+    from_row: Callable[[Question, Mapping[str, Any]], T]
+    known: str = ""
+
+
+@torch.no_grad()
+def map_videos(
+    model: SeViLA,
+    source: VideoSource,
+    records: Sequence[Record],
+    make: Callable[[EncodedVideo, list[int], Sample], Iterable[T]],
+    label: str | None = None,
+    stored: Stored[T] | None = None,
+) -> list[T]:
+    """One result a record, in their order; every video (or clip) is decoded and encoded once.
+
+    make     gives the results of the records at some places, all about one video, from its frames' patches [T, P, Dv]
+    label    names a progress bar, None shows none
+    stored   where results are read from, and written to
+    """
+
+    def made(places: list[int]) -> Iterator[tuple[int, T]]:
+        if stored is not None and stored.known and len(places) < len(records):
+            print(f"sevila: {len(records) - len(places)} {stored.known}", file=sys.stderr)
+        for rows, sample in source.walk([records[place] for place in places], label):
+            together = [places[row] for row in rows]
+            frames = sample.frames
+            encoded = EncodedVideo(frames.indices, frames.times, patches_of(model.backbone, sample))
+            yield from zip(together, make(encoded, together, sample), strict=True)
+
+    if stored is not None:
+        return stored.table.get(records, made, stored.to_row, stored.from_row)
+    results = dict(made(list(range(len(records)))))
+    return [results[place] for place in range(len(records))]
+
+
+# -- from keyframes to an answer: all of them together, or a vote of every frame alone ---
+
+
+class Answering(Protocol):
+    def answer(
+        self, model: SeViLA, encoded: EncodedVideo, questions: Sequence[Question], keyframes: Sequence[Sequence[int]]
+    ) -> list[Answer]:
+        """Answers of M questions about one video: of each its keyframes' positions, in time order."""
+        ...
+
+    def loss(self, model: SeViLA, patches: Tensor, questions: Sequence[Question]) -> Tensor:
+        """The Answerer's loss on N questions, each with its own K keyframes: patches [N, K, P, Dv]. Scalar."""
+        ...
+
+
+class Joint:
+    """As published: the language model reads all keyframes, in time order, before it answers once."""
+
+    def answer(
+        self, model: SeViLA, encoded: EncodedVideo, questions: Sequence[Question], keyframes: Sequence[Sequence[int]]
+    ) -> list[Answer]:
+        return model.answer(encoded, questions, keyframes)
+
+    def loss(self, model: SeViLA, patches: Tensor, questions: Sequence[Question]) -> Tensor:
+        texts = [model.prompts.answer(q.question, q.options) for q in questions]
+        return model.answerer.loss(patches, texts, [q.answer for q in questions])
+
+
+class Voting:
+    """Each keyframe is answered from alone, and the majority wins (the paper's baseline "voting").
+
+    Between options with equally many votes the one of higher mean log-probability wins: the paper does not say.
+    The numbers of the options are these means.
+    """
+
+    def answer(
+        self, model: SeViLA, encoded: EncodedVideo, questions: Sequence[Question], keyframes: Sequence[Sequence[int]]
+    ) -> list[Answer]:
+        found = [Localization(encoded.frames(), tuple(positions)) for positions in keyframes]
+        return [self._vote(model, encoded, *asked) for asked in zip(questions, found, strict=True)]
+
+    def _vote(self, model: SeViLA, encoded: EncodedVideo, question: Question, found: Localization) -> Answer:
+        text = model.prompts.answer(question.question, question.options)
+        patches = encoded.patches[list(found.positions)]
+        (logits,) = model.single_frame_logits(patches, [text], [len(question.options)])
+        votes = logits.argmax(-1)
+        count = torch.bincount(votes, minlength=len(question.options))
+        means = logits.log_softmax(-1).mean(0)
+        option = int(means.masked_fill(count < count.max(), -torch.inf).argmax())
+        answer = Answer.of(question, found, means)
+        return replace(answer, option=option, text=question.options[option], votes=tuple(votes.tolist()))
+
+    def loss(self, model: SeViLA, patches: Tensor, questions: Sequence[Question]) -> Tensor:
+        each = [q for q in questions for _ in range(patches.shape[1])]
+        texts = [model.prompts.answer(q.question, q.options) for q in each]
+        alone = patches.flatten(0, 1)[:, None]  # [N K, 1, P, Dv]
+        return model.answerer.loss(alone, texts, [q.answer for q in each], numbered=False)
+
+
+# -- the chain ---
+
+
+@dataclass(frozen=True)
+class ForwardChain:
+    """The model, the frames, who scores them (the Localizer, if None), the rule that picks k, and how these answer.
+
+    `selector.k` is cut to the length of a video that is shorter.
+    """
+
+    model: SeViLA
+    selector: Selector
+    source: VideoSource
+    scorer: Scorer | None = None
+    answering: Answering = field(default_factory=Joint)
+
+    def choose(self, questions: Sequence[Question], label: str | None = None) -> list[Chosen]:
+        """Choose keyframes only, in the questions' order. `label` names a progress bar, None shows none.
+
+        Where the source has a store, what this Localizer chose before is read from it: meant for a frozen one.
+        """
+
+        def make(encoded: EncodedVideo, places: list[int], sample: Sample) -> list[Chosen]:
+            return self._choose([questions[place] for place in places], encoded, sample)
+
+        store = self.source.store
+        table = store and cache.choices(self.model, self.source, self.selector, self.scorer, store)
+        stored = Stored(table, Chosen.to_row, Chosen.from_row) if table else None
+        return map_videos(self.model, self.source, questions, make, label, stored)
+
+    def predict(
+        self,
+        questions: Sequence[Question],
+        label: str | None = None,
+        chosen: Sequence[Chosen] | None = None,
+        keep: Path | None = None,
+    ) -> list[Prediction]:
+        """Answer all questions, in their order.
+
+        chosen   keyframes chosen before, in that order too, to answer from
+        keep     a run's own folder for answers under way: what an interrupted call has made, the next one reads
+        """
+
+        def make(encoded: EncodedVideo, places: list[int], sample: Sample) -> list[Prediction]:
+            if chosen is not None:
+                return self._answer([chosen[place] for place in places], encoded)
+            return self._answer(self._choose([questions[place] for place in places], encoded, sample), encoded)
+
+        stored = None
+        if keep is not None:
+            table = cache.answers(self.model, self.source, keep)
+            stored = Stored(table, Prediction.to_row, Prediction.from_row, "questions were answered before")
+        return map_videos(self.model, self.source, questions, make, label, stored)
+
+    def _choose(self, questions: Sequence[Question], encoded: EncodedVideo, sample: Sample) -> list[Chosen]:
+        """Localizer and selector: keyframes of all questions about one video, whose frames are scored together."""
+        scorer = self.scorer or LocalizerScorer(self.model)
+        found = choose_keyframes(encoded, questions, self.selector, scorer, sample.frames.pixels)
+        return [Chosen(q, each.frames, each.positions) for q, each in zip(questions, found, strict=True)]
+
+    def _answer(self, chosen: Sequence[Chosen], encoded: EncodedVideo) -> list[Prediction]:
+        """Answerer: each question from its own keyframes."""
+        asked, keyframes = [c.question for c in chosen], [c.keyframes for c in chosen]
+        answers = self.answering.answer(self.model, encoded, asked, keyframes)
+        return [
+            Prediction(c.question, c.frames, c.keyframes, a.option, a.logits, a.votes)
+            for c, a in zip(chosen, answers, strict=True)
+        ]
+
+
+# -- its numbers, and what they need ---
+
+
 def need_answers(questions: Sequence[Question]) -> None:
     """UserError where an answer is hidden, for trainings."""
     hidden = [question.qid for question in questions if question.answer is None]
@@ -112,101 +299,9 @@ def need_an_answer(validation: Sequence[Question]) -> None:
         )
 
 
-@dataclass(frozen=True)
-class ForwardChain:
-    """The model, the frames, who scores them (the Localizer, if None), the rule that picks k, and how these answer.
-
-    `selector.k` is cut to the length of a video that is shorter.
-    """
-
-    model: SeViLA
-    selector: Selector
-    source: VideoSource
-    scorer: Scorer | None = None
-    answering: Answering = field(default_factory=Joint)
-
-    def choose(self, questions: Sequence[Question], label: str | None = None) -> list[Choosing]:
-        """Choose keyframes only, in the questions' order. `label` names a progress bar, None shows none.
-
-        Where the source has a store, what this Localizer chose before is read from it: meant for a frozen one.
-        """
-
-        def make(places: list[int]) -> Iterator[tuple[int, Choosing]]:
-            asked = [questions[place] for place in places]
-            for rows, sample in self.source.walk(asked, label):
-                found = self._choose([asked[row] for row in rows], sample, self._encoded(sample))
-                yield from zip([places[row] for row in rows], found, strict=True)
-
-        store = self.source.store
-        known = store and cache.choices(self.model, self.source, self.selector, self.scorer, store)
-        if known:
-            return known.get(questions, make, Choosing.to_row, Choosing.from_row)
-        made = dict(make(list(range(len(questions)))))
-        return [made[place] for place in range(len(questions))]
-
-    def predict(
-        self,
-        questions: Sequence[Question],
-        label: str | None = None,
-        chosen: Sequence[Choosing] | None = None,
-        keep: Path | None = None,
-    ) -> list[Prediction]:
-        """Answer all questions, in their order.
-
-        chosen   keyframes chosen before, in that order too, to answer from
-        keep     a run's own folder for answers under way: what an interrupted call has made, the next one reads
-        """
-        if keep is not None:
-            return self._resumed(questions, label, keep)
-        made = dict(self._predicted(questions, label, chosen))
-        return [made[place] for place in range(len(questions))]
-
-    def _resumed(self, questions: Sequence[Question], label: str | None, folder: Path) -> list[Prediction]:
-        def make(places: list[int]) -> Iterator[tuple[int, Prediction]]:
-            if len(places) < len(questions):
-                print(f"sevila: {len(questions) - len(places)} questions were answered before", file=sys.stderr)
-            for place, prediction in self._predicted([questions[place] for place in places], label):
-                yield places[place], prediction
-
-        known = cache.answers(self.model, self.source, folder)
-        return known.get(questions, make, Prediction.to_row, Prediction.from_row)
-
-    def _predicted(
-        self, questions: Sequence[Question], label: str | None, chosen: Sequence[Choosing] | None = None
-    ) -> Iterator[tuple[int, Prediction]]:
-        """(place among the questions, prediction), video by video."""
-        for rows, sample in self.source.walk(questions, label):
-            encoded = self._encoded(sample)
-            if chosen is None:
-                choosings = self._choose([questions[r] for r in rows], sample, encoded)
-            else:
-                choosings = [chosen[r] for r in rows]
-            yield from zip(rows, self._answer(choosings, encoded), strict=True)
-
-    @torch.no_grad()
-    def _encoded(self, sample: Sample) -> EncodedVideo:
-        frames = sample.frames
-        return EncodedVideo(frames.indices, frames.times, patches_of(self.model.backbone, sample))
-
-    def _choose(self, questions: Sequence[Question], sample: Sample, encoded: EncodedVideo) -> list[Choosing]:
-        """Keyframes of all questions about one video, whose frames are scored together."""
-        scorer = self.scorer or LocalizerScorer(self.model)
-        found = choose_keyframes(encoded, questions, self.selector, scorer, sample.frames.pixels)
-        return [Choosing(q, each.frames, each.positions) for q, each in zip(questions, found, strict=True)]
-
-    def _answer(self, chosen: Sequence[Choosing], encoded: EncodedVideo) -> list[Prediction]:
-        answers = self.answering.answer(
-            self.model, encoded, [c.question for c in chosen], [c.keyframes for c in chosen]
-        )
-        return [
-            Prediction(c.question, c.frames, c.keyframes, a.option, a.logits, a.votes)
-            for c, a in zip(chosen, answers, strict=True)
-        ]
-
-
-def selection_metrics(choosings: Iterable[Choosing]) -> dict[str, float]:
+def selection_metrics(chosen: Iterable[Chosen]) -> dict[str, float]:
     """Keyframe recall and hit, where true windows are known."""
-    return keyframe_metrics(Selection([f.time for f in c.frames], c.keyframes, c.question.windows) for c in choosings)
+    return keyframe_metrics(Selection([f.time for f in c.frames], c.keyframes, c.question.windows) for c in chosen)
 
 
 def any_frame(predictions: Iterable[Prediction]) -> dict[str, float]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sevila.benchmarks.qvhighlights import moment_row
 from sevila.benchmarks.spans import SpanRule, moment_prediction
-from sevila.data.dataset import VideoSource, patches_of
+from sevila.data.dataset import Sample, VideoSource
 from sevila.data.records import Moment
 from sevila.metrics.moments import MomentPrediction, main_metrics, qvhighlights
 from sevila.model.prompts import moment_prompt
-from sevila.model.sevila import ScoredFrame, SeViLA
+from sevila.model.sevila import EncodedVideo, ScoredFrame, SeViLA
+from sevila.tasks.chain import map_videos
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,15 @@ class Retrieval:
 
 def retrieve(model: SeViLA, source: VideoSource, moments: Sequence[Moment], rule: SpanRule) -> list[Retrieval]:
     """Windows and saliency of every query, in the queries' order; each video is decoded and encoded once."""
-    found: list[Retrieval | None] = [None] * len(moments)
-    for rows, sample in source.walk(moments, "moments by video"):
-        patches = patches_of(model.backbone, sample)
-        logits = model.yes_no(patches, [moment_prompt(moments[row].query) for row in rows])
-        frames = sample.frames
-        for row, (yes, no) in zip(rows, logits.transpose(1, 2).tolist(), strict=True):
-            seen = tuple(ScoredFrame(*frame) for frame in zip(frames.indices, frames.times, yes, strict=True))
-            prediction = moment_prediction(moments[row], yes, no, frames.times, rule)
-            found[row] = Retrieval(moments[row], seen, tuple(no), prediction)
-    return [retrieval for retrieval in found if retrieval is not None]
+
+    def make(encoded: EncodedVideo, places: list[int], _: Sample) -> Iterator[Retrieval]:
+        asked = [moments[place] for place in places]
+        logits = model.yes_no(encoded.patches, [moment_prompt(moment.query) for moment in asked])  # [M, T, 2]
+        for moment, (yes, no) in zip(asked, logits.transpose(1, 2).tolist(), strict=True):
+            prediction = moment_prediction(moment, yes, no, encoded.times, rule)
+            yield Retrieval(moment, encoded.frames(yes), tuple(no), prediction)
+
+    return map_videos(model, source, moments, make, "moments by video")
 
 
 def moment_metrics(retrievals: Sequence[Retrieval]) -> dict[str, Any]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch import Tensor
 
-from sevila.data.dataset import Batch, VideoSource, patches_of
+from sevila.data.dataset import Batch, Sample, VideoSource, patches_of
 from sevila.data.records import Moment
 from sevila.errors import UserError
 from sevila.metrics.choice import percent
 from sevila.metrics.keyframes import mean_average_precision, true_positions
 from sevila.model.head import Head
 from sevila.model.prompts import moment_prompt
-from sevila.model.sevila import SeViLA
-from sevila.tasks.share import Share
+from sevila.model.sevila import EncodedVideo, SeViLA
+from sevila.tasks.chain import map_videos
+from sevila.tasks.parallel import by_processes
 
 METRICS = ("frame_accuracy", "frame_mAP")  # the official one first
 
@@ -41,7 +43,7 @@ class PretrainTask:
     """Loss: cross-entropy on "yes" / "no" a frame; evaluation: is that said of the right frames?"""
 
     def __init__(self, model: SeViLA, source: VideoSource, validation: Sequence[Moment]) -> None:
-        self.model, self.source, self.share = model, source, Share.of(validation)
+        self.model, self.source, self.validation = model, source, validation
 
     @property
     def head(self) -> Head:
@@ -62,19 +64,19 @@ class PretrainTask:
         frame_accuracy   share of all frames of which it says "yes" or "no" rightly, a draw being a "no"; official
         frame_mAP        mean average precision of the frames by relevance, over queries with a true frame
         """
-        known = [query for query in self.share.work(self._said) if query is not None]
+        known = [query for query in by_processes(self.validation, self._answers) if query is not None]
         right = [(yes > no) == label for query in known for yes, no, label in zip(*query, strict=True)]
         ranked = ((yes, labels) for yes, _, labels in known)
         return {"frame_accuracy": percent(sum(right), len(right)), "frame_mAP": mean_average_precision(ranked)}
 
-    def _said(self, queries: Sequence[Moment]) -> list[tuple[list[float], list[float], list[bool]] | None]:
+    def _answers(self, queries: Sequence[Moment]) -> list[tuple[list[float], list[float], list[bool]] | None]:
         """Of every query its frames' logits of "yes" and of "no", and which are true; None where windows are hidden."""
-        said: dict[int, tuple[list[float], list[float], list[bool]]] = {}
-        for rows, sample in self.source.walk(queries, "validation"):
-            patches = patches_of(self.model.backbone, sample)
-            logits = self.model.yes_no(patches, [moment_prompt(queries[row].query) for row in rows])
-            for row, frames in zip(rows, logits, strict=True):
-                if queries[row].windows is not None:
-                    yes, no = frames.T.tolist()
-                    said[row] = yes, no, frame_labels(sample.frames.times, queries[row])
-        return [said.get(row) for row in range(len(queries))]
+
+        def make(encoded: EncodedVideo, places: list[int], _: Sample) -> Iterator[Any]:
+            asked = [queries[place] for place in places]
+            logits = self.model.yes_no(encoded.patches, [moment_prompt(query.query) for query in asked])
+            for query, frames in zip(asked, logits, strict=True):
+                yes, no = frames.T.tolist()
+                yield None if query.windows is None else (yes, no, frame_labels(encoded.times, query))
+
+        return map_videos(self.model, self.source, queries, make, "validation")

@@ -22,19 +22,20 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sevila.data.dataset import Batch, VideoSource, patches_of
+from sevila.data.dataset import Batch, Sample, VideoSource, patches_of
 from sevila.data.records import Question, Window
 from sevila.data.sampling import PLAIN, FrameKey, TrainingFrames, random_indices
 from sevila.data.video import VideoInfo
+from sevila.errors import UserError
 from sevila.metrics.choice import percent
 from sevila.metrics.keyframes import true_positions
 from sevila.model.head import Head
 from sevila.model.language import Direct
-from sevila.model.sevila import SeViLA
+from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.tasks import cache
 from sevila.tasks.benchmark_metrics import validation_metrics
-from sevila.tasks.chain import ForwardChain, need_answers
-from sevila.tasks.share import Share
+from sevila.tasks.chain import ForwardChain, Stored, map_videos, need_answers
+from sevila.tasks.parallel import by_processes
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,6 @@ class PseudoLabels:
             "labels": [int(label) for label in self.labels],
         }
 
-    def to_row(self) -> dict[str, Any]:
-        """For a store, which knows questions by content: without the qid, times in full."""
-        return {"indices": self.indices, "times": self.times, "labels": [int(label) for label in self.labels]}
-
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> PseudoLabels:
         """KeyError, TypeError or ValueError for a row that says something else."""
@@ -68,6 +65,11 @@ class PseudoLabels:
             raise ValueError("no frame numbers, or labels other than 0 and 1")
         return cls(row["qid"], indices, tuple(map(float, times)), tuple(map(bool, labels)))
 
+    @classmethod
+    def from_row(cls, question: Question, row: Mapping[str, Any]) -> PseudoLabels:
+        """A line that was made for a question of the same content, whatever its name."""
+        return cls.from_json({**row, "qid": question.qid})
+
 
 def make_pseudo_labels(
     model: SeViLA, source: VideoSource, questions: Sequence[Question], orders: int = 1
@@ -76,53 +78,68 @@ def make_pseudo_labels(
 
     Where the source has a store, labels that this Answerer gave before are read from it.
 
-    orders   in how many cyclic orders of its options a question is asked, never more than it has options; the paper: 1
+    orders   as of `right_alone`
     """
     need_answers(questions)
 
-    def make(places: list[int]) -> Iterator[tuple[int, PseudoLabels]]:
-        for place, label in _labelled(model, source, [questions[place] for place in places], orders):
-            yield places[place], label
+    def make(encoded: EncodedVideo, places: list[int], _: Sample) -> Iterator[PseudoLabels]:
+        soft = model.answerer.head(encoded.patches)  # [T, Q, Dl], once for all questions about the video
+        for question in (questions[place] for place in places):
+            right = right_alone(model, soft, [question] * len(encoded), orders)
+            yield PseudoLabels(question.qid, encoded.indices, encoded.times, tuple(right))
 
-    if source.store is None:
-        made = dict(make(list(range(len(questions)))))
-        return [made[place] for place in range(len(questions))]
-    return cache.labels(model, source, source.store, orders).get(
-        questions, make, PseudoLabels.to_row, lambda question, row: PseudoLabels.from_json({**row, "qid": question.qid})
-    )
-
-
-def _labelled(
-    model: SeViLA, source: VideoSource, questions: Sequence[Question], orders: int
-) -> Iterator[tuple[int, PseudoLabels]]:
-    """(place among the questions, labels), video by video."""
-    for rows, sample in source.walk(questions, "pseudo-labels"):
-        patches = patches_of(model.backbone, sample)
-        asked = [questions[row] for row in rows]
-        for row, question, right in zip(rows, asked, _right(model, patches, asked), strict=True):
-            for first in range(1, min(orders, len(question.options))):
-                yes = right.nonzero()[:, 0]
-                if not len(yes):
-                    break
-                right[yes] = _right(model, patches[yes], [question], first)[0]
-            yield row, PseudoLabels(question.qid, sample.frames.indices, sample.frames.times, tuple(right.tolist()))
+    stored = None
+    if source.store is not None:
+        table = cache.labels(model, source, source.store, orders)
+        stored = Stored(table, PseudoLabels.to_json, PseudoLabels.from_row)
+    return map_videos(model, source, questions, make, "pseudo-labels", stored)
 
 
-def _right(model: SeViLA, patches: Tensor, questions: Sequence[Question], first: int = 0) -> list[Tensor]:
-    """Of frames [T, P, Dv], each alone, and each question: is the answer right? Bool [T] a question.
+@torch.no_grad()
+def right_alone(model: SeViLA, soft: Tensor, questions: Sequence[Question], orders: int = 1) -> list[bool]:
+    """Of N frames, each with a question of its own: is the frozen Answerer right from that frame alone?
 
-    first   number of the option that is asked as the first; those before it follow at the end
+    This is the paper's pseudo-label (section 3.3, figure 3, right). soft [N, Q, Dl].
+
+    orders   in how many cyclic orders of its options a question is asked, never more than it has options; the paper: 1
     """
-    texts, answers = zip(*(_turned(model, question, first) for question in questions), strict=True)
-    options = [len(question.options) for question in questions]
-    logits = model.single_frame_logits(patches, texts, options, Direct())  # published: "Option" given
-    return [row.argmax(-1) == answer for row, answer in zip(logits, answers, strict=True)]
+    right = [True] * len(questions)
+    for first in range(orders):
+        left = [i for i, question in enumerate(questions) if right[i] and first < len(question.options)]
+        if not left:
+            break
+        texts, answers = zip(*(_turned(model, questions[i], first) for i in left), strict=True)
+        options = [len(questions[i].options) for i in left]
+        # as published "Option" is given, and the letter is the model's
+        chosen = model.frame_logits(soft[left], texts, options, Direct()).argmax(-1).tolist()
+        for i, option, answer in zip(left, chosen, answers, strict=True):
+            right[i] = option == answer
+    return right
 
 
 def _turned(model: SeViLA, question: Question, first: int) -> tuple[str, int]:
     """The Answerer's prompt with option number `first` as option A, and the number of the right option then."""
     options = [*question.options[first:], *question.options[:first]]
     return model.prompts.answer(question.question, options), (question.answer - first) % len(options)
+
+
+def window_labels(source: VideoSource, questions: Sequence[Question]) -> list[PseudoLabels]:
+    """True labels of every question's n sampled frames, in the questions' order: "yes" inside a window, ends included.
+
+    No benchmark that SeViLA trains on has windows: what they give is the ceiling of self-refinement, not a method.
+    UserError where a question's windows are not known.
+    """
+    unknown = [question.qid for question in questions if question.windows is None]
+    if unknown:
+        raise UserError(f"task.name=windows: {len(unknown)} questions have no windows (such as {unknown[0]})")
+    labels: dict[int, PseudoLabels] = {}
+    for rows, sample in source.walk(questions, "frames in windows"):
+        indices, times = sample.frames.indices, sample.frames.times
+        for row in rows:
+            inside = set(true_positions(times, questions[row].windows))
+            inside_each = tuple(i in inside for i in range(len(times)))
+            labels[row] = PseudoLabels(questions[row].qid, indices, times, inside_each)
+    return [labels[row] for row in range(len(questions))]
 
 
 def label_metrics(labels: Sequence[PseudoLabels], questions: Sequence[Question]) -> dict[str, float]:
@@ -184,7 +201,7 @@ class LabelledBefore:
 class LabelEachStep:
     """As published: the frozen Answerer labels the frames of every batch, as they were drawn and cropped.
 
-    orders   as of `make_pseudo_labels`
+    orders   as of `right_alone`
     """
 
     model: SeViLA
@@ -193,22 +210,7 @@ class LabelEachStep:
     @torch.no_grad()
     def of(self, batch: Batch, patches: Tensor) -> list[bool]:
         asked = [question for question, row in zip(batch.records, batch.indices, strict=True) for _ in row]
-        soft = self.model.answerer.head(patches)
-        right = self._right(soft, asked, 0)
-        for first in range(1, self.orders):
-            left = [i for i, question in enumerate(asked) if right[i] and first < len(question.options)]
-            if not left:
-                break
-            for i, again in zip(left, self._right(soft[left], [asked[i] for i in left], first), strict=True):
-                right[i] = again
-        return right
-
-    def _right(self, soft: Tensor, questions: Sequence[Question], first: int) -> list[bool]:
-        """Of F frames' soft tokens [F, Q, Dl], each with its own question: is the answer from it alone right?"""
-        texts, answers = zip(*(_turned(self.model, question, first) for question in questions), strict=True)
-        options = [len(question.options) for question in questions]
-        chosen = self.model.frame_logits(soft, texts, options, Direct()).argmax(-1).tolist()
-        return [option == answer for option, answer in zip(chosen, answers, strict=True)]
+        return right_alone(self.model, self.model.answerer.head(patches), asked, self.orders)
 
 
 class RefineTask:
@@ -217,7 +219,7 @@ class RefineTask:
     def __init__(
         self, chain: ForwardChain, validation: Sequence[Question], labels: FrameLabels, benchmark: str = ""
     ) -> None:
-        self.chain, self.share, self.labels = chain, Share.of(validation), labels
+        self.chain, self.validation, self.labels = chain, validation, labels
         self.model, self.benchmark = chain.model, benchmark
 
     @property
@@ -232,15 +234,15 @@ class RefineTask:
         """
         patches = patches_of(self.model.backbone, batch)
         frames = patches[batch.mask.to(patches.device)]
-        texts = []
-        for question, indices in zip(batch.records, batch.indices, strict=True):
-            texts += [self.model.prompts.localize(question.question, question.options)] * len(indices)
+        prompts = self.model.localizer_prompts(batch.records)
+        texts = [text for text, row in zip(prompts, batch.indices, strict=True) for _ in row]
         labels = self.labels.of(batch, frames)
         numbers = {"yes_share": sum(labels) / len(labels), **_precision(batch, labels)}
         return self.model.localizer.loss(frames, texts, labels), numbers
 
     def evaluate(self) -> dict[str, float]:
-        return validation_metrics(self.benchmark, self.share.work(lambda part: self.chain.predict(part, "validation")))
+        predictions = by_processes(self.validation, lambda own: self.chain.predict(own, "validation"))
+        return validation_metrics(self.benchmark, predictions)
 
 
 def _precision(batch: Batch, labels: Sequence[bool]) -> dict[str, float]:

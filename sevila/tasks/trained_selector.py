@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from sevila.data.dataset import Batch, patches_of
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.model.prompts import target
 from sevila.selection.trained import Network, TrainedScorer, frame_features, text_features
 from sevila.tasks.benchmark_metrics import validation_metrics
 from sevila.tasks.chain import ForwardChain
-from sevila.tasks.share import Share
+from sevila.tasks.parallel import by_processes
 
 
 class TrainedSelectorTask:
@@ -40,7 +39,7 @@ class TrainedSelectorTask:
     ) -> None:
         if not chain.selector.needs_scores:
             raise UserError("the trained selector needs a selector that goes by scores: say selector=topk")
-        self.model, self.share, self.network = chain.model, Share.of(validation), network
+        self.model, self.validation, self.network = chain.model, validation, network
         self.benchmark, self.entropy = benchmark, entropy
         self.chain = replace(chain, scorer=TrainedScorer(network, chain.model.backbone))
 
@@ -76,7 +75,8 @@ class TrainedSelectorTask:
         return total - self.entropy * entropy, {"weight": peaks, "entropy": float(entropy.detach())}
 
     def evaluate(self) -> dict[str, float]:
-        return validation_metrics(self.benchmark, self.share.work(lambda part: self.chain.predict(part, "validation")))
+        predictions = by_processes(self.validation, lambda own: self.chain.predict(own, "validation"))
+        return validation_metrics(self.benchmark, predictions)
 
     def _alike(self, batch: Batch) -> dict[int, list[int]]:
         """Numbers of keyframes, at most a row's frames, and the rows of each."""
@@ -87,10 +87,8 @@ class TrainedSelectorTask:
 
     def _answer_loss(self, seen: Tensor, questions: Sequence[Question]) -> Tensor:
         """Soft tokens of k frames [N, k, Q, Dl] -> mean cross-entropy on "Option X </s>"."""
-        backbone, prompts = self.model.backbone, self.model.prompts
-        texts = [prompts.answer(q.question, q.options) for q in questions]
-        embeds, mask = backbone.assemble(seen, texts, numbered=True)
-        return backbone.answer_loss(embeds, mask, [target(q.answer) for q in questions])
+        texts = self.model.answerer_prompts(questions)
+        return self.model.answerer.soft_loss(seen, texts, [q.answer for q in questions])
 
 
 def score_entropy(scores: Tensor) -> Tensor:

@@ -303,8 +303,10 @@ def test_video_files(refusal: Refusal, video: Path, tmp_path: Path) -> None:
         (tmp_path / f"{name}.mp4").write_bytes(content)
 
     def ask(name: str, *words: str) -> str:
-        given = ["question=what does the red star hold", "options=[a cup, a key]", "out=answer.png", *words]
-        return refusal(predict.cli, f"video={tmp_path / name}.mp4", *given, world=False)
+        options = [word for word in words if word.startswith("--")] or ["--out=answer.png"]
+        answers = [word for word in words if not word.startswith("--")] or ["a cup", "a key"]
+        asked = [f"{tmp_path / name}.mp4", "what does the red star hold", *answers]
+        return refusal(predict.cli, *asked, *options, world=False)
 
     assert ask("missing") == f"{tmp_path}/missing.mp4: no such video file"
     assert ask("empty").startswith(f"video {tmp_path}/empty.mp4 is empty")
@@ -312,19 +314,18 @@ def test_video_files(refusal: Refusal, video: Path, tmp_path: Path) -> None:
     for name in ("half", "tail"):
         assert ask(name).startswith(f"video {tmp_path}/{name}.mp4 is cut off, ")
     shutil.copy(video, tmp_path / "good.mp4")
-    assert ask("good", "k=33") == "k=33: only n_frames=32 frames are sampled; choose k at most that"
-    assert ask("good", "k=65", "n_frames=99").endswith("good.mp4 has only 64 frames; choose k at most that")
-    assert ask("good", "options=[a cup]").startswith("options: a question needs at least 2 options")
-    many = ", ".join(f"o{i}" for i in range(27))
-    assert ask("good", f"options=[{many}]") == "options: a question needs 2 to 26 options, got 27"
-    assert ask("good", "out=answer.jpg") == "out=answer.jpg: expected a name that ends in .png or .html"
-    assert ask("good", f"out={tmp_path}/good.mp4/a.png").endswith("good.mp4 cannot be written to")
-    assert ask("good", f"localizer={tmp_path}").startswith(f"localizer={tmp_path}: holds no localizer.safetensors")
+    assert ask("good", "--k=33") == "--k=33: only --n-frames=32 are sampled; choose k at most that"
+    assert ask("good", "--k=65", "--n-frames=99").endswith("good.mp4 has only 64 frames; choose k at most that")
+    assert ask("good", "a cup").startswith("options: a question needs at least 2 options")
+    assert ask("good", *(f"o{i}" for i in range(27))) == "options: a question needs 2 to 26 options, got 27"
+    assert ask("good", "--out=answer.jpg") == "--out=answer.jpg: expected a name that ends in .html or .png or .json"
+    assert ask("good", f"--out={tmp_path}/good.mp4/a.png").endswith("good.mp4 cannot be written to")
+    assert ask("good", f"--localizer={tmp_path}").startswith(f"localizer={tmp_path}: holds no localizer.safetensors")
 
 
 @pytest.mark.parametrize(
     ("module", "words"),
-    [("eval", [EVAL, "+bogus=1"]), ("predict", ["video=none.mp4", "question=what", "options=[a, b]"])],
+    [("eval", [EVAL, "+bogus=1"]), ("predict", ["none.mp4", "what", "a", "b"])],
 )
 def test_as_a_process(tmp_path: Path, module: str, words: list[str]) -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}

@@ -86,5 +86,5 @@ def test_evaluation_and_prediction_share_a_store(
     (video,) = Path(small_world[0].partition("=")[2]).glob(f"seed_0-*/videos/{first['video']}.mp4")
     monkeypatch.setattr(Backbone, "encode", lambda *_: pytest.fail("encoded"))  # pictures are decoded to be shown
     assert go(evaluation, "warm", *words) == cold
-    asked = [f"video={video}", "question=what?", "options=[red, blue]", "n_frames=4", "k=1"]
-    assert predict.cli([*asked, "precision=fp32", words[-1]]) == 0
+    asked = [str(video), "what?", "red", "blue", "--n-frames", "4", "--k", "1", "--precision", "fp32"]
+    assert predict.cli([*asked, "--store", str(tmp_path / "store")]) == 0

@@ -49,8 +49,8 @@ def caption(reference: Reference) -> Iterator[Difference]:
     with torch.no_grad():
         hidden = backbone.run_encoder(embeds, mask)
         labels = theirs["t5.labels"]
-        said = torch.cat([torch.full_like(labels[:, :1], backbone.start), labels[:, :-1].clamp(min=0)], dim=1)
-        logits = backbone.logits(backbone.run_decoder(hidden, mask, said))
+        tokens = torch.cat([torch.full_like(labels[:, :1], backbone.start), labels[:, :-1].clamp(min=0)], dim=1)
+        logits = backbone.logits(backbone.run_decoder(hidden, mask, tokens))
     yield compared("Blip2T5: encoder", hidden, theirs["encoder.last_hidden_state"], TOLERANCES.states)
     real = labels >= 0  # what stands at padding is nobody's business
     yield compared("Blip2T5: logits", logits[real], theirs["t5.logits"][real], TOLERANCES.logits)

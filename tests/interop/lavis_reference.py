@@ -72,9 +72,9 @@ def build(case: Case, folder: Path) -> Blip2T5:
             return BertLMHeadModel(config), nn.Parameter(torch.zeros(1, queries, config.hidden_size))
 
     save_tokenizer(folder)
-    words = len(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"])
+    vocabulary = len(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"])
     plain = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "decoder_start_token_id": 0}  # Flan-T5's
-    T5ForConditionalGeneration(T5Config(**case.t5, **plain, vocab_size=words)).save_pretrained(folder)
+    T5ForConditionalGeneration(T5Config(**case.t5, **plain, vocab_size=vocabulary)).save_pretrained(folder)
     model = Small(
         t5_model=str(folder),
         num_query_token=case.queries,
@@ -163,21 +163,21 @@ def soft_tokens(model: Blip2T5, pixels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def frames(model: Blip2T5, soft: Tensor, names: Sequence[str], texts: Sequence[str], said: str) -> dict[str, Tensor]:
+def frames(model: Blip2T5, soft: Tensor, names: Sequence[str], texts: Sequence[str], target: str) -> dict[str, Tensor]:
     """LAVIS's T5 behind frames [N, K, Q, Dl], each after its name, and a text: input, states, logits, loss.
 
     `step0` and `step1` are the logits [N, V] of the first two tokens that the model itself generates.
     """
-    words, t5 = model.t5_tokenizer, model.t5_model
-    ids = words(list(texts), padding="longest", truncation=True, max_length=model.max_txt_len, return_tensors="pt")
+    tokenizer, t5 = model.t5_tokenizer, model.t5_model
+    ids = tokenizer(list(texts), padding="longest", truncation=True, max_length=model.max_txt_len, return_tensors="pt")
     parts = []
     for i, name in enumerate(names):
-        prefix = torch.tensor(words(name, add_special_tokens=False).input_ids)
+        prefix = torch.tensor(tokenizer(name, add_special_tokens=False).input_ids)
         parts += [t5.shared(prefix).expand(len(soft), -1, -1), soft[:, i]]
     embeds = torch.cat([*parts, t5.shared(ids.input_ids)], dim=1)
     before = ids.attention_mask.new_ones(len(soft), embeds.shape[1] - ids.input_ids.shape[1])
     mask = torch.cat([before, ids.attention_mask], dim=1)
-    labels = words([said] * len(soft), return_tensors="pt").input_ids
+    labels = tokenizer([target] * len(soft), return_tensors="pt").input_ids
     out = t5(inputs_embeds=embeds, attention_mask=mask, labels=labels)
     steps = t5.generate(
         inputs_embeds=embeds,

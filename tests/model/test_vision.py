@@ -61,7 +61,7 @@ def test_a_compiled_tower_meets_few_numbers_of_frames() -> None:
 
 def test_a_picture_smaller_than_a_patch() -> None:
     with pytest.raises(UserError, match=r"^model\.image_size=15: smaller than a patch, which has 16 pixels a side$"):
-        build.model(load("predict", ["model.image_size=15"]), torch.device("cpu"))
+        build.model(load("eval", ["model.image_size=15"]), torch.device("cpu"))
 
 
 def broken_torchvision(folder: Path) -> Path:

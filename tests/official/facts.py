@@ -35,11 +35,11 @@ def texts(row: dict[str, Any]) -> tuple[str | None, str, str | None]:
 def prompts(golden: Golden) -> Iterator[Difference]:
     """Prompts and their ids for a row of every data set."""
     for name, case in golden.aux["prompts"].items():
-        answer, localize, said = texts(case["annotation"])
+        answer, localize, target_text = texts(case["annotation"])
         yield equal(f"{name}.localize", localize, case["loc_input"])
         yield equal(f"{name}.localize_ids", _ids(golden, localize), case["loc_ids"])
         if answer is not None:
-            yield equal(f"{name}.answer", (answer, said), (case["qa_input"], case["qa_output"]))
+            yield equal(f"{name}.answer", (answer, target_text), (case["qa_input"], case["qa_output"]))
             yield equal(f"{name}.answer_ids", _ids(golden, answer), case["qa_ids"])
 
 

@@ -89,7 +89,7 @@ class Golden:
     @cached_property
     def answers(self) -> list[int]:
         """Of each row the right option's index."""
-        return [[target(i) for i in range(self.options)].index(said) for said in self.meta["inputs"]["qa_output"]]
+        return [[target(i) for i in range(self.options)].index(text) for text in self.meta["inputs"]["qa_output"]]
 
     @cached_property
     def patches(self) -> Tensor:

@@ -162,8 +162,8 @@ def pseudo_labels(golden: Golden) -> Iterator[Difference]:
         yield compared(f"option_logits_{row}", logits, theirs[row], golden.tolerances.logits)
         yield compared(f"answers_{row}", logits.argmax(-1), golden.tensors["e_refine.pred_ans"][row], EXACT)
     labels = [label for made in make_pseudo_labels(model, GoldenFrames(golden), asked) for label in made.labels]
-    said = [word == "yes" for word in golden.meta["summary"]["e_refine"]["pseudo_label"]]
-    yield equal("labels", labels, said)
+    wanted = [word == "yes" for word in golden.meta["summary"]["e_refine"]["pseudo_label"]]
+    yield equal("labels", labels, wanted)
 
 
 @torch.no_grad()
@@ -176,7 +176,7 @@ def moment_scores(golden: Golden) -> Iterator[Difference]:
     yield compared("yes", scores.flatten(), golden.tensors["f_fmr.gen.yes_score"], golden.tolerances.logits)
     both = torch.cat([model.yes_no(p, [text])[0] for p, text in zip(golden.patches, texts, strict=True)])
     yield compared("said", both[:, 0] > both[:, 1], golden.tensors["f_fmr.gen.pred"], EXACT)
-    said = golden.meta["summary"]["f_fmr_generate"]
-    right = [(word == "yes") == bool(pred) for word, pred in zip(said["answer"], said["pred_ans"], strict=True)]
+    theirs = golden.meta["summary"]["f_fmr_generate"]
+    right = [(word == "yes") == bool(pred) for word, pred in zip(theirs["answer"], theirs["pred_ans"], strict=True)]
     found = PretrainTask(model, GoldenFrames(golden), moments(golden)).evaluate()
     yield equal("frame_accuracy", found["frame_accuracy"], percent(sum(right), len(right)))

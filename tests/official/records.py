@@ -30,9 +30,9 @@ def moments(golden: Golden) -> list[Moment]:
     """A second a frame; every frame that the official code calls "yes" is a window of its own."""
     inputs = golden.meta["inputs_fmr"]
     rows = []
-    for row, (text, said) in enumerate(zip(inputs["loc_input"], inputs["qa_output"], strict=True)):
+    for row, (text, labels) in enumerate(zip(inputs["loc_input"], inputs["qa_output"], strict=True)):
         query = re.match(r"Question: (.*) Option A: yes\. ", text)[1]
-        windows = tuple((float(i), float(i)) for i, word in enumerate(said.split("_")) if word == "yes")
+        windows = tuple((float(i), float(i)) for i, word in enumerate(labels.split("_")) if word == "yes")
         rows.append(Moment(inputs["question_id"][row], str(row), query, float(golden.frames), windows))
     return rows
 

@@ -149,8 +149,8 @@ def uniform(golden: Golden, name: str) -> Iterator[Difference]:
     else:
         soft = head.head(golden.patches).flatten(0, 1)[:, None]
         embeds, mask = golden.backbone.assemble(soft, repeated(texts, golden.frames), numbered=False)
-        said = repeated(golden.meta["inputs"]["qa_output"], golden.frames)
-        loss = golden.backbone.answer_loss(embeds, mask, said)
+        targets = repeated(golden.meta["inputs"]["qa_output"], golden.frames)
+        loss = golden.backbone.answer_loss(embeds, mask, targets)
     loss.backward()
     yield compared("loss", loss.detach(), golden.tensors[f"{name}.loss"], golden.tolerances.losses)
     yield from gradients(golden, name, head.head, "answerer")

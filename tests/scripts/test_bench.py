@@ -18,7 +18,7 @@ from sevila.model.language import Direct
 
 SIZES = cost.Sizes(
     patches=17, vision_width=64, vision_inner=256, vision_layers=2, queries=4, qformer_width=64, qformer_layers=2,
-    language_width=64, attention_width=64, attention_heads=1, language_inner=128, language_layers=2, words=424,
+    language_width=64, attention_width=64, attention_heads=1, language_inner=128, language_layers=2, vocabulary=424,
 )  # fmt: skip
 
 

@@ -12,8 +12,7 @@ from sevila import api
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.data.records import Question
 from sevila.model.sevila import EncodedVideo, SeViLA
-from sevila.tasks.answering import Joint, Voting
-from sevila.tasks.chain import ForwardChain, Prediction, any_frame
+from sevila.tasks.chain import ForwardChain, Joint, Prediction, Voting, any_frame
 
 QUESTION = Question("q", "v", "what is it", ("a", "b", "c"), 1)
 

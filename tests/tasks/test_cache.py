@@ -43,12 +43,12 @@ def make(world: Synthetic, tiny: SeViLA, open_tiny_store: Callable[..., Store]) 
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The texts that the Localizer or the Answerer was asked about frames."""
     texts: list[str] = []
-    for name in ("relevance", "single_frame_logits"):
+    for name in ("relevance", "frame_logits"):
         plain = getattr(SeViLA, name)
 
-        def counted(self: SeViLA, patches, said, *more, _plain=plain):
-            texts.extend(said)
-            return _plain(self, patches, said, *more)
+        def counted(self: SeViLA, seen, prompts, *more, _plain=plain):
+            texts.extend(dict.fromkeys(prompts))  # of all frames the same
+            return _plain(self, seen, prompts, *more)
 
         monkeypatch.setattr(SeViLA, name, counted)
     return texts
@@ -201,20 +201,20 @@ def test_what_an_interrupted_run_made_is_not_lost(
 ) -> None:
     questions = world.questions("val")
     monkeypatch.setattr(cache, "BLOCK", 1)
-    plain, logits = make_pseudo_labels(tiny, make(stored=False).source, questions), tiny.single_frame_logits
+    plain, logits = make_pseudo_labels(tiny, make(stored=False).source, questions), tiny.frame_logits
+    first, second = by_video(questions)
 
-    def interrupted(*given: object) -> list[torch.Tensor]:
-        if asked:
+    def interrupted(*given: object) -> torch.Tensor:
+        if len(asked) == len(first):
             raise KeyboardInterrupt
         return logits(*given)
 
     count(asked)
-    monkeypatch.setattr(tiny, "single_frame_logits", interrupted)
+    monkeypatch.setattr(tiny, "frame_logits", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_pseudo_labels(tiny, make().source, questions)
-    first, second = by_video(questions)
     assert count(asked) == len(first)
-    monkeypatch.setattr(tiny, "single_frame_logits", logits)
+    monkeypatch.setattr(tiny, "frame_logits", logits)
     assert make_pseudo_labels(tiny, make().source, questions) == plain and count(asked) == len(second)
 
 

@@ -20,7 +20,7 @@ from sevila.model.sevila import ScoredFrame, SeViLA
 from sevila.selection import LocalizerTopK, Oracle, Uniform
 from sevila.synthetic.world import encode
 from sevila.tasks import cache
-from sevila.tasks.chain import Choosing, ForwardChain, Prediction, chain_metrics, selection_metrics
+from sevila.tasks.chain import Chosen, ForwardChain, Prediction, chain_metrics, selection_metrics
 
 Make = Callable[..., ForwardChain]
 
@@ -105,7 +105,7 @@ def test_an_interrupted_prediction_goes_on(
     answered: list[int] = []
     original = ForwardChain._answer
 
-    def answer(self: ForwardChain, chosen: list[Choosing], patches: torch.Tensor) -> list[Prediction]:
+    def answer(self: ForwardChain, chosen: list[Chosen], patches: torch.Tensor) -> list[Prediction]:
         if len(answered) == 2:
             raise KeyboardInterrupt
         answered.append(len(chosen))
@@ -172,5 +172,5 @@ def test_metrics_by_hand() -> None:
         "keyframe_recall": 50.0,
         "keyframe_hit": 66.67,
     }
-    unknown = [Choosing(replace(predictions[0].question, windows=None), frames, (0,))]
+    unknown = [Chosen(replace(predictions[0].question, windows=None), frames, (0,))]
     assert selection_metrics(unknown) == {}

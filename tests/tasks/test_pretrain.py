@@ -78,7 +78,8 @@ def test_evaluation_ranks_the_frames_of_each_query() -> None:
 
     class Source:
         def walk(self, records: list[Moment], label: str) -> Iterator[tuple[list[int], SimpleNamespace]]:
-            sample = SimpleNamespace(pixels=torch.zeros(4, 1), frames=SimpleNamespace(times=times), stored=None)
+            frames = SimpleNamespace(indices=range(4), times=times)
+            sample = SimpleNamespace(pixels=torch.zeros(4, 1), frames=frames, stored=None)
             yield from (([1, 2, 3], sample), ([0], sample))
 
     def yes_no(patches: torch.Tensor, texts: list[str]) -> torch.Tensor:

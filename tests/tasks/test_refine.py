@@ -159,7 +159,9 @@ def test_rows_of_a_batch_with_padding() -> None:
     )
     localizer = Recorder()
     model = SimpleNamespace(
-        backbone=SimpleNamespace(encode=lambda pixels: pixels), localizer=localizer, prompts=QuestionPrompts()
+        backbone=SimpleNamespace(encode=lambda pixels: pixels),
+        localizer=localizer,
+        localizer_prompts=lambda asked: [QuestionPrompts().localize(q.question, q.options) for q in asked],
     )
     task = RefineTask(SimpleNamespace(model=model), [], LabelledBefore(labels))
     loss, numbers = task.loss(batch)

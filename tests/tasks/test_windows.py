@@ -10,8 +10,7 @@ import pytest
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.errors import UserError
 from sevila.tasks.chain import ForwardChain
-from sevila.tasks.refine import label_metrics
-from sevila.tasks.windows import window_labels
+from sevila.tasks.refine import label_metrics, window_labels
 
 Make = Callable[..., ForwardChain]
 

@@ -6,8 +6,9 @@ import pytest
 from torch import distributed
 
 from sevila.data.records import Question
+from sevila.data.store_files import row_key
 from sevila.errors import UserError
-from sevila.tasks.share import Share
+from sevila.tasks.parallel import by_processes, own_places
 
 QUESTIONS = [Question(f"q{i}", video, "what?", ("a", "b"), 0) for i, video in enumerate("abacbd")]
 
@@ -17,8 +18,7 @@ def names(questions: list[Question]) -> list[str]:
 
 
 def test_one_process_has_all() -> None:
-    share = Share.of(QUESTIONS)
-    assert share.records == QUESTIONS and share.work(names) == [f"q{i}" for i in range(6)]
+    assert own_places(QUESTIONS) == list(range(6)) and by_processes(QUESTIONS, names) == [f"q{i}" for i in range(6)]
 
 
 @pytest.mark.parametrize("processes", [2, 3, 5])
@@ -28,23 +28,25 @@ def test_videos_stay_whole_and_results_in_order(processes: int, monkeypatch: pyt
     shares = []
     for rank in range(processes):
         monkeypatch.setattr(distributed, "get_rank", lambda rank=rank: rank)
-        shares.append(Share.of(QUESTIONS))
-    videos = [{question.video for question in share.records} for share in shares]
+        shares.append(own_places(QUESTIONS))
+    videos = [{QUESTIONS[place].video for place in share} for share in shares]
     assert sum(map(len, videos)) == 4 == len(set().union(*videos))
     first = {2: ["q0", "q2", "q3"], 3: ["q0", "q2", "q5"], 5: ["q0", "q2"]}
-    assert names(shares[0].records) == first[processes]
+    assert [f"q{place}" for place in shares[0]] == first[processes]
 
-    made = [("", share.among, list(zip(share.places, names(share.records), strict=True))) for share in shares]
+    among = row_key(names(QUESTIONS))
+    made = [("", among, [(place, f"q{place}") for place in share]) for share in shares]
     monkeypatch.setattr(distributed, "all_gather_object", lambda parts, mine: parts.__setitem__(slice(None), made))
-    for share in shares:
-        assert share.work(names) == names(QUESTIONS)
+    for rank in range(processes):
+        monkeypatch.setattr(distributed, "get_rank", lambda rank=rank: rank)
+        assert by_processes(QUESTIONS, names) == names(QUESTIONS)
 
-    made[1] = ("record q2: unreadable", shares[1].among, [])
+    made[1] = ("record q2: unreadable", among, [])
     with pytest.raises(UserError, match="record q2: unreadable"):  # of another process
-        shares[0].work(names)
+        by_processes(QUESTIONS, names)
     made[1] = ("", "another list", [])
     with pytest.raises(UserError, match="the processes read different records"):
-        shares[0].work(names)
+        by_processes(QUESTIONS, names)
 
 
 def test_a_fault_of_ones_own_reaches_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,5 +62,5 @@ def test_a_fault_of_ones_own_reaches_the_others(monkeypatch: pytest.MonkeyPatch)
         raise UserError("no such video")
 
     with pytest.raises(UserError, match="no such video"):
-        Share.of(QUESTIONS).work(fail)
+        by_processes(QUESTIONS, fail)
     assert [fault for fault, _, _ in sent] == ["no such video"]
