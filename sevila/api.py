@@ -78,8 +78,8 @@ class SeViLA:
         dtype = find_dtype(dtype, device)
         warn_if_slow(dtype, device)
         backbone = backbones.load(home(source), device, dtype, text_tokens=text_tokens)
-        heads = {"localizer": home(localizer), "answerer": home(answerer)}
-        return cls(core.SeViLA(backbone, *(load_head(place, role, backbone) for role, place in heads.items())))
+        finder = load_head(home(localizer), "localizer", backbone)
+        return cls(core.SeViLA(backbone, finder, load_head(home(answerer), "answerer", backbone)))
 
     def encode(self, path: str | PathLike[str], n_frames: int = 32, clip: Window | None = None) -> EncodedVideo:
         """n frames of a video file or a folder of pictures, evenly spread, through the vision tower: [n, P, Dv].
@@ -172,8 +172,7 @@ class SeViLA:
         asked = _questions(question, options)
         encoded = self._encoded(video, n_frames)
         found = self._choose(encoded, asked, k, selector)
-        scores = [[frame.score for frame in each.frames] for each in found]
-        answers = self.model.answer(encoded, asked, [each.positions for each in found], scores)
+        answers = self.model.answer(encoded, asked, [each.positions for each in found], [e.frames for e in found])
         return answers[0] if isinstance(question, str) else answers
 
     def _encoded(self, video: Video, n_frames: int) -> EncodedVideo:

@@ -22,7 +22,6 @@ from sevila.data.store import Store
 from sevila.data.transforms import transform_digest
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
-from sevila.model.backbone import CompiledTower
 from sevila.model.digest import digest
 from sevila.model.language import ANSWER_DECODINGS, Compared, Direct, Official
 from sevila.model.precision import DTYPES, fast_dtype, warn_if_slow
@@ -132,7 +131,7 @@ def model(config: schema.Base, device: torch.device) -> SeViLA:
             f"model.image_size={size}: smaller than a patch, which has {backbone.tower.patch} pixels a side"
         )
     if config.model.compiled:
-        backbone.tower = CompiledTower(backbone.tower)
+        backbone.compile_tower()
     return SeViLA(
         backbone,
         load_head(config.localizer, "localizer", backbone),
@@ -175,7 +174,7 @@ def store(config: schema.Store, backbone: backbones.Backbone, decoded: CachedVid
         return None
     maker = {
         "tower": digest(backbone.vision),
-        "compiled": str(isinstance(backbone.tower, CompiledTower)),  # rounds differently
+        "compiled": str(backbone.compiled),  # rounds differently
         "device": backbone.device.type,  # rounds differently
         "size": str(decoded.size),
         "decoder": type(decoded.decoder).__name__,

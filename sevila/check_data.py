@@ -17,7 +17,7 @@ from typing import Any
 from sevila.benchmarks import BENCHMARKS
 from sevila.benchmarks.base import Benchmark
 from sevila.cli import Parser, guarded
-from sevila.data.check import MISSING, OUTSIDE, UNREADABLE, Seen, clip_of, fault_of, open_videos
+from sevila.data.check import MISSING, OUTSIDE, UNREADABLE, Fault, Seen, clip_of, open_videos, usable
 from sevila.data.records import Moment, Question
 from sevila.data.sampling import clip_frames
 from sevila.errors import UserError
@@ -51,9 +51,15 @@ def _add_options(made: argparse.ArgumentParser, benchmark: type[Benchmark]) -> N
     for key, parameter in inspect.signature(benchmark).parameters.items():
         if key not in KEEP_ALL:
             default = f"data/{benchmark.name}" if key == "root" else parameter.default
-            kind = int if isinstance(default, int) else _text
-            words = {"type": kind, "default": default, "metavar": "N" if kind is int else "PATH"}
-            made.add_argument(f"--{key.replace('_', '-')}", dest=f"data.{key}", help=f"({default or 'none'})", **words)
+            kind: Callable[[str], int | str | None] = int if isinstance(default, int) else _text
+            made.add_argument(
+                f"--{key.replace('_', '-')}",
+                dest=f"data.{key}",
+                type=kind,
+                default=default,
+                metavar="N" if kind is int else "PATH",
+                help=f"({'none' if default is None else default})",
+            )
     add = made.add_argument
     add("--split", help="train, val or test (all of them)")
     add("--frames", type=_positive, default=32, metavar="N", help="frames that a run samples from each video (32)")
@@ -150,15 +156,19 @@ def _read_all(data: Benchmark, only: str | None) -> list[tuple[Report, list[Any]
     if only is not None and only not in known:
         raise UserError(f"--split={only}: {data.name} has {', '.join(known)}")
     data.folder()
-    sets = [_read(split, "questions", data.questions, data) for split in data.question_splits if only in (None, split)]
-    for split in data.moment_splits:
-        if only in (None, split):
-            report, records = _read(split, "moment queries", data.moments, data)
-            asked = [report.split for report, _ in sets]
-            if records or split not in asked:  # a file of one's own may hold questions alone
-                sets.append((report, records))
-    with_moments = {report.split for report, records in sets if report.kind == "moment queries" and records}
-    return [(r, found) for r, found in sets if found or r.kind == "moment queries" or r.split not in with_moments]
+    kinds: list[tuple[str, Sequence[str], Callable[[str], list[Any]]]] = [
+        ("questions", data.question_splits, data.questions),
+        ("moment queries", data.moment_splits, data.moments),
+    ]
+    sets = [_read(split, kind, read, data) for kind, splits, read in kinds for split in splits if only in (None, split)]
+    # a file of one's own may hold one kind or both: what it has none of is told, once, only where it has nothing
+    told = {report.split for report, records in sets if records}
+    kept = []
+    for report, records in sets:
+        if records or report.split not in told:
+            kept.append((report, records))
+            told.add(report.split)
+    return kept
 
 
 def _read(split: str, kind: str, read: Callable[[str], list[Any]], data: Benchmark) -> tuple[Report, list[Any]]:
@@ -177,11 +187,11 @@ def _judge(report: Report, records: Sequence[Record], seen: Seen, frames: int) -
     """Note what keeps each record from being used, and what a run will deal with."""
     report.records, report.videos = len(records), len({record.video for record in records})
     for record in records:
-        fault, info = fault_of(record, seen), seen[record.video]
-        if fault is not None:
-            outside = fault.kind == OUTSIDE  # a fault of the record; the others are the video's
+        info = usable(record, seen)
+        if isinstance(info, Fault):
+            outside = info.kind == OUTSIDE  # a fault of the record; the others are the video's
             place = f"{record.qid} (video {record.video})" if outside else f"video {record.video}"
-            report.problem(fault.kind, place, f"{place}: {fault.reason}" if outside else fault.reason)
+            report.problem(info.kind, place, f"{place}: {info.reason}" if outside else info.reason)
             continue
         clip = clip_of(record)
         if info.length < frames:

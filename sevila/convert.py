@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from sevila.cli import guarded
+from sevila.cli import Parser, guarded
 from sevila.errors import UserError
 from sevila.files import check_other, home, home_path
 from sevila.report.terminal import printable
@@ -38,13 +38,6 @@ finite tensor is an error that lists it, and then nothing is written.
 DTYPES = ("fp32", "bf16")
 
 
-class Parser(argparse.ArgumentParser):
-    """Errors as everywhere else in the library: one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; sevila convert --help says more")
-
-
 def parser() -> Parser:
     made = Parser(
         prog="sevila convert",
@@ -70,7 +63,7 @@ def parser() -> Parser:
 
 def run(argv: Sequence[str] | None = None) -> None:
     """Convert, and print what was written. Raises UserError for what cannot be converted."""
-    given = parser().parse_args(argv)
+    given = parser().parse_intermixed_args(argv)
     for key in ("qformer_heads", "vision_heads"):
         if getattr(given, key) is not None and getattr(given, key) < 1:
             raise UserError(f"--{key.replace('_', '-')}={getattr(given, key)}: must be at least 1")

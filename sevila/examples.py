@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from einops import rearrange
 
 from sevila.data.records import Moment, Question
 from sevila.data.video import VideoReader
@@ -107,23 +108,21 @@ def _moment_example(moment: Moment, row: Mapping[str, Any], folder: Folder) -> E
 
 
 def write_answer(path: Path, shown: Example) -> None:
-    """Write an answered question to FILE.png or FILE.html."""
+    """Write an answered question to FILE.png or FILE.html, under its video's name."""
     from sevila.report.figures import draw_example, save_png
 
+    video = shown.timeline.video
+    timeline = replace(shown.timeline, label="" if video is None else video.name)
     if path.suffix == ".png":
-        save_png(draw_example(shown), path)
+        save_png(draw_example(Example(timeline, shown.images)), path)
     else:
-        write_page(path, shown.timeline.question, [Example(shown.timeline, shown.images, asks=False)])
+        write_page(path, timeline.question, [Example(timeline, shown.images, asks=False)])
 
 
 def thumbnails(reader: VideoReader, indices: Sequence[int]) -> list[np.ndarray]:
     """The frames at these numbers, in the order given, small and in their own aspect ratio: uint8 [H, W, 3] each."""
-    width, height = reader.info.width, reader.info.height
-    longest = min(THUMBNAIL, max(width, height))
-    scale = longest / max(width, height)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    squares = reader.read(indices, longest).pixels.permute(0, 2, 3, 1).numpy()
-    return [np.asarray(Image.fromarray(square).resize(size, Image.Resampling.BILINEAR)) for square in squares]
+    decoded = reader.decode(indices, size=1, longest=THUMBNAIL)  # number -> square, which nobody sees, and [3, H, W]
+    return [np.ascontiguousarray(rearrange(decoded[index][-1], "c h w -> h w c").numpy()) for index in indices]
 
 
 def spread(items: Sequence[T], number: int) -> Sequence[T]:

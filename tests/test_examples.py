@@ -59,14 +59,14 @@ def test_wrong_and_right_answers_are_shown_apart(folder: Folder) -> None:
 
 
 def test_an_example_is_the_row_of_its_question(folder: Folder) -> None:
-    shown = example(question(3, 1), row(0), folder)
+    shown = example(question(3, 1), row(0), VideoReader(folder.path("v.mp4")))
     line = shown.timeline
     assert (line.prediction, line.answer, line.options, line.label) == (0, 1, ("a", "b"), "3, v.mp4")
     assert (line.times, line.scores, line.keyframes) == ([0.0, 0.16, 0.32], [1.0, 9.0, 3.0], [1, 2])
     assert line.probabilities == pytest.approx([0.731059, 0.268941], abs=1e-6) and line.duration == pytest.approx(0.4)
     assert line.video == folder.path("v.mp4")
     unscored = row(0) | {"frames": [{**frame, "score": None} for frame in FRAMES]}
-    assert example(question(3, 1), unscored, folder).timeline.scores is None
+    assert example(question(3, 1), unscored, VideoReader(folder.path("v.mp4"))).timeline.scores is None
 
 
 def test_thumbnails_keep_the_shape_of_the_video(encode, folder: Folder) -> None:
@@ -94,7 +94,7 @@ def test_queries_with_true_and_found_moments_and_their_best_frames(folder: Folde
 
 
 def test_an_answer_asks_once_and_leads_into_its_video(folder: Folder, tmp_path: Path) -> None:
-    shown = example(question(0, None), row(1), folder)
+    shown = example(question(0, None), row(1), VideoReader(folder.path("v.mp4")))
     write_answer(tmp_path / "out/page.html", shown)
     page = read_page(tmp_path / "out/page.html")
     assert page.texts["h1"] == ["question 0?"] and "h3" not in page.tags

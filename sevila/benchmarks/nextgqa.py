@@ -5,7 +5,7 @@ Source: github.com/doc-doc/NExT-GQA. Its rows are NExT-QA's with the answer as t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,7 @@ class NExTGQA(NExTQA):
     @classmethod
     def evaluate(cls, answered: Sequence[Answered]) -> dict[str, Any]:
         """As NExT-QA, and the span from the first to the last keyframe against the true segments."""
-        grounded = [
-            Grounding(a.span, a.question.windows, a.option == a.question.answer)
-            for a in answered
-            if a.span is not None and a.question.windows is not None
-        ]
+        grounded = _grounded(answered)
         numbers = {name: round(value, 2) for name, value in grounding(grounded).items()} if grounded else {}
         return {**super().evaluate(answered), **numbers}
 
@@ -99,44 +95,52 @@ class NExTGQA(NExTQA):
         normalised       `spans` lie in 0..1 and are multiplied by the duration (the script's gs=True)
         """
         segments = needed(cls.name, "segments", segments)
-        if predictions is not None:
-            for key, value in (("spans", spans), ("answers", answers), ("normalised", normalised)):
-                if value:
-                    raise UserError(f"--{key}: --predictions holds answers and keyframes; leave it out")
+        if predictions is not None and (spans or answers or normalised):
+            key = "spans" if spans else "answers" if answers else "normalised"
+            raise UserError(f"--{key}: --predictions holds answers and keyframes; leave it out")
         questions = cls.read_questions(annotations, windows=segments)
+        given = predictions or needed(cls.name, "answers", answers)
+        matched = cls.matched(questions, given, annotations, beyond=True)  # NExT-QA's files hold more questions
         if predictions is not None:
-            given = predictions
-            matched = cls.matched(questions, given, annotations, beyond=True)
-            spans_of = {qid: _own_span(entry) for qid, entry in matched.entries.items()}
+            span_of = {qid: _own_span(entry) for qid, entry in matched.entries.items()}
         else:
-            given = needed(cls.name, "answers", answers)
-            matched = cls.matched(questions, given, annotations, beyond=True)
-            spans_of = _spans(questions, needed(cls.name, "spans", spans), annotations, segments, normalised)
-        chosen = {q.qid: chosen_option(matched.entries[q.qid], q) for q in questions if q.qid in matched.entries}
-        # predictions.jsonl of all of NExT-QA holds more questions than NExT-GQA, whose answers are all known
-        spanned = [question for question in questions if question.qid in spans_of and question.windows]
-        unanswered = [question.qid for question in spanned if question.qid not in chosen]
+            span_of = _spans(questions, needed(cls.name, "spans", spans), annotations, segments, normalised)
+        answered = [
+            Answered(question, chosen_option(matched.entries[question.qid], question), span_of.get(question.qid))
+            for question in questions
+            if question.qid in matched.entries
+        ]
+        unanswered = [q.qid for q in questions if q.qid in span_of and q.windows and q.qid not in matched.entries]
         if unanswered:
             raise UserError(f"{given}: no answer to {len(unanswered)} questions with a span, first {unanswered[0]!r}")
-        result = grounding(Grounding(spans_of[q.qid], q.windows or (), chosen[q.qid] == q.answer) for q in spanned)
+        grounded = _grounded([a for a in answered if a.question.windows])
         notes = list(left_out(matched.missing, len(questions), given, missing))
-        if len(spanned) < len(questions):
-            lacking = len(questions) - len(spanned)
-            notes.append(f"{lacking} of {len(questions)} questions have no span: left out of the means")
+        if len(grounded) < len(questions):
+            without = len(questions) - len(grounded)
+            notes.append(f"{without} of {len(questions)} questions have no span: left out of the means")
         if matched.beyond:
             notes.append(f"{matched.beyond} predictions are for questions outside of the annotations: passed over")
-        right = [chosen[q.qid] == q.answer for q in questions if q.qid in chosen]
-        return _score(result, 100 * sum(right) / len(right), len(spanned), tuple(notes))
+        return _score(grounding(grounded), answered, len(grounded), tuple(notes))
 
 
-def _score(result: dict[str, float], answered: float, n: int, notes: tuple[str, ...]) -> Score:
-    """Printed with one decimal, as the script prints it."""
-    table = [(name, f"{value:.1f}") for name, value in (*result.items(), ("Acc@QA", answered))]
+def _grounded(answered: Sequence[Answered]) -> list[Grounding]:
+    """The answers whose span can be measured: it was predicted, and the true windows are known."""
+    return [
+        Grounding(a.span, a.question.windows, a.option == a.question.answer)
+        for a in answered
+        if a.span is not None and a.question.windows is not None
+    ]
+
+
+def _score(result: Mapping[str, float], answered: Sequence[Answered], n: int, notes: tuple[str, ...]) -> Score:
+    """Printed with one decimal, as the script prints it; beside it the accuracy of all answers, spans or not."""
+    right = 100 * sum(a.option == a.question.answer for a in answered) / len(answered)
+    table = [(name, f"{value:.1f}") for name, value in (*result.items(), ("Acc@QA", right))]
     official = {
         "n_pred": n,
         "printed": {name: round(value, 1) for name, value in result.items()},
         "precise": {name: round(value, 10) for name, value in result.items()},
-        "Acc@QA": round(answered, 10),
+        "Acc@QA": round(right, 10),
     }
     return Score((*table, ("n", str(n))), official, notes)
 
@@ -147,7 +151,7 @@ def _own_span(entry: Entry) -> Window:
     fid2frame.py there writes the keyframes' times as "location", beside prediction and answer.
     """
     field = "location" if "location" in entry.values else "keyframes"
-    frames = entry.values.get(field)
+    frames: Any = entry.values.get(field)
     try:
         return keyframe_span(frames if field == "location" else [frame["time"] for frame in frames])
     except (TypeError, ValueError, KeyError, OverflowError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sevila.benchmarks.base import Answered, FileBenchmark, Score
-from sevila.benchmarks.predictions import Content, Entry, Table, first_value
+from sevila.benchmarks.predictions import Content, Entry, Form, Table, first_value
 from sevila.benchmarks.rows import Dropped, Row, read_rows, records, windows_of
 from sevila.data.folders import VideoFolder, Videos
 from sevila.data.records import Question, Window
@@ -32,11 +32,8 @@ NAMES = {  # as eval_mc.py prints them
 }
 
 
-@dataclass(frozen=True)
-class PredictionTable:
+class PredictionTable(Form):
     """{video_qid: {"prediction": option, "answer": option}}: what NExT-QA's eval_mc.py reads."""
-
-    looks: str = '{qid: {"prediction": option}}'
 
     def fits(self, content: Content) -> bool:
         return isinstance(content, dict) and isinstance(first_value(content), dict)
@@ -60,7 +57,7 @@ class NExTQA(FileBenchmark):
 
     name = "nextqa"
     suffixes = (".json",)
-    forms = (PredictionTable(),)
+    forms = (PredictionTable('{qid: {"prediction": option}}'),)
     columns = ("video", "question", "qid", "type", *(f"a{i}" for i in range(OPTIONS)))
     typed = True
 

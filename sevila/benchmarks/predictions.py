@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sevila.benchmarks.rows import Row, jsonl_rows
 from sevila.data.records import Question
@@ -60,14 +60,19 @@ def read_content(path: Path) -> Content:
     return content
 
 
-class Form(Protocol):
-    """One form of a file of predictions. `looks` says in an error how it looks."""
+@dataclass(frozen=True)
+class Form:
+    """One form of a file of predictions; subclasses say which. `looks` says in an error how it looks."""
 
     looks: str
 
-    def fits(self, content: Content) -> bool: ...
+    def fits(self, content: Content) -> bool:
+        """Whether this is such a file, by its first row or value."""
+        raise NotImplementedError
 
-    def entries(self, content: Any, path: Path) -> Iterator[Entry]: ...
+    def entries(self, content: Any, path: Path) -> Iterator[Entry]:
+        """The predictions of such a file. UserError for one that is malformed."""
+        raise NotImplementedError
 
 
 def read_entries(path: Path, forms: Sequence[Form]) -> list[Entry]:
@@ -80,13 +85,12 @@ def read_entries(path: Path, forms: Sequence[Form]) -> list[Entry]:
 
 
 @dataclass(frozen=True)
-class RowForm:
+class RowForm(Form):
     """An object a question, as a json list or a line each, under the names that a script gives the fields.
 
     `answer` may be missing, unless it is one of the other fields that this form `needs`.
     """
 
-    looks: str
     qid: str
     prediction: str
     answer: str = ""
@@ -100,11 +104,8 @@ class RowForm:
             yield entry_of(row.place, row.values, self.qid, self.prediction, self.answer)
 
 
-@dataclass(frozen=True)
-class TableForm:
+class TableForm(Form):
     """{qid: option}: what the VALUE benchmark's scripts read."""
-
-    looks: str = "{qid: option}"
 
     def fits(self, content: Content) -> bool:
         return isinstance(content, dict) and not isinstance(first_value(content), dict | list)

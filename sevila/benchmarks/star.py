@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sevila.benchmarks.base import Answered, FileBenchmark, Score
-from sevila.benchmarks.predictions import Content, Entry, Table, entry_of, first_value
+from sevila.benchmarks.predictions import Content, Entry, Form, Table, entry_of, first_value
 from sevila.benchmarks.rows import Row, shown
 from sevila.data.records import Question
 from sevila.errors import UserError
@@ -17,11 +17,8 @@ from sevila.metrics.choice import Choice, mean_over_types, tally
 TYPES = ("Interaction", "Sequence", "Prediction", "Feasibility")
 
 
-@dataclass(frozen=True)
-class ByType:
+class ByType(Form):
     """{type: [{"question_id": qid, "answer": option}]}: STAR's submission."""
-
-    looks: str = '{type: [{"question_id": qid, "answer": option}]}'
 
     def fits(self, content: Content) -> bool:
         return isinstance(content, dict) and isinstance(first_value(content), list)
@@ -46,7 +43,7 @@ class STAR(FileBenchmark):
     name = "star"
     best = "mean_over_types"
     suffixes = (".json",)
-    forms = (ByType(),)
+    forms = (ByType('{type: [{"question_id": qid, "answer": option}]}'),)
     typed = True
 
     @classmethod

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from sevila.benchmarks.base import FileBenchmark, Score
-from sevila.benchmarks.predictions import TableForm
+from sevila.benchmarks.predictions import Form, TableForm
 from sevila.errors import UserError
 from sevila.metrics.choice import accuracy
 
@@ -20,8 +20,8 @@ class ValueTask(FileBenchmark):
     Their server takes a zip of folders such as how2qa/how2qa_test_public_predictions.json.
     """
 
-    suffixes = (".json",)
-    forms = (TableForm(),)
+    suffixes: ClassVar[tuple[str, ...]] = (".json",)
+    forms: ClassVar[tuple[Form, ...]] = (TableForm("{qid: option}"),)
     scored_split: ClassVar[str] = "val"  # the key of the number in VALUE's own files
 
     @classmethod

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sevila.checkpoints.lavis import transformers_name
 from sevila.checkpoints.state_dict import check_tensors, read_checkpoint
 from sevila.errors import UserError, reason
-from sevila.model.backbone import resized
+from sevila.model.backbone import Tower, resized
 
 CLASSIFIER = ("norm", "fc_norm", "head")  # what follows the last block; BLIP-2 uses none of it
 _EVA_NAMES = re.compile(r"cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|blocks\..+")
@@ -23,7 +23,7 @@ _EVA_NAMES = re.compile(r"cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|b
 Fill = Callable[[nn.Module, str, str], None]  # `Weights.fill` of sevila.checkpoints.backbone
 
 
-class TimmTower(nn.Module):
+class TimmTower(Tower):
     """timm's `Eva` with absolute positions and one CLS token; its parameters have LAVIS's names."""
 
     model: Any  # timm is no part of an installation

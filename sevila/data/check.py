@@ -61,20 +61,19 @@ def clip_of(record: Question | Moment) -> Window | None:
     return record.clip if isinstance(record, Question) else None
 
 
-def fault_of(record: Question | Moment, videos: Seen) -> Fault | None:
-    """What keeps this record from being used, if anything does."""
+def usable(record: Question | Moment, videos: Seen) -> VideoInfo | Fault:
+    """The record's video, or what keeps the record from being used."""
     seen = videos[record.video]
-    if isinstance(seen, Fault):
-        return seen
-    try:
-        uniform_indices(seen.length, seen.fps, 1, clip_of(record), seen.times)
-    except UserError as error:
-        return Fault(OUTSIDE, str(error))
-    return None
+    if isinstance(seen, VideoInfo):
+        try:
+            uniform_indices(seen.length, seen.fps, 1, clip_of(record), seen.times)
+        except UserError as error:
+            return Fault(OUTSIDE, str(error))
+    return seen
 
 
 def find_faults(records: Sequence[Question | Moment], folder: Videos) -> dict[str, Fault]:
     """The records that cannot be used: qid -> why."""
     videos = open_videos((record.video for record in records), folder)
-    faults = {record.qid: fault_of(record, videos) for record in records}
-    return {qid: fault for qid, fault in faults.items() if fault}
+    found = {record.qid: usable(record, videos) for record in records}
+    return {qid: fault for qid, fault in found.items() if isinstance(fault, Fault)}

@@ -255,7 +255,7 @@ def _percent(value: float | np.floating) -> float:
 
 
 def _brief(results: Mapping[str, Any]) -> dict[str, float]:
-    brief = {}
+    brief: dict[str, float] = {}
     if "full" in results:
         full = results["full"]
         brief |= {f"MR-full-R1@{t}": full["MR-R1"][t] for t in ("0.5", "0.7")}

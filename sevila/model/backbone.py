@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 TEXT_TOKENS = 77  # the official limit; longer texts lose their end
+COMPILED_STEP = 32  # frames
 
 # -- the vision tower ---
 
 
-class Tower(Protocol):
-    """What a backbone asks of its vision tower, a torch module."""
+class Tower(nn.Module):
+    """A frozen vision tower around a `model` of some library, for pictures of `image_size`, `patch` pixels a patch."""
 
     model: nn.Module
     image_size: int
@@ -45,15 +46,18 @@ class Tower(Protocol):
     @property
     def positions(self) -> Tensor:
         """The learned position embeddings [1, P, Dv], CLS first."""
+        raise NotImplementedError
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """All tensors under the names that transformers' tower gives them."""
+        """All tensors, of any shape, under the names that transformers' tower gives them."""
+        raise NotImplementedError
 
-    def __call__(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor) -> Tensor:
         """Normalised pixels [N, 3, S, S] in the tower's dtype -> patches [N, P, Dv]."""
+        raise NotImplementedError
 
 
-class Blip2Tower(nn.Module):
+class Blip2Tower(Tower):
     """transformers' own, which comes with the BLIP-2 (timm's EVA: sevila.checkpoints.timm)."""
 
     def __init__(self, model: Blip2VisionModel) -> None:
@@ -71,46 +75,6 @@ class Blip2Tower(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         hidden = self.model.embeddings(pixels, interpolate_pos_encoding=True)
         return self.model.encoder(inputs_embeds=hidden).last_hidden_state
-
-
-class CompiledTower(nn.Module):
-    """A tower behind torch.compile, which runs on a few numbers of frames only: each one costs a compilation.
-
-    Numbers are filled up with blank frames: to a power of two, above `STEP` to a multiple of it. Results differ from
-    the plain tower's by rounding.
-    """
-
-    STEP = 32
-
-    def __init__(self, tower: Tower) -> None:
-        super().__init__()
-        self.tower = tower
-        self.tower.compile(dynamic=False)
-
-    @property
-    def model(self) -> nn.Module:
-        return self.tower.model
-
-    @property
-    def image_size(self) -> int:
-        return self.tower.image_size
-
-    @property
-    def patch(self) -> int:
-        return self.tower.patch
-
-    @property
-    def positions(self) -> Tensor:
-        return self.tower.positions
-
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
-        return self.tower.weights()
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        frames = len(pixels)
-        full = 1 << (frames - 1).bit_length() if frames <= self.STEP else -(-frames // self.STEP) * self.STEP
-        blank = pixels.new_zeros((full - frames, *pixels.shape[1:]))
-        return self.tower(torch.cat([pixels, blank]))[:frames]
 
 
 def resized(positions: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -150,6 +114,7 @@ class Backbone(nn.Module):
         self.tower, self.language, self.tokenizer, self.source = tower, language, tokenizer, source
         self.zeroshot = zeroshot
         self.text_tokens, self.tokens = text_tokens, tokens
+        self.compiled = False
         fuse_norms(language)
         self.truncated: set[str] = set()  # texts that lost their end, for the warning at a run's end
         self.requires_grad_(False)
@@ -196,6 +161,11 @@ class Backbone(nn.Module):
         for name, tensor in self.language.state_dict().items():
             yield f"language_model.{name}", tensor
 
+    def compile_tower(self) -> None:
+        """Run the tower through torch.compile, from now on. Results differ from the plain tower's by rounding."""
+        self.tower.compile(dynamic=False)
+        self.compiled = True
+
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """Normalised pixels [..., 3, S, S] -> patches [..., P, Dv], in the backbone's dtype.
@@ -204,8 +174,23 @@ class Backbone(nn.Module):
         """
         frames = pixels.flatten(0, -4)
         each = max(1, self.tokens // self.tower.positions.shape[1])
-        parts = [self.tower(part.to(self.device, self.dtype)) for part in frames.split(each)]
+        parts = [self._patches(part.to(self.device, self.dtype)) for part in frames.split(each)]
         return torch.cat(parts).unflatten(0, pixels.shape[:-3])
+
+    def _patches(self, pixels: Tensor) -> Tensor:
+        """[N, 3, S, S] -> [N, P, Dv]. Each number of frames costs a compiled tower a compilation.
+
+        So that it meets few numbers, they are filled up with blank frames: to a power of two, above `COMPILED_STEP` to
+        a multiple of it.
+        """
+        frames = len(pixels)
+        if not self.compiled:
+            return self.tower(pixels)
+        full = (
+            1 << (frames - 1).bit_length() if frames <= COMPILED_STEP else -(-frames // COMPILED_STEP) * COMPILED_STEP
+        )
+        blank = pixels.new_zeros((full - frames, *pixels.shape[1:]))
+        return self.tower(torch.cat([pixels, blank]))[:frames]
 
     def token(self, word: str) -> int:
         """The id of a word that must be one token ("yes", "A"). UserError where the tokenizer splits it."""
@@ -302,8 +287,9 @@ def assemble_backbone(
     tower   in the place of the model's own
     """
     head = zeroshot_head(blip2, attention)
-    tower = tower or Blip2Tower(blip2.vision_model)
-    return Backbone(tower, blip2.language_model, tokenizer, head, source, text_tokens, tokens)
+    return Backbone(
+        tower or Blip2Tower(blip2.vision_model), blip2.language_model, tokenizer, head, source, text_tokens, tokens
+    )
 
 
 def zeroshot_head(blip2: Blip2ForConditionalGeneration, attention: str = "sdpa") -> Head:

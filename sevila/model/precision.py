@@ -51,8 +51,8 @@ def find_dtype(name: str | torch.dtype | None, device: str | torch.device) -> to
     """The dtype of that name; what is fast on the device for None or `auto`. UserError for an unknown one."""
     if name is None or name == "auto":
         return fast_dtype(device)
-    dtype = DTYPES.get(name, name) if isinstance(name, str) else name
-    if dtype not in DTYPES.values():
+    dtype = DTYPES.get(name) if isinstance(name, str) else name
+    if dtype is None or dtype not in DTYPES.values():
         raise UserError(f"dtype={name!r}: must be auto, {', '.join(DTYPES)}, or one of torch's of that precision")
     return dtype
 

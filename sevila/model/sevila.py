@@ -208,19 +208,17 @@ class SeViLA(nn.Module):
         encoded: EncodedVideo,
         questions: Sequence[Asked],
         keyframes: Sequence[Sequence[int]],
-        scores: Sequence[Sequence[float] | None] | None = None,
+        frames: Sequence[tuple[ScoredFrame, ...]] | None = None,
     ) -> list[Answer]:
         """Answers of M questions, each from its own keyframes, which are read together (paper, section 3.2).
 
         keyframes   of each question, positions among the T frames, in time order
-        scores      of each question, T numbers to remember with its answer
+        frames      of each question, the T frames with their scores, to go with its answer
         """
         numbers = [len(question.options) for question in questions]
         logits = self.option_logits(encoded.patches, keyframes, self.answerer_prompts(questions), numbers)
-        found = [
-            Localization(encoded.frames(row), tuple(positions))
-            for row, positions in zip(scores or [None] * len(questions), keyframes, strict=True)
-        ]
+        rows = frames or [encoded.frames()] * len(questions)
+        found = [Localization(row, tuple(chosen)) for row, chosen in zip(rows, keyframes, strict=True)]
         return [Answer.of(*each) for each in zip(questions, found, logits, strict=True)]
 
     def localizer_prompts(self, questions: Sequence[Asked]) -> list[str]:

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from sevila.report.timeline import Example, Timeline, letter
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
+    from matplotlib.layout_engine import LayoutEngine
     from matplotlib.patheffects import AbstractPathEffect
 
 WIDTH = 9.0  # inches; every figure has it, so that equal font sizes look equal on a page
@@ -41,7 +42,7 @@ TITLE, BODY, SMALL = 14, 11, 9.5  # font sizes in points
 LINE = 1.3  # line height, in font sizes
 
 
-def new_figure(height: float, layout: str | None = None) -> Figure:
+def new_figure(height: float, layout: LayoutEngine | None = None) -> Figure:
     """An empty white figure of WIDTH x `height` inches, drawn by Agg."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -97,6 +98,8 @@ def draw_example(example: Example) -> Figure:
 
     The figure's axes are found by their labels: "options", "time", and "keyframe 1" ... "keyframe K".
     """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     timeline, shots = example.timeline, example.shots
     label = wrap(timeline.label, WIDTH - 0.6, SMALL, most=1)[0]
     heading = [(label, SMALL, "normal", GREY)] if label else []
@@ -112,9 +115,8 @@ def draw_example(example: Example) -> Figure:
         0.9 if timeline.scores is None else 2.6,
         rows * (min(shot, 3.1) + 0.6) + 0.02,
     ]
-    figure = new_figure(sum(heights), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.06)
-    top, listing, curve, bottom = figure.subfigures(4, 1, height_ratios=heights)
+    figure = new_figure(sum(heights), ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.06))
+    top, listing, curve, bottom = figure.subfigures(4, 1, squeeze=False, height_ratios=heights)[:, 0]
     _draw_heading(top, heading, heights[0])
     if options:
         _draw_options(listing.subplots(), timeline, options)
@@ -165,7 +167,7 @@ def _grid(shots: int) -> tuple[int, int]:
 def _draw_heading(place: SubFigure, lines: Sequence[tuple[str, float, str, str]], height: float) -> None:
     y = 0.1  # inches from the top
     for text, size, weight, colour in lines:
-        style = {"fontsize": size, "fontweight": weight, "color": colour, "va": "top"}
+        style: dict[str, Any] = {"fontsize": size, "fontweight": weight, "color": colour, "va": "top"}
         place.text(0.3 / WIDTH, 1 - y / height, text, parse_math=False, **style)
         y += size * LINE / POINTS
 
@@ -194,13 +196,19 @@ def _draw_time(axes: Axes, timeline: Timeline) -> None:
     heights = timeline.scores if timeline.scores is not None else [0.0] * len(timeline.times)
     for n, (start, end) in enumerate(timeline.windows or ()):
         axes.axvspan(start, end, color=GREEN, alpha=0.22, label="" if n else "true moment")
-    line = {"color": BLUE, "linewidth": 1.4, "markersize": 4, "label": "sampled frame"}
+    line: dict[str, Any] = {"color": BLUE, "linewidth": 1.4, "markersize": 4, "label": "sampled frame"}
     axes.plot(timeline.times, heights, "-o" if scored else "o", **line)
     shown = sorted(timeline.keyframes)
-    spot = {"color": ORANGE, "markersize": 9, "markeredgecolor": INK, "markeredgewidth": 0.8, "label": "keyframe"}
+    spot: dict[str, Any] = {
+        "color": ORANGE,
+        "markersize": 9,
+        "markeredgecolor": INK,
+        "markeredgewidth": 0.8,
+        "label": "keyframe",
+    }
     axes.plot([timeline.times[i] for i in shown], [heights[i] for i in shown], "o", **spot)
     for number, i in enumerate(shown, start=1):
-        style = {"fontsize": SMALL, "fontweight": "bold", "ha": "center", "path_effects": halo()}
+        style: dict[str, Any] = {"fontsize": SMALL, "fontweight": "bold", "ha": "center", "path_effects": halo()}
         axes.annotate(str(number), (timeline.times[i], heights[i]), (0, 7), textcoords="offset points", **style)
     axes.set_xlim(timeline.seconds.low, timeline.seconds.high)
     axes.set_xlabel("seconds", fontsize=SMALL, color=INK)
@@ -212,8 +220,8 @@ def _draw_time(axes: Axes, timeline: Timeline) -> None:
     else:
         axes.set(ylim=(-1, 2), yticks=[])
         axes.spines["left"].set_visible(False)
-    style = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "ncols": 3, "frameon": False}
-    axes.legend(fontsize=SMALL, borderaxespad=0.2, **style)
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}
+    axes.legend(fontsize=SMALL, ncols=3, frameon=False, **place)
 
 
 def halo() -> list[AbstractPathEffect]:

@@ -104,7 +104,7 @@ class Table:
 
     def _highest(self, column: int) -> float | None:
         cells = [row[column] for i, row in enumerate(self.rows) if i not in self.unranked]
-        return max((cell for cell in cells if _is_number(cell)), default=None)  # type: ignore[type-var]
+        return max((cell for cell in cells if isinstance(cell, int | float)), default=None)
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,3 @@ def _templates() -> Environment:
     templates.filters["cell"] = cell_text
     templates.globals |= {"letter": letter, "window_text": window_text}
     return templates
-
-
-def _is_number(cell: object) -> bool:
-    return isinstance(cell, int | float) and not isinstance(cell, bool)

@@ -114,7 +114,7 @@ class Stored(Generic[T]):
     known   what to say of results that were there already, such as "questions were answered before"
     """
 
-    table: cache.Remembered
+    table: cache.ResultCache
     to_row: Callable[[T], Mapping[str, Any]]
     from_row: Callable[[Question, Mapping[str, Any]], T]
     known: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sevila import convert
+from sevila import convert, predict
 from sevila.checkpoints import backbone as backbones
 from sevila.checkpoints import conversion
 from sevila.checkpoints.heads import load_head
@@ -345,6 +346,20 @@ def test_a_place_that_is_taken(out: Path, tmp_path: Path, capsys: pytest.Capture
     )
     (out / "kept").rmdir()
     assert run("tiny", "--out", out) == 0 and names(out) == BOTH  # an empty folder is as good as none
+
+
+def test_the_last_line_is_a_command_that_runs(
+    out: Path, small_world: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Copied into a shell, with a video, a question and options in the places of the words for them."""
+    assert run("tiny", "--out", out.with_name("two words")) == 0
+    command = capsys.readouterr().out.splitlines()[-1]
+    start = 'use: sevila predict VIDEO "question" option option '
+    assert command.startswith(start)
+    video = next(Path(small_world[0].removeprefix("data.root=")).glob("seed_0-*/videos/val_0001.mp4"))
+    options = shlex.split(command.removeprefix(start))
+    assert predict.cli([str(video), "what is it?", "a cup", "a key", *options, "--n-frames", "4", "--k", "1"]) == 0
+    assert "a cup" in capsys.readouterr().out
 
 
 def test_a_conversion_that_is_cut_short_leaves_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from sevila import api
+from sevila import api, predict
 from sevila.checkpoints import backbone as backbones
 from sevila.checkpoints.heads import (
     find_head,
@@ -113,7 +114,11 @@ def test_the_card_says_what_it_knows(tiny: Backbone, heads: dict[str, Head], tmp
     }
     card = model_card({"answerer": description}, "me/heads")
     head = card.split("---")[1]
-    assert "base_model: Salesforce/blip2-flan-t5-xl\n" in head and "--answerer me/heads" in card
+    assert "base_model: Salesforce/blip2-flan-t5-xl\n" in head
+    command = card.split("```\n")[-2].replace("\\\n", "")
+    given = predict.parser().parse_args(shlex.split(command)[2:])
+    assert (given.model, given.answerer, given.localizer) == ("Salesforce/blip2-flan-t5-xl", "me/heads", "zeroshot")
+    assert (given.video, given.question, given.options) == ("VIDEO", "question", ["option", "option"])
 
 
 def test_through_a_hub(tiny: Backbone, heads: dict[str, Head], tmp_path: Path, hub: Hub) -> None:

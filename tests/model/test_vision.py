@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from sevila import build
+from sevila.checkpoints import backbone as backbones
 from sevila.config import load
 from sevila.errors import UserError
-from sevila.model.backbone import CompiledTower, resized
+from sevila.model.backbone import resized
 from sevila.model.torchvision_check import check_torchvision
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -49,14 +50,16 @@ class Recording(nn.Module):
 
 
 def test_a_compiled_tower_meets_few_numbers_of_frames() -> None:
-    plain = Recording()
-    tower = CompiledTower(plain)
-    assert plain.compiled == [{"dynamic": False}]
-    assert (tower.model, tower.image_size, tower.positions.shape) == (plain.model, 4, (1, 5, 3))
+    backbone, tower = backbones.load(), Recording()
+    backbone.tower = tower
+    backbone.encode(torch.rand(3, 3, 4, 4))
+    assert tower.seen == [3] and not backbone.compiled
+    backbone.compile_tower()
+    assert tower.compiled == [{"dynamic": False}] and backbone.compiled
     for frames in (1, 3, 4, 20, 32, 33, 75):
         pixels = torch.rand(frames, 3, 4, 4)
-        assert torch.equal(tower(pixels), 2 * pixels.flatten(1)[:, None])
-    assert plain.seen == [1, 4, 4, 32, 32, 64, 96]
+        assert torch.equal(backbone.encode(pixels), 2 * pixels.flatten(1)[:, None])
+    assert tower.seen[1:] == [1, 4, 4, 32, 32, 64, 96]
 
 
 def test_a_picture_smaller_than_a_patch() -> None:
