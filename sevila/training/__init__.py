@@ -1,1 +1,9 @@
-"""Training: the loop, the optimiser and its schedules, the state that makes a run resumable."""
+"""Training a head: what it needs of a task is in `loop.Task`.
+
+loop         the steps of a training, from the first to the last
+optim        AdamW, learning-rate schedules, the options
+checkpoint   the state of a run on disk, whole at any moment
+device       device, precision, and what several processes tell each other
+process      random generators and SIGTERM
+tracking     Weights & Biases
+"""

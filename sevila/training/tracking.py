@@ -15,9 +15,9 @@ from accelerate import Accelerator
 from sevila.errors import UserError
 from sevila.files import read_text, write_text
 from sevila.schema import Wandb
+from sevila.training.loop import Log
 
 T = TypeVar("T")
-Log = Callable[[dict[str, Any]], None]
 
 
 def check_wandb(options: Wandb) -> None:

@@ -292,7 +292,8 @@ def test_a_damaged_video_of_the_data_set(
     words = [FORWARD, f"run_dir={tmp_path / 'r'}", f"frames.workers={workers}", "task.select_once=false"]
     more = ["selector=uniform", "trainer.max_steps=9", f"data.root={root}", *small_world[1:]]
     assert train.cli([*words, *more]) == 2
-    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    first, *_, line = capsys.readouterr().err.splitlines()
+    assert first == f"sevila: the run folder is {tmp_path / 'r'}"
     assert line.startswith("sevila: error: record ") and f"video {path} is cut off" in line
 
 
