@@ -119,9 +119,10 @@ class FrameDataset(Dataset[Sample]):
     def sample(self, record: Record, key: FrameKey) -> Sample:
         """A record with its frames. UserError about the video alone, without the record's name."""
         path = self.folder.path(record.video)
-        view = self.rule.view(self.videos.size, key) if self.store is not None else None
-        if view is not None:
-            return self._with_store(self.store, record, path, view, key)
+        if self.store is not None:
+            view = self.rule.view(self.videos.size, key)
+            if view is not None:
+                return self._with_store(self.store, record, path, view, key)
         frames = self.videos.read(path, self._indices(record, self.videos.info(path), key))
         return Sample(record, frames, self.rule.transform(frames.pixels, key))
 
@@ -180,11 +181,11 @@ def _collated(stored: Sequence[Stored], mask: Tensor) -> Stored:
     missing = torch.zeros_like(mask)
     for row, one in enumerate(stored):
         missing[row, : len(one.missing)] = one.missing
-    known = [one.patches for one in stored if one.patches is not None]
-    patches = known[0].new_zeros((*mask.shape, *known[0].shape[1:])) if known else None
-    for row, one in enumerate(stored):
-        if one.patches is not None:
-            patches[row, : len(one.patches)] = one.patches
+    known = {row: one.patches for row, one in enumerate(stored) if one.patches is not None}
+    patches = None
+    for row, part in known.items():
+        patches = part.new_zeros((*mask.shape, *part.shape[1:])) if patches is None else patches
+        patches[row, : len(part)] = part
     return Stored(stored[0].store, missing, patches, tuple(misses for one in stored for misses in one.misses))
 
 
@@ -227,7 +228,7 @@ def stream(dataset: FrameDataset, workers: int, **options: Any) -> Iterator[Any]
             for worker in set(active_children()) - others:
                 worker.kill()
         elif workers:
-            loader._shutdown_workers()
+            loader._shutdown_workers()  # type: ignore[attr-defined]  # torch has no public way
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
@@ -260,8 +261,8 @@ class _Faults(Dataset[Any]):
 
 
 def _collate_or_fault(samples: Sequence[Sample | Exception]) -> Batch | Exception:
-    faults = [sample for sample in samples if isinstance(sample, Exception)]
-    return faults[0] if faults else collate(samples)
+    fault = next((sample for sample in samples if isinstance(sample, Exception)), None)
+    return fault or collate([sample for sample in samples if isinstance(sample, Sample)])
 
 
 @dataclass(frozen=True)
@@ -328,7 +329,7 @@ def patches_of(tower: Tower, item: Sample | Batch) -> Tensor:
     if stored is None:
         return tower.encode(item.pixels)
     patches = None if stored.patches is None else stored.patches.to(tower.device, non_blocking=True)
-    if not bool(stored.missing.any()):
+    if patches is not None and not bool(stored.missing.any()):
         return patches
     fresh = stored.keep(_encoded(tower, item.pixels))
     if patches is None:

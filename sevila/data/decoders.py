@@ -129,7 +129,7 @@ class TorchCodec:
 
 def _decord() -> ModuleType:
     try:
-        import decord
+        import decord  # type: ignore[import-not-found]
     except (ImportError, OSError) as error:
         raise UserError(
             "frames.decoder=decord: decord is not installed: pip install decord, or use frames.decoder=pyav"
@@ -139,7 +139,7 @@ def _decord() -> ModuleType:
 
 def _torchcodec() -> ModuleType:
     try:
-        import torchcodec
+        import torchcodec  # type: ignore[import-not-found]
     except ImportError as error:
         raise UserError(
             "frames.decoder=torchcodec: torchcodec is not installed: pip install torchcodec, or use frames.decoder=pyav"

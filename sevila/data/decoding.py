@@ -10,14 +10,15 @@ damaged on the way, it is decoded plainly.
 from __future__ import annotations
 
 import itertools
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
-from av.codec.context import CodecContext
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -61,10 +62,17 @@ class PyAvFile:
             return tuple(to_tensor(frame, *kind) for kind in zip(sizes, reformatters, strict=True))
 
         try:
-            found = needed_frames(self.path, self.table, list(numbers), self.threads, convert)
+            found = self._needed(list(numbers), convert)
         except Inexact:
             found = plain_frames(self.path, self.table, set(numbers), convert)
         return {numbers[stamp]: pictures for stamp, pictures in found.items()}
+
+    def _needed(self, stamps: Sequence[int], convert: Convert) -> dict[int, Pictures]:
+        try:
+            return needed_frames(self.path, self.table, stamps, self.threads, convert)
+        except NoStart:  # as in H.264 with intra refresh: from now on this file is decoded from its start
+            self.table = replace(self.table, keys=array("q"))
+            return needed_frames(self.path, self.table, stamps, self.threads, convert)
 
 
 def plain_frames(path: Path, table: FrameTable, stamps: set[int], convert: Convert) -> dict[int, Pictures]:
@@ -82,6 +90,10 @@ def plain_frames(path: Path, table: FrameTable, stamps: set[int], convert: Conve
 
 class Inexact(Exception):
     """What would come out may not be what plain decoding gives."""
+
+
+class NoStart(Inexact):
+    """Decoding does not start at a picture that the container marks as a key frame."""
 
 
 def needed_frames(
@@ -120,7 +132,7 @@ def _decode_groups(
     return found | run.finish()
 
 
-def _may_skip(codec: CodecContext) -> bool:
+def _may_skip(codec: VideoCodecContext) -> bool:
     """Does FFmpeg know pictures that no other one is predicted from, so that the others come out the same?
 
     In H.264 it goes by nal_ref_idc (ITU-T H.264, 7.4.1), but field by field. In HEVC a picture that is "no reference"
@@ -150,7 +162,7 @@ class _Packets:
         """The next packet; None at the end."""
         packet, self._held = self._peek(), None
         if packet is not None and packet.is_keyframe:
-            self.place = max(self.place, bisect_right(self.table.keys, packet.pts))
+            self.place = max(self.place, bisect_right(self.table.keys, _stamp(packet)))
         return packet
 
     def is_next(self, key: int) -> bool:
@@ -164,7 +176,7 @@ class _Packets:
         if self.table.seekable and place > self.place + 1:
             self._seek(key)
             first = self._peek()
-            if first is None or first.pts > key:  # a container looks by decoding stamps, and may overshoot
+            if first is None or _stamp(first) > key:  # a container looks by decoding stamps, and may overshoot
                 self._seek(self.table.keys[0])
         self._stream.codec_context.flush_buffers()
         while not self.is_next(key):
@@ -177,9 +189,13 @@ class _Packets:
 
     def _peek(self) -> av.Packet | None:
         self._held = self._held or next(self._packets, None)
-        if self._held is not None and self._held.pts is None:
-            raise Inexact("a packet has lost its stamp")
         return self._held
+
+
+def _stamp(packet: av.Packet) -> int:
+    if packet.pts is None:
+        raise Inexact("a packet has lost its stamp")
+    return packet.pts
 
 
 class _Run:
@@ -189,7 +205,7 @@ class _Run:
     """
 
     def __init__(
-        self, codec: CodecContext, wanted: set[int], convert: Convert, skips: bool, since: int | None = None
+        self, codec: VideoCodecContext, wanted: set[int], convert: Convert, skips: bool, since: int | None = None
     ) -> None:
         self._codec, self._wanted, self._convert, self._skips = codec, wanted, convert, skips
         self._since, self._started = since, since is None
@@ -201,11 +217,12 @@ class _Run:
         """Decode a packet."""
         if packet.is_corrupt:
             raise Inexact("a packet is damaged")
-        self.sent.add(packet.pts)
-        if not packet.is_discard and (self._since is None or packet.pts >= self._since):
-            self._due.add(packet.pts)
+        stamp = _stamp(packet)
+        self.sent.add(stamp)
+        if not packet.is_discard and (self._since is None or stamp >= self._since):
+            self._due.add(stamp)
         if self._skips:  # each thread of FFmpeg's gets it with its packet
-            needed = packet.pts in self._wanted or packet.pts == self._since
+            needed = stamp in self._wanted or stamp == self._since
             self._codec.skip_frame = "DEFAULT" if needed else "NONREF"
         for frame in self._codec.decode(packet):
             self._receive(frame)
@@ -215,6 +232,8 @@ class _Run:
         if self.sent:
             for frame in self._codec.decode(None):
                 self._receive(frame)
+        if not self._started:
+            raise NoStart
         if self._due & self._wanted or (self._due and not self._skips):
             raise Inexact("a frame did not come out")
         return self._found
@@ -224,9 +243,9 @@ class _Run:
         if stamp is None:
             raise Inexact("a frame has no stamp")
         if not self._started:
-            # containers mark pictures as key frames that are none; the decoder knows
-            if not frame.key_frame or stamp > self._since:
-                raise Inexact("decoding does not start at the key frame")
+            # the decoder knows what a key frame is
+            if not frame.key_frame or (self._since is not None and stamp > self._since):
+                raise NoStart
             self._started = True
         if self._since is not None and stamp < self._since:
             return  # shown before the key frame: what it is predicted from may be missing, and nobody wants it

@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
-from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -38,7 +38,7 @@ KNOWN_STARTS = {"h264", "hevc"}
 # Codecs with packets that are decoded but never shown.
 HIDDEN_FRAMES = {"vp8"}
 # Titles and tags may be in any encoding. PyAV 19 replaces what is no UTF-8 by itself, and knows no such argument.
-ANY_METADATA = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
+ANY_METADATA: dict[str, Any] = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
 # A packet of MPEG-4 that is smaller may say only "the same picture again"; no frame comes out for it.
 SAME_PICTURE_BYTES = 16
 # How the outermost parts of a file begin, where they state their size (`missing_bytes`).
@@ -222,18 +222,12 @@ def _outermost(head: bytes, last: bytes) -> tuple[int, int]:
 class _Packet(NamedTuple):
     """What the table needs of a packet, without its data."""
 
-    stamp: int | None
+    stamp: int
     decoded: int | None  # its decoding stamp
     duration: int | None
     key: bool
     shown: bool
-    corrupt: bool
     size: int
-
-    @classmethod
-    def of(cls, packet: av.Packet) -> _Packet:
-        shown, corrupt = not packet.is_discard, packet.is_corrupt
-        return cls(packet.pts, packet.dts, packet.duration, packet.is_keyframe, shown, corrupt, packet.size)
 
 
 class _FirstFrame:
@@ -268,46 +262,38 @@ def _size(path: Path, frame: VideoFrame) -> Size:
 
 
 def _table_of_packets(path: Path) -> FrameTable | None:
-    """The table as the packets tell it. None where they do not tell the frames apart:
-
-    a packet has no stamp or two have the same; frames come before the first key frame, and a decoder may drop
-    them; the codec has hidden frames; frames are reordered in AVI, which stores no presentation stamps; or the
-    decoder shows other frames, or in another order.
+    """The table as the packets tell it. None where a packet has no stamp, where they do not tell the frames apart, or
+    where the decoder shows other frames, or in another order.
     """
     with open_video(path) as (container, stream):
-        packets, first = [], _FirstFrame(stream)
+        codec, first, packet = stream.codec_context, _FirstFrame(stream), None
+        packets: list[_Packet] = []
+        unstamped = False
         for packet in packets_of(path, container, stream):
             first.feed(packet)
-            packets.append(_Packet.of(packet))
+            unstamped |= packet.pts is None
+            facts = packet.dts, packet.duration, packet.is_keyframe, not packet.is_discard, packet.size
+            packets.append(_Packet(packet.pts or 0, *facts))
         first.feed(None)
-        if not packets:
+        if packet is None:
             raise UserError(f"video {path} holds no frames: download or encode it again")
-        if packets[-1].corrupt:
+        if packet.is_corrupt:
             raise UserError(f"video {path} is cut off within its last frame: download it again")
-        stamps = [packet.stamp for packet in packets]
         names = set(container.format.name.split(","))
-        codec = stream.codec_context
-        if (
-            None in stamps
-            or len(set(stamps)) < len(stamps)
-            or min(stamps) < stamps[0]
-            or not packets[0].key
-            or codec.codec.name in HIDDEN_FRAMES
-            or ("avi" in names and codec.has_b_frames)
-        ):
+        if unstamped or not _tell_apart(packets, codec, names):
             return None
         shown = sorted((packet.stamp, packet.duration) for packet in packets if packet.shown)
         size = first.size(path) if shown else (0, 0)
-        shown_stamps = [stamp for stamp, _ in shown]
-        if _ambiguous(packets, codec) and shown_stamps != _decoded_stamps(path):
+        stamps = [stamp for stamp, _ in shown]
+        if _ambiguous(packets, codec) and stamps != _decoded_stamps(path):
             return None
         seekable = bool(names & SEEKABLE)
         marked = seekable or codec.codec.canonical_name in KNOWN_STARTS
-        stated, tick = _stated_rate(path, stream), stream.time_base
+        stated, tick = _stated(path, stream)
         last = Fraction(shown[-1][1]) if shown and shown[-1][1] else 1 / (stated * tick)
-        rate, even = _rate(shown_stamps, tick, last, stated)
+        rate, even = _rate(stamps, tick, last, stated)
         return FrameTable(
-            stamps=array("q", shown_stamps),
+            stamps=array("q", stamps),
             keys=array("q", sorted(packet.stamp for packet in packets if packet.key) if marked else []),
             tick=tick,
             rate=rate,
@@ -321,7 +307,18 @@ def _table_of_packets(path: Path) -> FrameTable | None:
         )
 
 
-def _ambiguous(packets: Sequence[_Packet], codec: CodecContext) -> bool:
+def _tell_apart(packets: Sequence[_Packet], codec: VideoCodecContext, containers: set[str]) -> bool:
+    """Do the packets tell the frames apart?
+
+    Not where two have the same stamp; where frames come before the first key frame, and a decoder may drop them; where
+    the codec has hidden frames; and where frames are reordered in AVI, which stores no presentation stamps.
+    """
+    stamps = [packet.stamp for packet in packets]
+    distinct = len(set(stamps)) == len(stamps) and min(stamps) == stamps[0] and packets[0].key
+    return distinct and codec.codec.name not in HIDDEN_FRAMES and not ("avi" in containers and codec.has_b_frames)
+
+
+def _ambiguous(packets: Sequence[_Packet], codec: VideoCodecContext) -> bool:
     """May the decoder show other frames than the packets' stamps tell, or in another order?"""
     reordered = any(a.stamp > b.stamp for a, b in itertools.pairwise(packets))
     decoded = [packet.decoded for packet in packets if packet.decoded is not None]
@@ -351,34 +348,38 @@ def _decoded_stamps(path: Path) -> list[int | None]:
 
 def _table_of_frames(path: Path) -> FrameTable:
     """The table by decoding the whole file."""
+    stamps: list[int] = []
+    decoded: list[int] = []
+    unstamped, size = False, (0, 0)
     with open_video(path) as (container, stream):
-        stated, tick = _stated_rate(path, stream), stream.time_base
-        stamps, decoded, size = [], [], (0, 0)
+        stated, tick = _stated(path, stream)
         for packet in itertools.chain(packets_of(path, container, stream), [None]):
             decoded += [] if packet is None or packet.dts is None else [packet.dts]
             for frame in stream.codec_context.decode(packet):
                 size = size if stamps else _size(path, frame)
-                stamps.append(frame.pts)
-    counted = None in stamps or any(a >= b for a, b in itertools.pairwise(stamps))
+                unstamped |= frame.pts is None
+                stamps.append(frame.pts or 0)
+    counted = unstamped or any(a >= b for a, b in itertools.pairwise(stamps))
     if counted:
         # stamps of a recording in one piece that only stand at the wrong frames are right once they are in order
-        if None not in stamps and len(set(stamps)) == len(stamps) and decoded == sorted(decoded):
-            shown, last = sorted(stamps), 1 / (stated * tick)
+        if not unstamped and len(set(stamps)) == len(stamps) and decoded == sorted(decoded):
+            shown, last = array("q", sorted(stamps)), 1 / (stated * tick)
             rate, even = _rate(shown, tick, last, stated)
             if not even:
-                places, shown = array("q", range(len(shown))), array("q", shown)
+                places = array("q", range(len(shown)))
                 return FrameTable(places, array("q"), tick, rate, last, True, size, even, shown=shown)
-        stamps, tick = range(len(stamps)), 1 / stated
+        stamps, tick = list(range(len(stamps))), 1 / stated
     last = 1 / (stated * tick)
     rate, even = _rate(stamps, tick, last, stated)
     return FrameTable(array("q", stamps), array("q"), tick, rate, last, counted, size, even)
 
 
-def _stated_rate(path: Path, stream: VideoStream) -> Fraction:
-    rate = stream.average_rate or stream.guessed_rate
-    if not rate:
+def _stated(path: Path, stream: VideoStream) -> tuple[Fraction, Fraction]:
+    """What the file states: frames a second on average, and a tick's seconds."""
+    rate, tick = stream.average_rate or stream.guessed_rate, stream.time_base
+    if not rate or not tick:
         raise UserError(f"video {path} states no frame rate: re-encode it with one")
-    return Fraction(rate)
+    return Fraction(rate), tick
 
 
 def _rate(stamps: Sequence[int], tick: Fraction, last: Fraction, stated: Fraction) -> tuple[Fraction, bool]:

@@ -89,6 +89,7 @@ class Stored:
 
         So a run computes with the same numbers whether they were there or not.
         """
+        assert self.store is not None, "only `dataset.stream` takes samples from workers"
         rows = fresh.split([len(misses.indices) for misses in self.misses])
         return torch.cat([self.store.write(*pair) for pair in zip(self.misses, rows, strict=True)])
 
@@ -206,7 +207,8 @@ class Store:
         except FileNotFoundError:
             return None
         except Refused as error:
-            return self._refuse(file, error)
+            self._refuse(file, error)
+            return None
 
     def _patches(self, chunk: Chunk, rows: Sequence[int]) -> Tensor | None:
         """All patches [t, P, Dv] of a file; None where it is gone, or damaged in some of the rows."""
@@ -222,7 +224,8 @@ class Store:
             return None
         except Refused as error:
             self._places.pop(chunk.file.parent, None)
-            return self._refuse(chunk.file, error)
+            self._refuse(chunk.file, error)
+            return None
 
     def _refuse(self, file: Path, why: Refused) -> None:
         self._bad.add(file)
@@ -392,7 +395,7 @@ def write_chunk(
 
 def checksum(patches: Tensor) -> int:
     """CRC-32 of one frame's patches [P, Dv]."""
-    return zlib.crc32(patches.reshape(-1).view(torch.uint8).numpy())
+    return zlib.crc32(patches.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _finished(name: str) -> bool:

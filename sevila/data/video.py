@@ -216,8 +216,9 @@ class CachedVideos:
         UserError as `VideoReader`.
         """
         version, reader = self._reader(Path(path))
-        cached = {index: self._frames.get((*version, index)) for index in indices}
-        missing = [index for index, pictures in cached.items() if pictures is None]
+        held = {index: self._frames.get((*version, index)) for index in indices}
+        cached = {index: pictures for index, pictures in held.items() if pictures is not None}
+        missing = [index for index in held if index not in cached]
         new = reader.decode(missing, self.size, *([] if self.longest is None else [self.longest]))
         for index, pictures in new.items():
             self._frames.put((*version, index), pictures)

@@ -58,7 +58,7 @@ class ResultCache:
         missing = [place for key, places in groups if key not in known for place in places]
         group_of = {place: group for group in groups for place in group[1]}
         made: dict[int, T] = {}
-        new: dict[str, Mapping[str, Any]] = {}
+        new: dict[str, dict[str, Any]] = {}
         try:
             for place, result in make(sorted(missing)) if missing else ():
                 made[place] = result

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sevila.data import decoding
-from sevila.data.decoding import Inexact, PyAv, needed_frames, plain_frames
+from sevila.data.decoding import Inexact, NoStart, PyAv, needed_frames, plain_frames
 from sevila.data.frame_table import frame_table
 from sevila.data.transforms import to_tensor
 from sevila.errors import UserError
@@ -137,8 +139,8 @@ FILMS: dict[str, tuple[dict[str, object], float]] = {
         0.65,
     ),
 }
-# Their packets do not tell their frames apart, or what they mark as key frames are none.
-DECODED_PLAINLY = {"raw.h264", "early.mkv", "vp8.webm", "refresh.mkv", "refresh.mp4"}
+DECODED_PLAINLY = {"raw.h264", "early.mkv", "vp8.webm"}  # their packets do not tell their frames apart
+NO_STARTS = {"refresh.mkv", "refresh.mp4"}  # what they mark as key frames are none
 
 
 @pytest.fixture(params=FILMS)
@@ -174,6 +176,11 @@ def test_it_leaves_out_what_it_can(made: tuple[str, Path], decoded: list[int]) -
         with pytest.raises(Inexact):
             needed_frames(path, table, stamps, 1, lambda frame: (torch.zeros(1),))
         return
+    if name in NO_STARTS:
+        with pytest.raises(NoStart):
+            needed_frames(path, table, stamps, 1, lambda frame: (torch.zeros(1),))
+        table = replace(table, keys=array("q"))
+        decoded.clear()
     assert sorted(needed_frames(path, table, stamps, 1, lambda frame: (torch.zeros(1),))) == stamps
     assert len(decoded) <= FILMS[name][1] * LENGTH
     assert len(set(decoded)) >= len(pick)
