@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +30,8 @@ def guarded(run: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         print("sevila: interrupted", file=sys.stderr)
         return 130
+    except SystemExit as stop:  # of argparse, after --help
+        return int(stop.code or 0)
     except Exception as error:
         told = one_line(error)
         print(f"sevila: error: {printable(str(told))}", file=sys.stderr)
@@ -67,5 +71,9 @@ class Parser(argparse.ArgumentParser):
     """argparse, with errors as everywhere else in the library: one line."""
 
     def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        known = [word for action in self._actions for word in action.option_strings]
+        close = difflib.get_close_matches(unknown[1], known, n=1, cutoff=0.7) if unknown else []
+        meant = f" (did you mean {close[0]!r}?)" if close else ""
         hint = f"; {self.prog} --help says more" if self.add_help else ""
-        raise UserError(f"{message}{hint}")
+        raise UserError(f"{message}{meant}{hint}")
