@@ -27,10 +27,9 @@ from sevila.data.video import VideoReader
 from sevila.errors import UserError
 from sevila.examples import Folder, example, spread
 from sevila.files import check_place, home_path, read_jsonl
-from sevila.report.page import Beside, Block, Heading, Table, Text, write_page
+from sevila.report.page import Beside, Block, Facts, Heading, Link, Table, Text, write_page
 from sevila.report.timeline import Example
-
-CONFIG, PREDICTIONS = "config.yaml", "predictions.jsonl"
+from sevila.run_folder import CONFIG, PREDICTIONS, REPORT
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,8 @@ def _counts(first: Evaluation, second: Evaluation, rights: Sequence[tuple[bool, 
     }
     total = len(rights)
     counts = [(name, rights.count(kind), 100.0 * rights.count(kind) / total) for name, kind in kinds.items()]
-    yield Text(f"First: {first.name}. Second: {second.name}. Below are questions that only the second answers rightly.")
+    yield Facts({"First": Link(first.name, first.path / REPORT), "Second": Link(second.name, second.path / REPORT)})
+    yield Text("Below are questions that only the second answers rightly.")
     yield Table(("answers", "questions", "percent"), counts, f"Of {total} questions.")
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import torch
 
@@ -96,7 +96,7 @@ class SeViLA:
         patches = patches_of(self.model.backbone, sample)
         return EncodedVideo(sample.frames.indices, sample.frames.times, patches)
 
-    @overload
+    @overload  # type: ignore[overload-overlap]  # a text is a sequence of texts too
     def localize(
         self, video: Video, query: str, k: int = 4, n_frames: int = 32, *, selector: Selector | None = None
     ) -> Localization: ...
@@ -128,7 +128,7 @@ class SeViLA:
         found = self._choose(self._encoded(video, n_frames), asked, k, selector)
         return found[0] if isinstance(query, str) else found
 
-    @overload
+    @overload  # type: ignore[overload-overlap]
     def answer(
         self,
         video: Video,
@@ -193,7 +193,7 @@ def _questions(question: str | Sequence[str], options: Sequence[str] | Sequence[
     if isinstance(options, str):
         raise UserError(f'options={options!r}: a plain text; give a list of texts, such as ["a cup", "a key"]')
     if isinstance(question, str):
-        return [_answerable(question, options, "")]
+        return [_answerable(question, list(options), "")]
     questions = list(question)
     if len(options) != len(questions) or any(isinstance(each, str) for each in options):
         raise UserError(
@@ -203,7 +203,7 @@ def _questions(question: str | Sequence[str], options: Sequence[str] | Sequence[
     return [_answerable(text, options[i], f" {i}") for i, text in enumerate(questions)]
 
 
-def _answerable(text: str, options: Sequence[str], number: str) -> Question:
+def _answerable(text: str, options: Sequence[Any], number: str) -> Question:
     """`number` names the question among several."""
     for option in options:
         if not isinstance(option, str) or not option:

@@ -39,6 +39,7 @@ DTYPES = ("fp32", "bf16")
 
 
 def parser() -> Parser:
+    """The command line."""
     made = Parser(
         prog="sevila convert",
         usage="%(prog)s SOURCE [SOURCE ...] --out DIR [options]",
@@ -102,6 +103,7 @@ def show(done: Converted) -> None:
 
 
 def cli(argv: Sequence[str] | None = None) -> int:
+    """`sevila convert`; returns the exit code."""
     return guarded(lambda: run(argv))
 
 

@@ -13,7 +13,7 @@ from einops import rearrange
 
 from sevila.data.records import Moment, Question
 from sevila.data.video import VideoReader
-from sevila.report.page import Block, Heading, write_page
+from sevila.report.page import Block, Facts, Heading, write_page
 from sevila.report.timeline import Example, Timeline
 
 EXAMPLES = 6  # of the right answers, and of the wrong ones
@@ -107,8 +107,8 @@ def _moment_example(moment: Moment, row: Mapping[str, Any], folder: Folder) -> E
     return Example(timeline, thumbnails(reader, [frames[i]["index"] for i in best]))
 
 
-def write_answer(path: Path, shown: Example) -> None:
-    """Write an answered question to FILE.png or FILE.html, under its video's name."""
+def write_answer(path: Path, shown: Example, facts: Mapping[str, str] | None = None) -> None:
+    """Write an answered question to FILE.png or FILE.html, under its video's name; facts stand on a page only."""
     from sevila.report.figures import draw_example, save_png
 
     video = shown.timeline.video
@@ -116,7 +116,8 @@ def write_answer(path: Path, shown: Example) -> None:
     if path.suffix == ".png":
         save_png(draw_example(Example(timeline, shown.images)), path)
     else:
-        write_page(path, timeline.question, [Example(timeline, shown.images, asks=False)])
+        parts: list[Block] = [Example(timeline, shown.images, asks=False)]
+        write_page(path, timeline.question, [*parts, Facts(facts)] if facts else parts)
 
 
 def thumbnails(reader: VideoReader, indices: Sequence[int]) -> list[np.ndarray]:

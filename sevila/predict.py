@@ -12,6 +12,7 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sevila import __version__
 from sevila.cli import Parser, guarded, in_utf8, loading
 from sevila.data.records import Question
 from sevila.errors import UserError
@@ -315,18 +316,22 @@ def _answer_one(model: SeViLA, question: Question, given: argparse.Namespace) ->
         for file in _write_frames(model, question.video, found, given.frames):
             print(f"written: {file}")
     if given.out:
-        _write_answer(model, question, row, given.out)
+        _write_answer(model, question, row, given)
         print(f"written: {given.out}")
 
 
-def _write_answer(model: SeViLA, question: Question, row: Mapping[str, Any], out: Path) -> None:
+def _write_answer(model: SeViLA, question: Question, row: Mapping[str, Any], given: argparse.Namespace) -> None:
+    out = given.out
     if out.suffix == ".json":
         fields = {"video": question.video, "question": question.question, "options": list(question.options)}
         return write_json(out, {**fields, **row})
     from sevila.examples import example, write_answer
 
     shown = {"prediction": None, "option_logits": [], **row}
-    write_answer(out, example(question, shown, model.videos.reader(question.video)))
+    facts = {key.capitalize(): getattr(given, key) for key in ("model", "localizer", "answerer")}
+    facts["Selector"] = f"{given.selector}, k = {given.k} of {given.n_frames} frames"
+    facts["Version"] = f"sevila {__version__}"
+    write_answer(out, example(question, shown, model.videos.reader(question.video)), facts)
 
 
 def _write_frames(model: SeViLA, video: str, found: Answer | Localization, folder: Path) -> Iterator[Path]:

@@ -95,8 +95,9 @@ def test_queries_with_true_and_found_moments_and_their_best_frames(folder: Folde
 
 def test_an_answer_asks_once_and_leads_into_its_video(folder: Folder, tmp_path: Path) -> None:
     shown = example(question(0, None), row(1), VideoReader(folder.path("v.mp4")))
-    write_answer(tmp_path / "out/page.html", shown)
+    write_answer(tmp_path / "out/page.html", shown, {"Model": "tiny"})
     page = read_page(tmp_path / "out/page.html")
+    assert (page.texts["dt"], page.texts["dd"]) == (["Model"], ["tiny"]) and "v.mp4" in page.texts["p"]
     assert page.texts["h1"] == ["question 0?"] and "h3" not in page.tags
     assert {link["href"] for link in page.all("a")} == {f"../v.mp4#t={f['time']:.3f}" for f in FRAMES}
     write_answer(tmp_path / "out/picture.png", shown)

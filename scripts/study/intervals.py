@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
-from sevila.report.figures import BLUE, GREEN, GREY, GRID, INK, ORANGE, RED, WIDTH, new_figure, text_width
+from sevila.report.figures import BLUE, GREEN, GREY, INK, ORANGE, RED, WIDTH, new_figure, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +20,11 @@ STYLES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (RED, "D"), (INK, "v"), (GRE
 BESIDE = 1.04  # from series to series, where places double
 SIZE = 10.5  # of letters, points
 COLUMNS = 3  # of a legend
+GRID = "#e4e6e9"
+OF_PAGE = {  # a figure's colour -> the page's, which is another one in dark rooms
+    BLUE: "var(--blue)", ORANGE: "var(--orange)", GREEN: "var(--green)", RED: "var(--red)", GREY: "var(--faint)",
+    GRID: "var(--line)", INK: "currentColor", "#000000": "currentColor",
+}  # fmt: skip
 LEGEND_LINE, TITLE, FOOT, RIM = 0.24, 0.4, 0.65, 0.2  # inches
 
 
@@ -107,6 +115,22 @@ def points_figure(series: Mapping[str, Sequence[tuple[float, float]]], xlabel: s
     _plain(axes)
     _legend(figure, list(series))
     return figure
+
+
+def svg_text(figure: Figure) -> str:
+    """The figure as an SVG element without ground, in the page's colours; equal figures give equal text."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sevila"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].replace("'DejaVu Sans', ", "")
+    for colour, name in OF_PAGE.items():
+        svg = svg.replace(colour.lower(), name)
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    own = f"f{hashlib.sha256(svg.encode()).hexdigest()[:8]}-"  # or figures of one page would share names
+    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{own}", svg)
 
 
 def axes_at(figure: Figure, left: float, top: float, width: float, height: float, label: str = "") -> Axes:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sevila.report.figures import png_bytes, svg_text
+from sevila.report.figures import png_bytes
 from sevila.report.page import Picture
 from study.claims import Finding
-from study.intervals import Estimate, Panel, curves_figure, dots_figure, points_figure
+from study.intervals import Estimate, Panel, curves_figure, dots_figure, points_figure, svg_text
 from study.outcomes import MEASURES, Values
 from study.rows import SELECTIONS, Row
 from study.tables import claim_name, row_name

@@ -34,7 +34,7 @@ from sevila.checkpoints.lavis import (
     roles_in,
     used_blocks,
 )
-from sevila.checkpoints.state_dict import Checkpoint, read_checkpoint
+from sevila.checkpoints.state_dict import Checkpoint, listed, read_checkpoint
 from sevila.errors import UserError
 from sevila.files import atomic_path, check_plain
 from sevila.model.head import Head
@@ -221,18 +221,13 @@ def _left_out(
     """Lines that name the tensors which go into no file, kind by kind."""
     beyond = [name for name in everything if name not in state]
     if beyond:
-        yield _line(f"blocks of the vision tower after number {VISION_LAYERS}, which BLIP-2 does not use", beyond)
+        yield f"blocks of the vision tower after number {VISION_LAYERS}, which BLIP-2 does not use: {listed(beyond, 4)}"
     told: set[str] = set()
     for kind, pattern in spare:
         names = [name for name in state if name not in told and re.fullmatch(pattern, name)]
         told.update(names)
         if names:
-            yield _line(kind, names)
-
-
-def _line(kind: str, names: Sequence[str]) -> str:
-    more = f", ... ({len(names)} tensors)" if len(names) > 4 else ""
-    return f"{kind}: {', '.join(names[: 2 if more else 4])}{more}"
+            yield f"{kind}: {listed(names, 4)}"
 
 
 def _beside(checkpoints: Sequence[Checkpoint]) -> Iterator[str]:

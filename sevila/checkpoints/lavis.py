@@ -27,7 +27,7 @@ from sevila.errors import UserError
 from sevila.model.backbone import TEXT_TOKENS, Backbone, assemble_backbone
 from sevila.model.head import Head, HeadConfig
 
-State = Mapping[str, Tensor]
+State = Mapping[str, Tensor]  # of any shapes
 Names = tuple[tuple[str, str], ...]
 
 SUFFIXES = {"localizer": "_loc", "answerer": ""}

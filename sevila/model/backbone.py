@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from einops import rearrange
@@ -39,7 +39,7 @@ COMPILED_STEP = 32  # frames
 class Tower(nn.Module):
     """A frozen vision tower around a `model` of some library, for pictures of `image_size`, `patch` pixels a patch."""
 
-    model: nn.Module
+    model: Any  # a module whose parts only its library knows
     image_size: int
     patch: int
 
@@ -172,6 +172,7 @@ class Backbone(nn.Module):
 
         Pictures of another size than `image_size` get their position embeddings interpolated, bicubically.
         """
+        # frame by frame, in passes that fit into memory
         frames = pixels.flatten(0, -4)
         each = max(1, self.tokens // self.tower.positions.shape[1])
         parts = [self._patches(part.to(self.device, self.dtype)) for part in frames.split(each)]
@@ -186,9 +187,8 @@ class Backbone(nn.Module):
         frames = len(pixels)
         if not self.compiled:
             return self.tower(pixels)
-        full = (
-            1 << (frames - 1).bit_length() if frames <= COMPILED_STEP else -(-frames // COMPILED_STEP) * COMPILED_STEP
-        )
+        power = 1 << (frames - 1).bit_length()
+        full = power if frames <= COMPILED_STEP else -(-frames // COMPILED_STEP) * COMPILED_STEP
         blank = pixels.new_zeros((full - frames, *pixels.shape[1:]))
         return self.tower(torch.cat([pixels, blank]))[:frames]
 
@@ -286,15 +286,14 @@ def assemble_backbone(
 
     tower   in the place of the model's own
     """
-    head = zeroshot_head(blip2, attention)
-    return Backbone(
-        tower or Blip2Tower(blip2.vision_model), blip2.language_model, tokenizer, head, source, text_tokens, tokens
-    )
+    tower, head = tower or Blip2Tower(blip2.vision_model), zeroshot_head(blip2, attention)
+    return Backbone(tower, blip2.language_model, tokenizer, head, source, text_tokens, tokens)
 
 
 def zeroshot_head(blip2: Blip2ForConditionalGeneration, attention: str = "sdpa") -> Head:
     """BLIP-2's own layer norm, Q-Former, queries and projection, copied to float32 at least, on the model's device."""
-    sizes = HeadConfig.of(blip2.config.qformer_config, blip2.config.num_query_tokens, blip2.config.text_config.d_model)
+    config: Any = blip2.config
+    sizes = HeadConfig.of(config.qformer_config, config.num_query_tokens, config.text_config.d_model)
     with torch.device("meta"):
         head = Head(sizes, attention)
     parts = {

@@ -7,7 +7,6 @@ import re
 import zlib
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -65,5 +64,5 @@ def name_in_blip2(name: str) -> str:
     return next((new + name[len(old) :] for old, new in _HEAD_NAMES if name.startswith(old)), name)
 
 
-def _bits(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy()
+def _bits(tensor: Tensor) -> memoryview:
+    return memoryview(tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy())

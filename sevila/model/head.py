@@ -1,6 +1,7 @@
 """A head: layer norm, Q-Former, learned queries and one linear layer, from frame patches to soft tokens.
 
-The Localizer's and the Answerer's heads are two objects of this one class. Nothing else of the model is trained.
+The Localizer's and the Answerer's heads are two objects of this one class. Nothing else of the model is trained: 106
+million parameters each over BLIP-2 with Flan-T5 XL (paper, section 3.2).
 """
 
 from __future__ import annotations
@@ -89,11 +90,14 @@ class Head(nn.Module):
         parameters' dtype or under autocast.
         """
         frames = patches.flatten(0, -3)
+        # LAVIS's ln_vision, in full precision whatever the pass runs in
         with torch.autocast(frames.device.type, enabled=False):
             frames = at_least_float32(frames)
             weight, bias = self.norm.weight.to(frames.dtype), self.norm.bias.to(frames.dtype)
             normed = F.layer_norm(frames, self.norm.normalized_shape, weight, bias, self.norm.eps)
             normed = normed.to(self.queries.dtype)
+        # Q learned queries attend to the P patches (every other layer) and to each other
         queries = self.queries.expand(len(frames), -1, -1)
-        read = self.qformer(query_embeds=queries, encoder_hidden_states=normed).last_hidden_state
-        return self.projection(read).unflatten(0, patches.shape[:-2])
+        states = self.qformer(query_embeds=queries, encoder_hidden_states=normed).last_hidden_state
+        # one linear layer into the language model's width: soft tokens, read there like words
+        return self.projection(states).unflatten(0, patches.shape[:-2])

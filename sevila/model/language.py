@@ -8,7 +8,7 @@ float32. In float64 everything is float64.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from einops import rearrange
@@ -32,13 +32,14 @@ def run_encoder(encoder: T5Stack, embeds: Tensor, mask: Tensor) -> Tensor:
 
     Position bias and mask are joined once for all layers, and rows without padding need no mask.
     """
+    blocks: Any = encoder.block
     length = embeds.shape[1]
-    bias = encoder.block[0].layer[0].SelfAttention.compute_bias(length, length)
+    bias = blocks[0].layer[0].SelfAttention.compute_bias(length, length)
     if not mask.all():
         bias = torch.where(mask[:, None, None, :].bool(), bias, torch.finfo(bias.dtype).min)
     bias = bias.contiguous()
     states = at_least_float32(embeds)
-    for block in encoder.block:
+    for block in blocks:
         states = block(states, None, bias)[0]
     return encoder.final_layer_norm(states)
 
@@ -48,12 +49,13 @@ def run_decoder(decoder: T5Stack, hidden: Tensor, mask: Tensor, tokens: Tensor) 
 
     hidden   the encoder's states [N, L, Dl], and their mask [N, L]
     """
-    bias = decoder.block[0].layer[0].SelfAttention.compute_bias(tokens.shape[1], tokens.shape[1])
+    blocks: Any = decoder.block
+    bias = blocks[0].layer[0].SelfAttention.compute_bias(tokens.shape[1], tokens.shape[1])
     later = torch.ones_like(bias, dtype=torch.bool).triu(1)
     bias = bias.masked_fill(later, torch.finfo(bias.dtype).min)
     seen = None if mask.all() else mask[:, None, None, :].bool()
     states = at_least_float32(decoder.embed_tokens(tokens))
-    for block in decoder.block:
+    for block in blocks:  # self-attention, attention to the encoder's states, feed-forward
         states = block.layer[0](states, position_bias=bias)[0]
         states = states + cross_attention(block.layer[1], states, hidden, seen)
         states = block.layer[-1](states)

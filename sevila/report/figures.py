@@ -5,10 +5,8 @@ Figures are matplotlib's `Figure` objects without pyplot: no global state, no wi
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
-import re
 from collections.abc import Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -31,11 +29,6 @@ POINTS = 72  # an inch, by definition
 # Okabe and Ito's palette, https://jfly.uni-koeln.de/color/
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 INK, GREY, PALE = "#222222", "#767676", "#C9CDD2"
-GRID = "#e4e6e9"
-OF_PAGE = {  # a figure's colour -> the page's, which is another one in dark rooms
-    BLUE: "var(--blue)", ORANGE: "var(--orange)", GREEN: "var(--green)", RED: "var(--red)", GREY: "var(--faint)",
-    GRID: "var(--line)", INK: "currentColor", "#000000": "currentColor",
-}  # fmt: skip
 COLOURS = {"open": BLUE, "right": GREEN, "wrong": RED}  # of an answer
 
 TITLE, BODY, SMALL = 14, 11, 9.5  # font sizes in points
@@ -135,22 +128,6 @@ def png_bytes(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
-
-
-def svg_text(figure: Figure) -> str:
-    """The figure as an SVG element without ground, in the page's colours; equal figures give equal text."""
-    import matplotlib
-
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sevila"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace("'DejaVu Sans', ", "")
-    for colour, name in OF_PAGE.items():
-        svg = svg.replace(colour.lower(), name)
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    own = f"f{hashlib.sha256(svg.encode()).hexdigest()[:8]}-"  # or figures of one page would share names
-    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{own}", svg)
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str]) -> None:

@@ -84,6 +84,7 @@ def run_facts(
     split = [f"split {config['split']}"] if "split" in config else []
     facts: dict[str, str | Link] = {
         "Experiment": f"{config['entry']} +exp={config['exp']}",
+        "Task": config["task"]["name"],
         "Model": f"{_model(model['source'])}, {config['precision']}",
         "Localizer": _made_by(config["localizer"]),
         "Answerer": _made_by(config["answerer"]),

@@ -18,6 +18,7 @@ from PIL import Image
 from sevila.data.records import Window
 from sevila.report.chart import Axis
 
+CLOSE = 5.0  # percent of the width, below which numbers would touch
 PLAYED = (".mp4", ".m4v", ".webm", ".mov", ".ogv")  # what browsers may open
 
 
@@ -96,10 +97,6 @@ class Timeline:
             return "▸" if self.answer is None else "✗"
         return ""
 
-    def number(self, position: int) -> int | None:
-        """Which keyframe a sampled frame is, counted from 1 in time order; None for the others."""
-        return sorted(self.keyframes).index(position) + 1 if position in self.keyframes else None
-
     def when(self, position: int) -> str:
         """The time of a sampled frame, as fine as the video is short."""
         return f"{self.times[position]:.{2 if self.duration < 60 else 1}f} s"
@@ -125,6 +122,15 @@ class Timeline:
         up = self.relevance
         heights = [50.0] * len(self.times) if up is None or self.scores is None else map(up.at, self.scores)
         return list(zip(map(self.seconds.at, self.times), heights, strict=True))
+
+    @property
+    def labels(self) -> Iterator[tuple[float, float, bool]]:
+        """Places of the keyframes' numbers, in time order; every second one is lifted where they are close."""
+        last, lifted = -100.0, False
+        for x, y in (self.places[i] for i in sorted(self.keyframes)):
+            lifted = not lifted and x - last < CLOSE
+            yield x, y, lifted
+            last = x
 
     @property
     def described(self) -> str:

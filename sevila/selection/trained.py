@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -40,25 +40,24 @@ class NetworkConfig:
         return {"name": self.name, **self.sizes}
 
 
-class Network(Protocol):
+class Network(nn.Module):
     """A module that scores frames and, in training, picks k of them so that gradients reach the scores."""
 
     config: NetworkConfig
 
-    def __call__(self, frames: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         """Embeddings of frames [B, n, D] and question [B, D], mask [B, n] -> scores [B, n], -inf at padding.
 
         In float32, in float64 where the embeddings are.
         """
-        ...
+        raise NotImplementedError
 
     def anneal(self, done: float) -> None:
         """Change what changes in the course of a training, of which the share `done` (0 to below 1) is behind."""
-        ...
 
     def pick(self, scores: Tensor, k: int) -> Tensor:
         """Scores [B, n] -> k rows of weights over the frames, in time order: [B, k, n]; k frames there must be."""
-        ...
+        raise NotImplementedError
 
 
 def check_sizes(network: str, **sizes: float) -> None:
@@ -71,7 +70,7 @@ def check_sizes(network: str, **sizes: float) -> None:
 # -- ATP ---
 
 
-class ATP(nn.Module):
+class ATP(Network):
     """Atemporal probe (Buch et al., CVPR 2022, "Revisiting the 'Video' in Video-Language Understanding").
 
     A transformer encoder without positions reads the question's embedding and those of n frames, and gives one logit
@@ -114,9 +113,6 @@ class ATP(nn.Module):
         padding = torch.cat([mask.new_zeros(len(mask), 1), ~mask], dim=1)
         states = self.encoder(tokens, src_key_padding_mask=padding)[:, 1:]
         return at_least_float32(self.logit(states)[..., 0]).masked_fill(~mask, -torch.inf)
-
-    def anneal(self, done: float) -> None:
-        """The temperature stays what it is."""
 
     def pick(self, scores: Tensor, k: int) -> Tensor:
         """Logits [B, n] -> k one-hot rows in time order [B, k, n], none twice; gradients as of softmaxes."""
@@ -163,7 +159,7 @@ class PerturbedIndicators(Function):
         return torch.einsum("bs,sbn->bn", products, noise) / (ctx.sigma * len(noise)), None, None, None
 
 
-class PerturbedTopK(nn.Module):
+class PerturbedTopK(Network):
     """Differentiable top-K (Cordonnier et al., CVPR 2021, "Differentiable Patch Selection for Image Recognition").
 
     A small network scores every frame by itself from its embedding and the question's. In training the scores are

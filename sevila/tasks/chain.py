@@ -310,7 +310,7 @@ def any_frame(predictions: Iterable[Prediction]) -> dict[str, float]:
     The paper's "oracle" of table 9; empty where the keyframes did not vote.
     """
     voted = [p for p in predictions if p.votes is not None and p.question.answer is not None]
-    right = sum(p.question.answer in p.votes for p in voted)
+    right = sum(p.question.answer in (p.votes or ()) for p in voted)
     return {"oracle_any_frame": percent(right, len(voted))} if voted else {}
 
 

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parsed_page import read_page
-from sevila.report.figures import new_figure, svg_text
 from sevila.report.page import Beside, Facts, Heading, Link, Picture, Table, Text, write_page
 from sevila.report.terminal import cell_text
 
@@ -94,19 +93,6 @@ def test_blocks_stand_in_order_on_a_page_for_phones_and_dark_rooms(tmp_path: Pat
     assert page.tags[start:] == ["h1", "p", "h2", "p", "dl", "dt", "dd", "dt", "dd", "script"]
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert 'name="viewport"' in text and "prefers-color-scheme: dark" in text
-
-
-def test_a_figure_takes_the_ink_of_the_page_and_names_are_its_own(tmp_path: Path) -> None:
-    def figure(height: float):
-        made = new_figure(height)
-        made.add_axes((0.1, 0.1, 0.8, 0.8)).plot([0, 1], [1, 0], color="#222222")
-        return made
-
-    assert svg_text(figure(1.5)) == svg_text(figure(1.5))
-    pictures = [Picture(svg_text(figure(height)), f"a line, {height}") for height in (1.5, 2.0)]
-    write_page(tmp_path / "page.html", "T", pictures)
-    page = read_page(tmp_path / "page.html")  # no name twice
-    assert page.tags.count("svg") == 2 and "stroke: currentColor" in pictures[0].svg
 
 
 def test_a_ragged_table_is_refused() -> None:

@@ -23,6 +23,7 @@ METRICS = {  # sorted, as metrics.json is
 CONFIG: dict[str, Any] = {
     "entry": "train",
     "exp": "synthetic_<forward>",
+    "task": {"name": "answer"},
     "precision": "bf16",
     "seed": 7,
     "localizer": "zeroshot",
@@ -90,6 +91,7 @@ def test_a_training_run(tmp_path: Path) -> None:
     assert [figure["class"] for figure in page.all("figure", "chart")] == ["chart", "chart"]
     assert facts(page) == {
         "Experiment": "train +exp=synthetic_<forward>",
+        "Task": "answer",
         "Model": "Salesforce/blip2-flan-t5-xl, bf16",
         "Localizer": "zeroshot",
         "Answerer": "zeroshot",

@@ -37,12 +37,19 @@ def test_the_curve_is_the_scores_over_time(tmp_path: Path) -> None:
     line = [tuple(map(float, point.split(","))) for point in points.split()]
     assert line == [(100 * time / 8, pytest.approx(100 - ups[100 * time / 8])) for time in TIMES]
     assert page.texts["text"] == ["1", "2", "3"]  # the keyframes' numbers
+    assert [(f"{x}%", "-10") for x, _ in keys] == [(text["x"], text["dy"]) for text in page.all("text")]
     assert [(r["x"], r["width"]) for r in page.all("rect", "true")] == [("25.0%", "25.0%"), ("65.62%", "6.26%")]
     tips = page.texts["title"][1:]
     assert tips[:2] == ["true moment: 2.0 to 4.0 s", "true moment: 5.2 to 5.8 s"]
     assert "2.50 s, score 3.25" in tips and len(tips) == 2 + len(TIMES)
     legend = [text for text in page.texts["span"] if text in ("sampled frame", "keyframe", "true moment")]
     assert legend == ["sampled frame", "keyframe", "true moment"]
+
+
+def test_numbers_that_would_touch_are_lifted(tmp_path: Path) -> None:
+    line = replace(LINE, times=(0.0, 0.2, 0.4, 4.0), scores=None, keyframes=(0, 1, 2, 3))
+    page = shown(tmp_path, line, [IMAGES[0]] * 4)
+    assert [text["dy"] for text in page.all("text")] == ["-10", "-22", "-10", "-10"]
 
 
 def test_without_scores_the_frames_lie_on_a_line_without_a_scale(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sevila.report.figures import png_bytes
-from study.intervals import Estimate, Panel, curves_figure, dots_figure, points_figure
+from parsed_page import read_page
+from sevila.report.figures import new_figure, png_bytes
+from sevila.report.page import Picture, write_page
+from study.intervals import Estimate, Panel, curves_figure, dots_figure, points_figure, svg_text
 
 A, B, C = Estimate(50, 40, 65), Estimate(20, 15, 22), Estimate(70, 70, 70)
 
@@ -95,3 +98,16 @@ def test_everything_fits_and_equal_figures_are_equal() -> None:
 def test_a_mean_outside_of_its_interval_is_drawn_all_the_same() -> None:
     figure = dots_figure(["a"], [Panel("effect", {"effect": [Estimate(5, 6, 8)]})])
     assert bars(figure.axes[0].containers[0]) == [[0, 3]]
+
+
+def test_a_figure_takes_the_ink_of_the_page_and_names_are_its_own(tmp_path: Path) -> None:
+    def figure(height: float):
+        made = new_figure(height)
+        made.add_axes((0.1, 0.1, 0.8, 0.8)).plot([0, 1], [1, 0], color="#222222")
+        return made
+
+    assert svg_text(figure(1.5)) == svg_text(figure(1.5))
+    pictures = [Picture(svg_text(figure(height)), f"a line, {height}") for height in (1.5, 2.0)]
+    write_page(tmp_path / "page.html", "T", pictures)
+    page = read_page(tmp_path / "page.html")  # no name twice
+    assert page.tags.count("svg") == 2 and "stroke: currentColor" in pictures[0].svg
