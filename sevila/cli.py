@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,5 +69,9 @@ class Parser(argparse.ArgumentParser):
     """argparse, with errors as everywhere else in the library: one line."""
 
     def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        known = [word for action in self._actions for word in action.option_strings]
+        close = difflib.get_close_matches(unknown[1], known, n=1, cutoff=0.7) if unknown else []
+        meant = f" (did you mean {close[0]!r}?)" if close else ""
         hint = f"; {self.prog} --help says more" if self.add_help else ""
-        raise UserError(f"{message}{hint}")
+        raise UserError(f"{message}{meant}{hint}")

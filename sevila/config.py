@@ -181,7 +181,9 @@ def checked(entry: str, library: Library, config: DictConfig) -> Any:
     with told(entry):
         missing = sorted(OmegaConf.missing_keys(config))
     if missing == ["task.name"]:
-        raise UserError(f"no experiment: give +exp=NAME, one of: {', '.join(library.experiments(entry))}")
+        known = ", ".join(library.experiments(entry))
+        own = "data=custom with task.name=answer (its questions) or task.name=pretrain (its moments)"
+        raise UserError(f"no experiment: give +exp=NAME, one of: {known}; or for data of your own {own}")
     if missing:
         raise UserError(_without_value(entry, missing[0]))
     with told(entry):

@@ -323,7 +323,7 @@ def test_hidden_answers(put: Put, refusal: Any) -> None:
         (["nextq", "--annotations=a"], "argument BENCHMARK: invalid choice: 'nextq' (choose from "),
         (
             ["nextqa", "--annotations=a", "--prediction=b"],
-            "unrecognized arguments: --prediction=b; sevila score --help says more",
+            "unrecognized arguments: --prediction=b (did you mean '--predictions'?); sevila score --help says more",
         ),
         (["nextqa", "--annotations=a", "--missing=wrong"], "argument --missing: invalid choice: 'wrong' (choose from "),
         (["nextqa", "--annotations=nowhere.csv", "--predictions=p.json"], "nowhere.csv: no such file"),
