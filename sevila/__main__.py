@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -20,6 +21,7 @@ COMMANDS = {
     "check-data": "what is missing, unreadable or too short in a data set",
     "store": "what a store of computed features holds, and how to be rid of it",
 }
+HYDRA = ("train", "refine", "eval")
 
 
 def usage() -> str:
@@ -40,7 +42,20 @@ def cli(argv: Sequence[str] | None = None) -> int:
         return guarded(lambda: print(usage()))
     if name in ("-V", "--version"):
         return guarded(lambda: print(f"sevila {__version__}"))
+    if name in ("-sc", "--shell-completion"):
+        return _complete(words)
     return guarded(lambda: _unknown(name))
+
+
+def _complete(words: list[str]) -> int:
+    """What a shell asks after `eval "$(sevila -sc install=bash)"`: the commands, or what Hydra knows of one."""
+    line = os.environ.get("COMP_LINE", "")
+    _, command, rest = [*line.lstrip().split(maxsplit=2), "", "", ""][:3]
+    begun = len(line.split()) > 2 or line.endswith(" ")
+    if any(word.startswith("query=") for word in words) and not (command in HYDRA and begun):
+        return guarded(lambda: print(" ".join(COMMANDS)))
+    os.environ["COMP_LINE"] = f"sevila {rest}"
+    return int(import_module(f"sevila.{command if command in HYDRA else 'train'}").cli(words))
 
 
 def _unknown(name: str) -> None:

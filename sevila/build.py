@@ -14,8 +14,10 @@ from sevila import schema
 from sevila.benchmarks import BENCHMARKS
 from sevila.benchmarks.base import Benchmark
 from sevila.checkpoints import backbone as backbones
+from sevila.checkpoints.architecture import TINY
 from sevila.checkpoints.heads import ZEROSHOT, find_head, load_head
 from sevila.checkpoints.timm import VISION
+from sevila.cli import loading
 from sevila.data.dataset import VideoSource
 from sevila.data.decoders import decoder_for
 from sevila.data.store import Store
@@ -63,6 +65,13 @@ def tell_precision(config: schema.Base) -> None:
         print(f"sevila: precision=auto takes {resolved(config).precision} here", file=sys.stderr)
 
 
+def warn_of_tiny(source: str, remedy: str) -> None:
+    """Say on stderr what the tiny backbone is worth on videos that are not drawn."""
+    if source == TINY:
+        told = "the tiny backbone knows the drawn world alone, its answers about other videos mean nothing"
+        print(f"sevila: warning: {told}; {remedy} takes the paper's", file=sys.stderr)
+
+
 def run_folder(config: schema.Experiment, accelerator: Accelerator) -> RunFolder:
     """The run's folder: the first process looks at it for all."""
 
@@ -80,6 +89,8 @@ def start_run(config: schema.Experiment, folder: RunFolder, data: Benchmark, acc
     def start() -> str:
         folder.start(resolved(config), str(accelerator.device))
         tell_precision(config)
+        if data.name != "synthetic":
+            warn_of_tiny(config.model.source, "model=blip2_flan_t5_xl")
         folder.write_dropped(data.dropped)
         if not folder.resumed:
             print(f"sevila: the run folder is {folder.path}", file=sys.stderr)
@@ -114,17 +125,18 @@ def model(config: schema.Base, device: torch.device) -> SeViLA:
     warn_if_slow(dtype, device)
     if config.model.weights == "random":
         print("sevila: warning: model.weights=random: good for measuring; its answers mean nothing", file=sys.stderr)
-    backbone = backbones.load(
-        config.model.source,
-        device,
-        dtype,
-        text_tokens=config.model.max_text_tokens,
-        weights=backbones.WEIGHTS[config.model.weights](),
-        tokenizer=config.model.tokenizer,
-        vision=schema.named("vision", config.vision, VISION),
-        checkpointing=config.model.checkpointing,
-        tokens=config.model.tokens,
-    )
+    with loading(f"the model {config.model.source}"):
+        backbone = backbones.load(
+            config.model.source,
+            device,
+            dtype,
+            text_tokens=config.model.max_text_tokens,
+            weights=backbones.WEIGHTS[config.model.weights](),
+            tokenizer=config.model.tokenizer,
+            vision=schema.named("vision", config.vision, VISION),
+            checkpointing=config.model.checkpointing,
+            tokens=config.model.tokens,
+        )
     size = config.model.image_size
     if size is not None and size < backbone.tower.patch:
         raise UserError(

@@ -30,6 +30,8 @@ def guarded(run: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         print("sevila: interrupted", file=sys.stderr)
         return 130
+    except SystemExit as stop:  # of argparse, after --help
+        return int(stop.code or 0)
     except Exception as error:
         told = one_line(error)
         print(f"sevila: error: {printable(str(told))}", file=sys.stderr)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sevila import schema
+from sevila.cli import loading
 from sevila.errors import UserError
 from sevila.hydra_main import main
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 def run(config: schema.Eval) -> dict[str, Any]:
     """Evaluate; returns what metrics.json holds."""
+    with loading("PyTorch and transformers"):
+        import sevila.build  # noqa: F401
     return schema.named("task", config.task, {"answer": answer, "vote": vote, "moments": moments}, config=config)
 
 

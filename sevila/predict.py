@@ -350,18 +350,13 @@ def _write_frames(model: SeViLA, video: str, found: Answer | Localization, folde
 
 def _warn(model: SeViLA) -> None:
     """Say on stderr what makes answers worth less: prompts that were cut, and the tiny backbone."""
-    from sevila.checkpoints.architecture import TINY
+    from sevila import build
 
     backbone = model.model.backbone
     if backbone.truncated:
         cut = f"{len(backbone.truncated)} prompts were cut after {backbone.text_tokens} tokens"
         print(f"sevila: warning: {cut} and lost their instruction", file=sys.stderr)
-    if backbone.source == TINY:
-        print(
-            "model: the tiny backbone of the drawn world, good for that world alone; "
-            "--model blip2_flan_t5_xl takes the paper's",
-            file=sys.stderr,
-        )
+    build.warn_of_tiny(backbone.source, "--model blip2_flan_t5_xl")
 
 
 def cli(argv: Sequence[str] | None = None) -> int:

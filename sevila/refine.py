@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sevila import schema
+from sevila.cli import loading
 from sevila.errors import UserError
 from sevila.hydra_main import main
 
@@ -25,7 +26,8 @@ FRAMES_FROM = ("video", "midpoints")
 
 def run(config: schema.Refine) -> dict[str, Any]:
     """Refine; returns what metrics.json holds."""
-    from sevila.fit import training_run
+    with loading("PyTorch and transformers"):
+        from sevila.fit import training_run
 
     tasks: dict[str, Callable[..., dict[str, Any]]] = {"refine": refine, "windows": windows}
     schema.check_named("task", config.task, tasks, "training")  # before the model is loaded

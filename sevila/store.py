@@ -1,32 +1,34 @@
-"""python -m sevila.store stats|clear [--folder FOLDER] [NAME]: what a store holds, and how to be rid of it."""
+"""sevila store stats|clear [--folder FOLDER] [NAME]: what a store holds, and how to be rid of it."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sevila.cli import guarded
+from sevila.cli import Parser, guarded
 from sevila.data.store_files import PATCHES, Contents, Part, clear, contents
 from sevila.files import home_path
-from sevila.report.terminal import printable, steady
+from sevila.report.terminal import printable
 
 FOLDER = "data/store"
 
 
-@steady
-def cli(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m sevila.store", description=__doc__.partition(": ")[2])
+def run(argv: Sequence[str] | None = None) -> None:
+    """Print what a store holds, or remove it. UserError for a wrong command line, and for no store."""
+    parser = Parser(prog="sevila store", allow_abbrev=False, description=__doc__.partition(": ")[2])
     parser.add_argument("command", choices=("stats", "clear"))
     parser.add_argument("name", nargs="?", help="clear: only the patches or table of this name, as stats prints it")
     parser.add_argument("--folder", type=home_path, default=Path(FOLDER), help=f"the store ({FOLDER})")
-    try:
-        given = parser.parse_intermixed_args(argv)
-        if given.command == "stats" and given.name:
-            parser.error("stats takes no name")
-    except SystemExit as stop:  # argparse has said why; 0 after --help
-        return int(stop.code or 0)
-    return guarded(lambda: _stats(given.folder) if given.command == "stats" else _clear(given.folder, given.name))
+    given = parser.parse_intermixed_args(argv)
+    if given.command == "clear":
+        return _clear(given.folder, given.name)
+    if given.name:
+        parser.error("stats takes no name")
+    _stats(given.folder)
+
+
+def cli(argv: Sequence[str] | None = None) -> int:
+    return guarded(lambda: run(argv))
 
 
 def _stats(folder: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sevila import schema
+from sevila.cli import loading
 from sevila.errors import UserError
 from sevila.hydra_main import main
 
@@ -20,7 +21,8 @@ Trains = Callable[..., dict[str, Any]]  # a training run and the keys of `task` 
 
 def run(config: schema.Train) -> dict[str, Any]:
     """Train; returns what metrics.json holds."""
-    from sevila.fit import training_run
+    with loading("PyTorch and transformers"):
+        from sevila.fit import training_run
 
     tasks: dict[str, Trains] = {"pretrain": pretrain, "answer": answer, "vote": vote, "select": select}
     schema.check_named("task", config.task, tasks, "training")  # before the model is loaded

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+import sevila.cli
+
 if TYPE_CHECKING:
     import torch
 
@@ -24,6 +26,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: threads cost mor
 # The same examples on every machine and every run; training code is too slow for a deadline an example.
 settings.register_profile("sevila", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("sevila")
+
+sevila.cli.SILENT_SECONDS = 3600.0  # what is loading is no part of what tests compare, however slow the machine
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WIDTH, HEIGHT, BITS = 96, 64, 8

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sevila import cli as cli_module
 from sevila import convert, predict, score, store, train
 from sevila.cli import guarded
 from sevila.config import load
@@ -219,3 +220,13 @@ def test_questions_that_no_parser_reads(tmp_path: Path, text: str, capsys: pytes
     assert predict.cli(["--questions", str(file)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"sevila: error: {file}, line 2: ")
+
+
+def test_slow_loading_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with cli_module.loading("nothing much"):
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(cli_module, "SILENT_SECONDS", 0.01)
+    with cli_module.loading("the model"):
+        time.sleep(0.5)
+    assert capsys.readouterr().err == "sevila: loading the model ...\n"

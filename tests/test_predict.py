@@ -63,7 +63,7 @@ def test_one_question(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = re.findall(r"keyframe (\d+) at (\S+) s, score (\S+)", printed.out)
     assert told == [(str(f.index), f"{f.time:.2f}", f"{f.score:.3f}") for f in answer.keyframes]
     assert len(told) == 2 and printed.out.splitlines()[0].strip() == QUESTION
-    assert printed.err.splitlines()[-1].startswith("model: the tiny backbone of the drawn world")
+    assert printed.err.splitlines()[-1].startswith("sevila: warning: the tiny backbone knows the drawn world alone")
     assert list(Path.cwd().iterdir()) == []
 
 

@@ -177,8 +177,8 @@ def test_a_part_without_weights_is_refused_unless_they_are_random() -> None:
 
 def test_the_group_model_chooses_weights_and_checkpointing() -> None:
     words = ["model.weights=random", "model.checkpointing=true", "precision=bf16"]
-    backbone = build.model(load("predict", words), torch.device("cpu")).backbone
+    backbone = build.model(load("eval", words), torch.device("cpu")).backbone
     assert backbone.source == "tiny with random weights" and backbone.dtype == torch.bfloat16
     assert "forward" in vars(backbone.language.encoder.block[0])
     with pytest.raises(UserError, match=r"model\.weights=noise: expected pretrained or random"):
-        load("predict", ["model.weights=noise"])
+        load("eval", ["model.weights=noise"])

@@ -226,8 +226,8 @@ def test_timm_missing_or_broken_is_one_line(tmp_path: Path, monkeypatch: pytest.
 
 def test_the_group_vision_builds_it(lavis: State, saved: Callable[[State], str]) -> None:
     words = ["vision=timm", "vision.model=eva_small", f"vision.depth={BLOCKS}", f"vision.file={saved(lavis)}"]
-    model = build.model(load("predict", words), torch.device("cpu"))
+    model = build.model(load("eval", words), torch.device("cpu"))
     assert isinstance(model.backbone.tower, TimmTower)
-    config = load("predict", ["vision=timm"])
+    config = load("eval", ["vision=timm"])
     assert config.vision == {"name": "timm", "model": "eva_giant_patch14_clip_224", "depth": 39, "file": None}
-    assert load("predict", []).vision == {"name": "blip2"}
+    assert load("eval", []).vision == {"name": "blip2"}
