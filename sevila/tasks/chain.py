@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from sevila.data.dataset import Record, Sample, VideoSource, patches_of
@@ -175,8 +176,7 @@ class Joint:
         return model.answer(encoded, questions, keyframes)
 
     def loss(self, model: SeViLA, patches: Tensor, questions: Sequence[Question]) -> Tensor:
-        texts = [model.prompts.answer(q.question, q.options) for q in questions]
-        return model.answerer.loss(patches, texts, [q.answer for q in questions])
+        return model.answerer.loss(patches, model.answerer_prompts(questions), [q.answer for q in questions])
 
 
 class Voting:
@@ -195,7 +195,7 @@ class Voting:
     def _vote(self, model: SeViLA, encoded: EncodedVideo, question: Question, found: Localization) -> Answer:
         text = model.prompts.answer(question.question, question.options)
         patches = encoded.patches[list(found.positions)]
-        (logits,) = model.single_frame_logits(patches, [text], [len(question.options)])
+        (logits,) = model.single_frame_logits(patches, [text], [len(question.options)])  # [K, A]
         votes = logits.argmax(-1)
         count = torch.bincount(votes, minlength=len(question.options))
         means = logits.log_softmax(-1).mean(0)
@@ -205,9 +205,8 @@ class Voting:
 
     def loss(self, model: SeViLA, patches: Tensor, questions: Sequence[Question]) -> Tensor:
         each = [q for q in questions for _ in range(patches.shape[1])]
-        texts = [model.prompts.answer(q.question, q.options) for q in each]
-        alone = patches.flatten(0, 1)[:, None]  # [N K, 1, P, Dv]
-        return model.answerer.loss(alone, texts, [q.answer for q in each], numbered=False)
+        alone = rearrange(patches, "n k p d -> (n k) 1 p d")
+        return model.answerer.loss(alone, model.answerer_prompts(each), [q.answer for q in each], numbered=False)
 
 
 # -- the chain ---

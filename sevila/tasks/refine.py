@@ -232,10 +232,11 @@ class RefineTask:
         Also logged: `yes_share`, the share of the frames that are labelled "yes", and where true windows are known
         `yes_precision`, the share of those that lie in a window.
         """
-        patches = patches_of(self.model.backbone, batch)
-        frames = patches[batch.mask.to(patches.device)]
+        patches = patches_of(self.model.backbone, batch)  # [B, T, P, Dv]
+        frames = patches[batch.mask.to(patches.device)]  # without padding
         prompts = self.model.localizer_prompts(batch.records)
         texts = [text for text, row in zip(prompts, batch.indices, strict=True) for _ in row]
+        # the frozen Answerer's verdict on each frame alone is what the Localizer learns to say
         labels = self.labels.of(batch, frames)
         numbers = {"yes_share": sum(labels) / len(labels), **_precision(batch, labels)}
         return self.model.localizer.loss(frames, texts, labels), numbers

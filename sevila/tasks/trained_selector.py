@@ -51,18 +51,20 @@ class TrainedSelectorTask:
         self.network.anneal(done)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Rows that keep the same number of frames go through the model together.
+        """Scalar: the mean over the batch's B questions.
 
         Also logged: `weight`, the mean of the greatest weight in a row of the picks (1: a hard choice), and
         `entropy`, in nats, that of the softmax of a row's scores.
         """
         backbone = self.model.backbone
-        patches = patches_of(backbone, batch)
+        patches = patches_of(backbone, batch)  # [B, T, P, Dv]
         mask = batch.mask.to(patches.device)
         with torch.no_grad():
-            soft = self.model.answerer.head(patches)
+            soft = self.model.answerer.head(patches)  # [B, T, Q, Dl]
+        # the network scores all T frames: [B, T]
         text = text_features(backbone, batch.records)
         scores = self.network(frame_features(backbone, patches), text, mask)
+        # it picks k of them so that gradients pass; rows that keep as many go through the language model together
         total = scores.new_zeros(())
         peaks = 0.0
         for k, rows in self._alike(batch).items():
