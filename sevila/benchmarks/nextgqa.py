@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sevila.benchmarks.base import Answered, Score, left_out, needed
+from sevila.benchmarks.base import Answered
 from sevila.benchmarks.nextqa import OPTIONS, NExTQA
-from sevila.benchmarks.predictions import Entry, chosen_option, match, read_content
+from sevila.benchmarks.predictions import Entry, Score, chosen_option, left_out, match, needed, read_content
 from sevila.benchmarks.rows import Dropped, Row, whole_number, windows_of
 from sevila.data.records import Question, Window
 from sevila.errors import UserError
