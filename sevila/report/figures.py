@@ -102,7 +102,7 @@ def draw_example(example: Example) -> Figure:
     columns, rows = _grid(len(shots))
     aspect = max((image.shape[0] / image.shape[1] for _, image in shots), default=1.0)
     shot = min((WIDTH - 0.6) / columns, 3.0) * aspect
-    heights = [
+    heights = [  # in inches, from top to bottom: heading, options, scores over time, thumbnails
         sum(size for _, size, _, _ in heading) * LINE / POINTS + 0.15,
         sum((1 + text.count("\n")) * BODY * LINE / POINTS + 0.1 for text in options) + 0.02,
         0.9 if timeline.scores is None else 2.6,
