@@ -63,7 +63,8 @@ class Blip2Tower(Tower):
     def __init__(self, model: Blip2VisionModel) -> None:
         super().__init__()
         self.model = model
-        self.image_size, self.patch = model.config.image_size, model.config.patch_size
+        self.image_size: int = model.config.image_size  # type: ignore[assignment]  # squares only
+        self.patch: int = model.config.patch_size  # type: ignore[assignment]
 
     @property
     def positions(self) -> Tensor:

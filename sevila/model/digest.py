@@ -65,4 +65,4 @@ def name_in_blip2(name: str) -> str:
 
 
 def _bits(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy())
+    return tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().data

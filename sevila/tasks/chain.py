@@ -146,7 +146,8 @@ def map_videos(
             yield from zip(together, make(encoded, together, sample), strict=True)
 
     if stored is not None:
-        return stored.table.get(records, made, stored.to_row, stored.from_row)
+        asked: Any = records  # results are kept of questions only
+        return stored.table.get(asked, made, stored.to_row, stored.from_row)
     results = dict(made(list(range(len(records)))))
     return [results[place] for place in range(len(records))]
 
@@ -176,7 +177,7 @@ class Joint:
 
     def loss(self, model: SeViLA, patches: Tensor, questions: Sequence[Question]) -> Tensor:
         texts = [model.prompts.answer(q.question, q.options) for q in questions]
-        return model.answerer.loss(patches, texts, [q.answer for q in questions])
+        return model.answerer.loss(patches, texts, [q.right for q in questions])
 
 
 class Voting:
@@ -207,7 +208,7 @@ class Voting:
         each = [q for q in questions for _ in range(patches.shape[1])]
         texts = [model.prompts.answer(q.question, q.options) for q in each]
         alone = patches.flatten(0, 1)[:, None]  # [N K, 1, P, Dv]
-        return model.answerer.loss(alone, texts, [q.answer for q in each], numbered=False)
+        return model.answerer.loss(alone, texts, [q.right for q in each], numbered=False)
 
 
 # -- the chain ---

@@ -120,7 +120,7 @@ def right_alone(model: SeViLA, soft: Tensor, questions: Sequence[Question], orde
 def _turned(model: SeViLA, question: Question, first: int) -> tuple[str, int]:
     """The Answerer's prompt with option number `first` as option A, and the number of the right option then."""
     options = [*question.options[first:], *question.options[:first]]
-    return model.prompts.answer(question.question, options), (question.answer - first) % len(options)
+    return model.prompts.answer(question.question, options), (question.right - first) % len(options)
 
 
 def window_labels(source: VideoSource, questions: Sequence[Question]) -> list[PseudoLabels]:

@@ -88,7 +88,7 @@ class TrainedSelectorTask:
     def _answer_loss(self, seen: Tensor, questions: Sequence[Question]) -> Tensor:
         """Soft tokens of k frames [N, k, Q, Dl] -> mean cross-entropy on "Option X </s>"."""
         texts = self.model.answerer_prompts(questions)
-        return self.model.answerer.soft_loss(seen, texts, [q.answer for q in questions])
+        return self.model.answerer.soft_loss(seen, texts, [q.right for q in questions])
 
 
 def score_entropy(scores: Tensor) -> Tensor:
