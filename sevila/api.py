@@ -1,6 +1,6 @@
 """SeViLA for one's own videos: heads by name, videos by path.
 
-model = SeViLA.load()                            # the tiny backbone; or SeViLA.load("Salesforce/blip2-flan-t5-xl")
+model = SeViLA.load("Salesforce/blip2-flan-t5-xl", device="auto")     # or "tiny", which knows the drawn world alone
 answer = model.answer("video.mp4", "what does the red star hold?", ["a cup", "a key"], k=2)
 print(answer.text, answer.probabilities, answer.keyframes)
 
@@ -13,6 +13,7 @@ answers = model.answer(video, ["who enters?", "what is red?"], [["the star", "th
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -40,6 +41,11 @@ from sevila.selection.scorers import LocalizerScorer
 
 TEXT_TOKENS = 512  # T5's own limit; published experiments cut texts at 77, as the official code does
 
+WARNING = (
+    "sevila: warning: no model is named: this is the tiny one of the drawn world, good for that world alone; "
+    'SeViLA.load("Salesforce/blip2-flan-t5-xl") is the paper\'s'
+)
+
 Video = str | PathLike[str] | EncodedVideo
 
 
@@ -58,7 +64,7 @@ class SeViLA:
     @classmethod
     def load(
         cls,
-        source: str = TINY,
+        source: str | None = None,
         localizer: str = ZEROSHOT,
         answerer: str = ZEROSHOT,
         device: str | torch.device = "cpu",
@@ -67,6 +73,7 @@ class SeViLA:
     ) -> SeViLA:
         """A backbone by Hub id, folder or `tiny`, and its heads by run folder, head file, Hub id or `zeroshot`.
 
+        source        None: the tiny backbone too, with a warning that it knows the drawn world alone
         device        `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one
         dtype         of the backbone: `fp32`, `bf16`, `fp64` or torch's; None: bfloat16 where the device has units for
                       it, else float32
@@ -74,10 +81,12 @@ class SeViLA:
 
         Raises UserError for a device that is not there, an unknown dtype, and files that are missing or do not fit.
         """
+        if source is None:
+            print(WARNING, file=sys.stderr)
         device = find_device(device)
         dtype = find_dtype(dtype, device)
         warn_if_slow(dtype, device)
-        backbone = backbones.load(home(source), device, dtype, text_tokens=text_tokens)
+        backbone = backbones.load(home(source or TINY), device, dtype, text_tokens=text_tokens)
         finder = load_head(home(localizer), "localizer", backbone)
         return cls(core.SeViLA(backbone, finder, load_head(home(answerer), "answerer", backbone)))
 
@@ -96,8 +105,8 @@ class SeViLA:
         patches = patches_of(self.model.backbone, sample)
         return EncodedVideo(sample.frames.indices, sample.frames.times, patches)
 
-    @overload  # type: ignore[overload-overlap]  # a text is a sequence of texts too
-    def localize(
+    @overload
+    def localize(  # type: ignore[overload-overlap]  # a text is a sequence of texts too
         self, video: Video, query: str, k: int = 4, n_frames: int = 32, *, selector: Selector | None = None
     ) -> Localization: ...
 
@@ -128,8 +137,8 @@ class SeViLA:
         found = self._choose(self._encoded(video, n_frames), asked, k, selector)
         return found[0] if isinstance(query, str) else found
 
-    @overload  # type: ignore[overload-overlap]
-    def answer(
+    @overload
+    def answer(  # type: ignore[overload-overlap]
         self,
         video: Video,
         question: str,

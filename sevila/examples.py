@@ -122,8 +122,7 @@ def write_answer(path: Path, shown: Example, facts: Mapping[str, str] | None = N
 
 def thumbnails(reader: VideoReader, indices: Sequence[int]) -> list[np.ndarray]:
     """The frames at these numbers, in the order given, small and in their own aspect ratio: uint8 [H, W, 3] each."""
-    decoded = reader.decode(indices, size=1, longest=THUMBNAIL)  # number -> square, which nobody sees, and [3, H, W]
-    return [np.ascontiguousarray(rearrange(decoded[index][-1], "c h w -> h w c").numpy()) for index in indices]
+    return list(np.ascontiguousarray(rearrange(reader.pictures(indices, THUMBNAIL), "t c h w -> t h w c").numpy()))
 
 
 def spread(items: Sequence[T], number: int) -> Sequence[T]:

@@ -340,9 +340,8 @@ def _write_frames(model: SeViLA, video: str, found: Answer | Localization, folde
 
     reader = model.videos.reader(video)
     longest = max(reader.info.width, reader.info.height)
-    frames = reader.read([frame.index for frame in found.keyframes], 1, longest)
-    assert frames.pictures is not None  # asked for by `longest`
-    for frame, pixels in zip(found.keyframes, frames.pictures, strict=True):
+    pictures = reader.pictures([frame.index for frame in found.keyframes], longest)
+    for frame, pixels in zip(found.keyframes, pictures, strict=True):
         file = folder / f"frame_{frame.index:06d}_{frame.time:.2f}s.jpg"
         with atomic_path(file) as temporary:
             Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(temporary, format="JPEG", quality=95)

@@ -145,3 +145,11 @@ def test_long_texts_keep_their_end(model: SeViLA, video: Path) -> None:
 
 def test_the_error_is_exported() -> None:
     assert sevila.UserError is UserError
+
+
+def test_the_tiny_model_is_told_where_none_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    SeViLA.load("tiny")
+    assert capsys.readouterr().err == ""
+    SeViLA.load()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("sevila: warning: no model is named: this is the tiny one of the drawn world")

@@ -13,7 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from sevila.benchmarks.predictions import OFFICIAL, OWN, Entry, Form, Matched, chosen_option, match, read_entries
+from sevila.benchmarks.predictions import (
+    OFFICIAL,
+    OWN,
+    Entry,
+    Form,
+    Matched,
+    Score,
+    chosen_option,
+    left_out,
+    match,
+    needed,
+    read_entries,
+)
 from sevila.benchmarks.rows import Dropped, Row, read_rows, records
 from sevila.data.check import find_faults
 from sevila.data.folders import VideoFolder, Videos
@@ -38,27 +50,6 @@ class Answered:
     @property
     def choice(self) -> Choice:
         return Choice(self.question.answer, self.option, self.question.qtype)
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a benchmark's own script says of a file of predictions.
-
-    table      names and values as printed
-    official   the same and more under the script's own keys
-    notes      what else the reader of the table must know: questions left out and the like
-    """
-
-    table: tuple[tuple[str, str], ...]
-    official: Mapping[str, Any]
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def of(
-        cls, rows: Sequence[tuple[str, float]], n: int, official: Mapping[str, Any], notes: tuple[str, ...]
-    ) -> Score:
-        """Percent with two decimals, as the papers print it, and the number of questions."""
-        return cls((*((name, f"{value:.2f}") for name, value in rows), ("n", str(n))), official, notes)
 
 
 class Benchmark:
@@ -89,11 +80,13 @@ class Benchmark:
 
     def questions(self, split: str) -> list[Question]:
         """The questions of `train`, `val` or `test`. UserError where the benchmark has none."""
-        raise UserError(f"data {self.name} has no questions; its moment queries train with task.name=pretrain")
+        raise UserError(
+            f"data {self.name} has no questions but moment queries: train with task.name=pretrain, eval with moments"
+        )
 
     def moments(self, split: str) -> list[Moment]:
         """The moment queries of a split. UserError where the benchmark has none."""
-        raise UserError(f"data {self.name} has no moment queries; its questions train with task.name=answer")
+        raise UserError(f"data {self.name} has no moment queries but questions: give task.name=answer")
 
     def folder(self) -> Videos:
         """Where its videos lie. UserError where there is no such folder."""
@@ -101,7 +94,10 @@ class Benchmark:
 
     @classmethod
     def evaluate(cls, answered: Sequence[Answered]) -> dict[str, Any]:
-        """The numbers of its tables, for metrics.json, where they are more than accuracy in all and by type."""
+        """The numbers of its tables, for metrics.json, where they are more than accuracy in all and by type.
+
+        Called with at least one question whose answer is known. Single numbers are floats.
+        """
         return {}
 
     # -- its submission: what its own script or server reads ---
@@ -148,6 +144,11 @@ class Benchmark:
             listed = f"{len(matched.missing)} of {len(records)} questions, first {matched.missing[0]!r}"
             raise UserError(f"{path}: no prediction for {listed}: a submission needs them all")
         return cls.write(path, [_answered(question, matched.entries[question.qid]) for question in records])
+
+    @classmethod
+    def submission_files(cls, path: Path) -> list[Path]:
+        """The files that a submission of this name consists of."""
+        return [path]
 
     @classmethod
     def write(cls, path: Path, answered: Sequence[Answered]) -> list[Path]:
@@ -348,20 +349,3 @@ class FileBenchmark(Benchmark):
         if not matched.entries:
             raise UserError(f"{predictions}: none of its questions is in {annotations}")
         return matched
-
-
-def needed(benchmark: str, key: str, path: Path | None) -> Path:
-    """The path. UserError, with the option that gives it, where there is none."""
-    if path is None:
-        raise UserError(f"--{key} has no value: {benchmark} needs --{key} FILE")
-    return path
-
-
-def left_out(qids: Sequence[str], total: int, predictions: Path, missing: str) -> tuple[str, ...]:
-    """A note on questions without a prediction; UserError where they are not to be left out."""
-    if not qids:
-        return ()
-    listed = f"no prediction for {len(qids)} of {total} questions, first {qids[0]!r}"
-    if missing == "refuse":
-        raise UserError(f"{predictions}: {listed}; --missing skip leaves them out of the score")
-    return (f"{listed}: left out of the score",)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sevila.benchmarks.base import Answered, FileBenchmark, Score
-from sevila.benchmarks.predictions import Content, Entry, Form, Table, first_value
+from sevila.benchmarks.base import Answered, FileBenchmark
+from sevila.benchmarks.predictions import Content, Entry, Form, Score, Table, first_value
 from sevila.benchmarks.rows import Dropped, Row, read_rows, records, windows_of
 from sevila.data.folders import VideoFolder, Videos
 from sevila.data.records import Question, Window

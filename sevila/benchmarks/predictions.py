@@ -1,5 +1,5 @@
-"""Files of predictions: this library's predictions.jsonl and what the benchmarks' own scripts read, and the questions
-that they belong to; and keyframes for other programs."""
+"""Files of predictions: this library's predictions.jsonl and what the benchmarks' own scripts read, the questions that
+they belong to, and what their score is made of; keyframes for other programs."""
 
 from __future__ import annotations
 
@@ -199,6 +199,47 @@ def chosen_option(entry: Entry, question: Question) -> int:
     if entry.answer is not None and question.answer is not None and entry.answer != question.answer:
         raise entry.fail(answer, f"{entry.answer!r}, but the annotations say {question.answer}: is this their split?")
     return entry.prediction
+
+
+# -- their score ---
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a benchmark's own script says of a file of predictions.
+
+    table      names and values as printed
+    official   the same and more under the script's own keys
+    notes      what else the reader of the table must know: questions left out and the like
+    """
+
+    table: tuple[tuple[str, str], ...]
+    official: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, rows: Sequence[tuple[str, float]], n: int, official: Mapping[str, Any], notes: tuple[str, ...]
+    ) -> Score:
+        """Percent with two decimals, as the papers print it, and the number of questions."""
+        return cls((*((name, f"{value:.2f}") for name, value in rows), ("n", str(n))), official, notes)
+
+
+def needed(benchmark: str, key: str, path: Path | None) -> Path:
+    """The path. UserError, with the option that gives it, where there is none."""
+    if path is None:
+        raise UserError(f"--{key} has no value: {benchmark} needs --{key} FILE")
+    return path
+
+
+def left_out(qids: Sequence[str], total: int, predictions: Path, missing: str) -> tuple[str, ...]:
+    """A note on questions without a prediction; UserError where they are not to be left out."""
+    if not qids:
+        return ()
+    listed = f"no prediction for {len(qids)} of {total} questions, first {qids[0]!r}"
+    if missing == "refuse":
+        raise UserError(f"{predictions}: {listed}; --missing skip leaves them out of the score")
+    return (f"{listed}: left out of the score",)
 
 
 # -- keyframes for other programs ---

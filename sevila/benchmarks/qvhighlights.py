@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sevila.benchmarks.base import FileBenchmark, Score, left_out, needed
-from sevila.benchmarks.predictions import read_content
+from sevila.benchmarks.base import FileBenchmark
+from sevila.benchmarks.predictions import Score, left_out, needed, read_content
 from sevila.benchmarks.rows import Row, shown
 from sevila.benchmarks.spans import MinMaxSpans, SpanRule, moment_prediction
 from sevila.data.records import Moment

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sevila.benchmarks.base import Answered, FileBenchmark, Score
-from sevila.benchmarks.predictions import Content, Entry, Form, Table, entry_of, first_value
+from sevila.benchmarks.base import Answered, FileBenchmark
+from sevila.benchmarks.predictions import Content, Entry, Form, Score, Table, entry_of, first_value
 from sevila.benchmarks.rows import Row, shown
 from sevila.data.records import Question
 from sevila.errors import UserError

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from sevila.benchmarks.base import FileBenchmark, Score
-from sevila.benchmarks.predictions import Form, TableForm
+from sevila.benchmarks.base import FileBenchmark
+from sevila.benchmarks.predictions import Form, Score, TableForm
 from sevila.errors import UserError
 from sevila.metrics.choice import accuracy
 

@@ -66,6 +66,16 @@ class Batch:
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def questions(self) -> list[Question]:
+        """The records of a training on questions."""
+        return [record for record in self.records if isinstance(record, Question)]
+
+    @property
+    def moments(self) -> list[Moment]:
+        """The records of a training on moment queries."""
+        return [record for record in self.records if isinstance(record, Moment)]
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch with its tensors on a device."""
         return self._moved(lambda tensor: tensor.to(device, non_blocking=non_blocking))

@@ -44,15 +44,8 @@ class NumberedFile:
         self.path, self.library = path, library
         self.table = frame_table(path)
 
-    def decode(self, wanted: Sequence[int], sizes: Sequence[Size]) -> dict[int, tuple[Tensor, ...]]:
-        """Frame number -> uint8 [3, H, W] in each of the sizes.
-
-        UserError where the library counts other frames than PyAV, or fails.
-        """
-        pictures = [self._read(wanted, size) for size in sizes]
-        return dict(zip(wanted, zip(*pictures, strict=True), strict=True))
-
-    def _read(self, wanted: Sequence[int], size: Size) -> Tensor:
+    def decode(self, wanted: Sequence[int], size: Size) -> dict[int, Tensor]:
+        """Frame number -> uint8 [3, H, W]. UserError where the library counts other frames than PyAV, or fails."""
         try:
             length, times, pixels = self.library.read(self.path, wanted, size)
         except (RuntimeError, ValueError, IndexError) as error:
@@ -63,7 +56,7 @@ class NumberedFile:
             near = range(max(index - 1, 0), min(index + 2, length))
             if min(near, key=lambda other: abs(self.table.time(other) - seconds)) != index:
                 raise self._refusal(f"its frame {index} is at {seconds:.3f} s, not at {self.table.time(index):.3f} s")
-        return pixels
+        return dict(zip(wanted, pixels, strict=True))
 
     def _refusal(self, reason: object) -> UserError:
         cause = " ".join(str(reason).split())[:200]

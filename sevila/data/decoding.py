@@ -27,8 +27,7 @@ from torch import Tensor
 from sevila.data.frame_table import FrameTable, decoded_frames, frame_table, open_video, packets_of
 from sevila.data.transforms import Size, to_tensor
 
-Pictures = tuple[Tensor, ...]  # of one frame, in several sizes
-Convert = Callable[[VideoFrame], Pictures]
+Convert = Callable[[VideoFrame], Tensor]
 PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE: no field of a frame has a packet of its own
 
 
@@ -50,24 +49,21 @@ class PyAvFile:
         self.path, self.threads = path, threads
         self.table = frame_table(path)
 
-    def decode(self, wanted: Sequence[int], sizes: Sequence[Size]) -> dict[int, Pictures]:
-        """Frame number -> uint8 [3, H, W] in each of the sizes; without those that do not decode.
-
-        UserError for a damaged file.
-        """
+    def decode(self, wanted: Sequence[int], size: Size) -> dict[int, Tensor]:
+        """Frame number -> uint8 [3, H, W]; without those that do not decode. UserError for a damaged file."""
         numbers = {self.table.stamps[index]: index for index in wanted}
-        reformatters = [VideoReformatter() for _ in sizes]
+        reformatter = VideoReformatter()
 
-        def convert(frame: VideoFrame) -> Pictures:
-            return tuple(to_tensor(frame, *kind) for kind in zip(sizes, reformatters, strict=True))
+        def convert(frame: VideoFrame) -> Tensor:
+            return to_tensor(frame, size, reformatter)
 
         try:
             found = self._needed(list(numbers), convert)
         except Inexact:
             found = plain_frames(self.path, self.table, set(numbers), convert)
-        return {numbers[stamp]: pictures for stamp, pictures in found.items()}
+        return {numbers[stamp]: pixels for stamp, pixels in found.items()}
 
-    def _needed(self, stamps: Sequence[int], convert: Convert) -> dict[int, Pictures]:
+    def _needed(self, stamps: Sequence[int], convert: Convert) -> dict[int, Tensor]:
         try:
             return needed_frames(self.path, self.table, stamps, self.threads, convert)
         except NoStart:  # as in H.264 with intra refresh: from now on this file is decoded from its start
@@ -75,9 +71,9 @@ class PyAvFile:
             return needed_frames(self.path, self.table, stamps, self.threads, convert)
 
 
-def plain_frames(path: Path, table: FrameTable, stamps: set[int], convert: Convert) -> dict[int, Pictures]:
+def plain_frames(path: Path, table: FrameTable, stamps: set[int], convert: Convert) -> dict[int, Tensor]:
     """Stamp -> converted frame, by decoding every frame from the start, in one thread."""
-    found: dict[int, Pictures] = {}
+    found: dict[int, Tensor] = {}
     with open_video(path) as (container, stream):
         for place, frame in enumerate(decoded_frames(path, container, stream)):
             stamp = place if table.counted else frame.pts
@@ -98,7 +94,7 @@ class NoStart(Inexact):
 
 def needed_frames(
     path: Path, table: FrameTable, stamps: Sequence[int], threads: int, convert: Convert
-) -> dict[int, Pictures]:
+) -> dict[int, Tensor]:
     """Stamp -> converted frame, for ascending `stamps`, by decoding little else.
 
     Raises Inexact; UserError where the file cannot be opened any more.
@@ -116,9 +112,9 @@ def needed_frames(
 
 def _decode_groups(
     packets: _Packets, stream: VideoStream, stamps: Sequence[int], convert: Convert
-) -> dict[int, Pictures]:
+) -> dict[int, Tensor]:
     wanted, keys, skips = set(stamps), packets.table.keys, _may_skip(stream.codec_context)
-    found: dict[int, Pictures] = {}
+    found: dict[int, Tensor] = {}
     run = _Run(stream.codec_context, wanted, convert, skips)
     for place, group in itertools.groupby(stamps, lambda stamp: bisect_right(keys, stamp)):
         if place > max(packets.place, 1) and not packets.is_next(keys[place - 1]):
@@ -209,7 +205,7 @@ class _Run:
     ) -> None:
         self._codec, self._wanted, self._convert, self._skips = codec, wanted, convert, skips
         self._since, self._started = since, since is None
-        self._found: dict[int, Pictures] = {}
+        self._found: dict[int, Tensor] = {}
         self._due: set[int] = set()  # stamps of packets whose frames may still come out
         self.sent: set[int] = set()  # stamps of all packets
 
@@ -227,7 +223,7 @@ class _Run:
         for frame in self._codec.decode(packet):
             self._receive(frame)
 
-    def finish(self) -> dict[int, Pictures]:
+    def finish(self) -> dict[int, Tensor]:
         """Decode what the decoder still holds, and give the wanted frames."""
         if self.sent:
             for frame in self._codec.decode(None):

@@ -40,13 +40,10 @@ class FrameFolder:
         places, size = array("q", range(len(files))), shown_size(_picture(files[0]))
         self.table = FrameTable(places, array("q"), 1 / rate, rate, Fraction(1), counted=True, size=size)
 
-    def decode(self, wanted: Sequence[int], sizes: Sequence[Size]) -> dict[int, tuple[Tensor, ...]]:
-        """Frame number -> uint8 [3, H, W] in each of the sizes."""
-        files, reformatters, found = picture_files(self.path), [VideoReformatter() for _ in sizes], {}
-        for index in wanted:
-            picture = _picture(files[index])
-            found[index] = tuple(to_tensor(picture, *kind) for kind in zip(sizes, reformatters, strict=True))
-        return found
+    def decode(self, wanted: Sequence[int], size: Size) -> dict[int, Tensor]:
+        """Frame number -> uint8 [3, H, W] of those wanted."""
+        files, reformatter = picture_files(self.path), VideoReformatter()
+        return {index: to_tensor(_picture(files[index]), size, reformatter) for index in wanted}
 
 
 def _picture(file: Path) -> VideoFrame:

@@ -29,13 +29,6 @@ class Question:
     clip: Window | None = None
     windows: tuple[Window, ...] | None = None
 
-    @property
-    def right(self) -> int:
-        """The index of the right option. ValueError where it is hidden: trainings make sure before that it is not."""
-        if self.answer is None:
-            raise ValueError(f"question {self.qid}: its answer is hidden")
-        return self.answer
-
 
 @dataclass(frozen=True)
 class Moment:

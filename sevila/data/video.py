@@ -26,16 +26,14 @@ KNOWN_VIDEOS = 4096  # frame tables that `CachedVideos` keeps, 8 bytes a frame
 class Frames:
     """Decoded frames.
 
-    pixels     uint8 RGB [T, 3, S, S]
-    indices    T frame numbers, in the order shown, from 0
-    times      T seconds since the first frame
-    pictures   the same frames in the video's own shape, for people: uint8 RGB [T, 3, H, W], where they were asked for
+    pixels    uint8 RGB [T, 3, S, S]
+    indices   T frame numbers, in the order shown, from 0
+    times     T seconds since the first frame
     """
 
     pixels: Tensor
     indices: tuple[int, ...]
     times: tuple[float, ...]
-    pictures: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -62,11 +60,8 @@ class Source(Protocol):
 
     table: FrameTable
 
-    def decode(self, wanted: Sequence[int], sizes: Sequence[Size]) -> dict[int, tuple[Tensor, ...]]:
-        """Frame number -> uint8 RGB [3, H, W] in each of the sizes.
-
-        The numbers ascend; those that do not decode are left out.
-        """
+    def decode(self, wanted: Sequence[int], size: Size) -> dict[int, Tensor]:
+        """Frame number -> uint8 RGB [3, H, W], for ascending numbers; without those that do not decode."""
         ...
 
 
@@ -110,35 +105,46 @@ class VideoReader:
         """Seconds of each frame since the first."""
         return tuple(self._table.time(index) for index in range(self.length))
 
-    def read(self, indices: Sequence[int], size: int, longest: int | None = None) -> Frames:
-        """The frames at these numbers, in the order given (twice where given twice), at S = `size`.
-
-        longest   their pictures too, in the video's own shape, the longer side of at most so many pixels
-        """
-        return self.gather(indices, self.decode(indices, size, longest), size)
-
-    def decode(self, indices: Iterable[int], size: int, longest: int | None = None) -> dict[int, tuple[Tensor, ...]]:
-        """Frame number -> uint8 [3, size, size], and [3, H, W] with `longest`. Decodes what these frames need.
+    def read(self, indices: Sequence[int], size: int) -> Frames:
+        """The frames at these numbers, in the order given (twice where given twice), at size x size.
 
         UserError for a number that the video does not have, or a frame that does not decode.
         """
+        return self.gather(indices, size, self.decode(indices, size))
+
+    def pictures(self, indices: Sequence[int], longest: int) -> Tensor:
+        """The frames at these numbers as people see them, in the video's own shape: uint8 RGB [T, 3, H, W].
+
+        The longer side has at most `longest` pixels, and never more than in the file. UserError as `read`.
+        """
+        decoded = self._decode(indices, fitted(self._table.size, longest))
+        return torch.stack([decoded[index] for index in indices])
+
+    def decode(self, indices: Iterable[int], size: int) -> dict[int, Tensor]:
+        """Frame number -> uint8 [3, size, size]. Decodes what these frames need, converts only them.
+
+        UserError as `read`.
+        """
+        return self._decode(indices, (size, size))
+
+    def _decode(self, indices: Iterable[int], size: Size) -> dict[int, Tensor]:
         wanted = sorted(set(indices))
         for index in wanted:
             if not 0 <= index < self.length:
                 raise UserError(f"video {self.path} has no frame {index}: it has {self.length}, counted from 0")
-        sizes = [(size, size)] if longest is None else [(size, size), fitted(self._table.size, longest)]
-        found = self._source.decode(wanted, sizes) if wanted else {}
+        found = self._source.decode(wanted, size) if wanted else {}
         if len(found) < len(wanted):
             lost = min(set(wanted) - set(found))
             raise UserError(f"frame {lost} of video {self.path} cannot be decoded: the file is damaged, get it again")
         return found
 
-    def gather(self, indices: Sequence[int], decoded: Mapping[int, tuple[Tensor, ...]], size: int) -> Frames:
-        """Put decoded frames in the order of `indices`."""
-        kinds = [torch.stack(kind) for kind in zip(*(decoded[index] for index in indices), strict=True)]
-        pixels = kinds[0] if kinds else torch.empty((0, 3, size, size), dtype=torch.uint8)
+    def gather(self, indices: Sequence[int], size: int, decoded: Mapping[int, Tensor]) -> Frames:
+        """Put decoded frames, uint8 [3, size, size] by number, in the order of `indices`."""
+        pixels = torch.empty((len(indices), 3, size, size), dtype=torch.uint8)
+        for row, index in enumerate(indices):
+            pixels[row] = decoded[index]
         times = tuple(self._table.time(index) for index in indices)
-        return Frames(pixels, tuple(int(index) for index in indices), times, kinds[1] if len(kinds) > 1 else None)
+        return Frames(pixels, tuple(int(index) for index in indices), times)
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -147,36 +153,32 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 class FrameCache:
-    """Pictures of frames by key, at most `capacity` bytes of them: the least recently used go first."""
+    """Tensors by key, at most `capacity` bytes of them: the least recently used go first."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.held = 0  # bytes
-        self._items: OrderedDict[tuple, tuple[Tensor, ...]] = OrderedDict()
+        self._items: OrderedDict[tuple, Tensor] = OrderedDict()
 
-    def get(self, key: tuple) -> tuple[Tensor, ...] | None:
-        """uint8 [3, H, W], one or several; None where they are not there."""
+    def get(self, key: tuple) -> Tensor | None:
+        """A frame, uint8 [3, S, S], where it is there."""
         if key not in self._items:
             return None
         self._items.move_to_end(key)
         return self._items[key]
 
-    def put(self, key: tuple, value: tuple[Tensor, ...]) -> None:
-        """Keep uint8 [3, H, W], one or several."""
-        if key in self._items or _bytes(value) > self.capacity:
+    def put(self, key: tuple, value: Tensor) -> None:
+        """Keep a frame, uint8 [3, S, S]."""
+        if key in self._items or value.nbytes > self.capacity:
             return
         self._items[key] = value
-        self.held += _bytes(value)
+        self.held += value.nbytes
         while self.held > self.capacity:
             _, dropped = self._items.popitem(last=False)
-            self.held -= _bytes(dropped)
+            self.held -= dropped.nbytes
 
     def __len__(self) -> int:
         return len(self._items)
-
-
-def _bytes(pictures: tuple[Tensor, ...]) -> int:
-    return sum(picture.nbytes for picture in pictures)
 
 
 class CachedVideos:
@@ -185,20 +187,12 @@ class CachedVideos:
     size          S: frames come out as [3, S, S]
     cache_bytes   for decoded frames. Every process (so every DataLoader worker) has a cache of its own
     decoder       of files
-    longest       frames come with their pictures in the video's own shape, the longer side of at most so many pixels:
-                  whoever shows some of them later finds them in the cache. None: without
 
     A file that changed on disk (by time or size) is read anew.
     """
 
-    def __init__(
-        self,
-        size: int,
-        cache_bytes: int = DEFAULT_CACHE_BYTES,
-        decoder: Decoder | None = None,
-        longest: int | None = None,
-    ) -> None:
-        self.size, self.cache_bytes, self.longest = size, cache_bytes, longest
+    def __init__(self, size: int, cache_bytes: int = DEFAULT_CACHE_BYTES, decoder: Decoder | None = None) -> None:
+        self.size, self.cache_bytes = size, cache_bytes
         self.decoder = decoder or PyAv()
         self._start_empty()
 
@@ -217,12 +211,11 @@ class CachedVideos:
         """
         version, reader = self._reader(Path(path))
         held = {index: self._frames.get((*version, index)) for index in indices}
-        cached = {index: pictures for index, pictures in held.items() if pictures is not None}
-        missing = [index for index in held if index not in cached]
-        new = reader.decode(missing, self.size, *([] if self.longest is None else [self.longest]))
-        for index, pictures in new.items():
-            self._frames.put((*version, index), pictures)
-        return reader.gather(indices, {**cached, **new}, self.size)
+        cached = {index: pixels for index, pixels in held.items() if pixels is not None}
+        new = reader.decode((index for index in held if index not in cached), self.size)
+        for index, pixels in new.items():
+            self._frames.put((*version, index), pixels)
+        return reader.gather(indices, self.size, {**cached, **new})
 
     def _reader(self, path: Path) -> tuple[tuple[str, int, int], VideoReader]:
         """The file's version (path, time, size) and its reader."""
@@ -245,8 +238,7 @@ class CachedVideos:
 
     def __getstate__(self) -> dict[str, Any]:
         # a worker starts with empty caches
-        names = ("size", "cache_bytes", "longest", "decoder")
-        return {name: getattr(self, name) for name in names}
+        return {"size": self.size, "cache_bytes": self.cache_bytes, "decoder": self.decoder}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

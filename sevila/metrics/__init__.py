@@ -1,1 +1,1 @@
-"""Metrics over plain records. Each module pins one benchmark's definitions to its official numbers."""
+"""Metrics over plain records, pinned to the numbers of official scripts: what several benchmarks and tasks share."""

@@ -41,7 +41,7 @@ def overlap(span: Window, segment: Window) -> tuple[float, float]:
     IoP is the intersection over the span's length, IoU the intersection over the hull of both. A point has IoP 1
     inside the segment, ends included, and IoU 0.
     """
-    if span[0] == span[1]:
+    if span[0] == span[1]:  # a single keyframe
         return (1.0 if segment[0] <= span[0] <= segment[1] else 0.0), 0.0
     shared = max(0.0, min(span[1], segment[1]) - max(span[0], segment[0]))
     hull = max(span[1], segment[1]) - min(span[0], segment[0])
@@ -62,12 +62,14 @@ def grounding(groundings: Iterable[Grounding]) -> dict[str, float]:
     for item in groundings:
         if not item.span[0] <= item.span[1]:
             raise UserError(f"the span from {item.span[0]} to {item.span[1]} ends before it starts")
+        # the best segment for IoP and the best for IoU, which need not be the same
         pairs = [overlap(item.span, segment) for segment in item.segments]
         iop, iou = (max(column, default=0.0) for column in (zip(*pairs, strict=True) if pairs else ((), ())))
         rows.append((iop, iou, item.right and iop >= GROUNDED))
     if not rows:
         raise UserError("no question has a span: nothing to score")
     total = len(rows)
+    # answered rightly *and* grounded; all numbers over the questions that have a span
     results = {"Acc@GQA": 100 * sum(grounded for _, _, grounded in rows) / total}
     for column, name in enumerate(("IoP", "IoU")):
         values = [row[column] for row in rows]

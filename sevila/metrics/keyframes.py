@@ -42,6 +42,7 @@ def keyframe_metrics(selections: Iterable[Selection]) -> dict[str, float]:
         if true:
             selected = set(selection.selected)
             found = len(selected & true)
+            # k frames cannot hold more than k true ones: the best selection of k has recall 1
             recalls.append(found / min(len(selected), len(true)) if selected else 0.0)
             hits.append(found > 0)
     if not recalls:

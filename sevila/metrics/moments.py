@@ -124,6 +124,7 @@ def _moment_retrieval(queries: Sequence[_Query]) -> dict[str, Any]:
     for name, (low, high) in RANGES.items():
         pairs = []
         for query in queries:
+            # true windows of this length; a query that has none is in no mean of the range, predictions all stay
             inside = [window for window in query.truth.windows or () if low < window[1] - window[0] <= high]
             if inside:
                 pairs.append((query.prediction.windows or (), inside))
@@ -134,7 +135,9 @@ def _moment_retrieval(queries: Sequence[_Query]) -> dict[str, Any]:
 
 def _retrieval(pairs: Sequence[tuple[Sequence[ScoredWindow], Sequence[Window]]]) -> dict[str, dict[str, float]]:
     names = [str(threshold) for threshold in IOU_THRESHOLDS]
+    # compute_mr_ap: each query by itself, then the mean over queries at every threshold, then over the thresholds
     precisions = np.array([_average_precisions(predicted, truth) for predicted, truth in pairs]).mean(0)
+    # compute_mr_r1: the first-listed window alone, whatever its score
     first = np.array([_first_overlap(predicted, truth) for predicted, truth in pairs])
     found = [float(np.mean(first >= threshold)) for threshold in IOU_THRESHOLDS]
     return {
@@ -171,7 +174,7 @@ def _first_overlap(predicted: Sequence[ScoredWindow], truth: Sequence[Window]) -
 
 def _average_precisions(predicted: Sequence[ScoredWindow], truth: Sequence[Window]) -> list[float]:
     """Interpolated average precision (0..1) of one query at every IoU threshold."""
-    ranked = sorted(predicted[:MAX_WINDOWS], key=lambda window: -window[2])
+    ranked = sorted(predicted[:MAX_WINDOWS], key=lambda window: -window[2])  # cut as listed, then sorted by score
     overlaps = []  # of every ranked window: its true windows by falling IoU; of equals the last is tried first
     for window in ranked:
         ious = [_iou(window, true) for true in truth]
@@ -202,7 +205,7 @@ def _highlights(queries: Sequence[_Query]) -> dict[str, Any]:
     saliency = [np.array(query.prediction.saliency, dtype=float) for query in queries]
     results = {}
     for name, level in SALIENCY_LEVELS.items():
-        labels = [scores >= level for scores in clips]
+        labels = [scores >= level for scores in clips]  # every annotator apart
         precisions = [_saliency_precisions(p, truth) for p, truth in zip(saliency, labels, strict=True)]
         hits = [_hit(p, truth) for p, truth in zip(saliency, labels, strict=True)]
         results[f"HL-min-{name}"] = {

@@ -1,4 +1,4 @@
-"""Forward-chain fine-tuning: the Answerer learns from the keyframes that a frozen selection hands it."""
+"""Forward-chain fine-tuning: the Answerer learns from keyframes of the frozen Localizer (paper, section 3.3)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sevila.tasks.parallel import by_processes
 
 class Keyframes(Protocol):
     def pick(self, batch: Batch, patches: Tensor) -> list[list[int]]:
-        """For each row of a batch, which of its frames the Answerer shall see, in time order."""
+        """For each row of a batch, patches [B, T, P, Dv], which of its frames the Answerer shall see, in time order."""
         ...
 
 
@@ -35,9 +35,9 @@ class AllFrames:
 
 @dataclass(frozen=True)
 class SelectEachStep:
-    """As published: the frozen Localizer looks at the batch's n random frames anew in every step.
+    """As published: the frozen Localizer scores the batch's n random frames anew in every step.
 
-    scorer   how it reads them; None: a frame at a time
+    scorer   how it is shown them; None: a frame at a time
     """
 
     model: SeViLA
@@ -48,7 +48,7 @@ class SelectEachStep:
     def pick(self, batch: Batch, patches: Tensor) -> list[list[int]]:
         scorer = self.scorer or LocalizerScorer(self.model)
         picked = []
-        for row, question in enumerate(batch.records):
+        for row, question in enumerate(batch.questions):
             indices, times = tuple(batch.indices[row]), tuple(batch.times[row])
             encoded = EncodedVideo(indices, times, patches[row, : len(times)])  # without padding
             (found,) = choose_keyframes(encoded, [question], self.selector, scorer)
@@ -75,16 +75,19 @@ class AnswerTask:
         return self.model.answerer.head
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Rows with the same number of keyframes go through the model together."""
+        """Scalar: the mean over the batch's B questions, each with its own keyframes."""
+        # encode: [B, T, P, Dv]
         patches = patches_of(self.model.backbone, batch)
+        # localize: the frozen Localizer and the selector choose K of the T frames
         picked = self.keyframes.pick(batch, patches)
+        # answer: rows with the same number of keyframes go through the model together
         alike: dict[int, list[int]] = {}
         for row, positions in enumerate(picked):
             alike.setdefault(len(positions), []).append(row)
         losses = []
         for rows in alike.values():
-            chosen = torch.stack([patches[row, picked[row]] for row in rows])
-            loss = self.chain.answering.loss(self.model, chosen, [batch.records[row] for row in rows])
+            chosen = torch.stack([patches[row, picked[row]] for row in rows])  # [N, K, P, Dv]
+            loss = self.chain.answering.loss(self.model, chosen, [batch.questions[row] for row in rows])
             losses.append(loss * (len(rows) / len(picked)))
         return sum(losses[1:], start=losses[0]), {}
 

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from sevila.data.dataset import Record, Sample, VideoSource, patches_of
@@ -146,7 +147,7 @@ def map_videos(
             yield from zip(together, make(encoded, together, sample), strict=True)
 
     if stored is not None:
-        asked: Any = records  # results are kept of questions only
+        asked = cast(Sequence[Question], records)  # nothing else is stored
         return stored.table.get(asked, made, stored.to_row, stored.from_row)
     results = dict(made(list(range(len(records)))))
     return [results[place] for place in range(len(records))]
@@ -176,8 +177,7 @@ class Joint:
         return model.answer(encoded, questions, keyframes)
 
     def loss(self, model: SeViLA, patches: Tensor, questions: Sequence[Question]) -> Tensor:
-        texts = [model.prompts.answer(q.question, q.options) for q in questions]
-        return model.answerer.loss(patches, texts, [q.right for q in questions])
+        return model.answerer.loss(patches, model.answerer_prompts(questions), true_answers(questions))
 
 
 class Voting:
@@ -196,7 +196,7 @@ class Voting:
     def _vote(self, model: SeViLA, encoded: EncodedVideo, question: Question, found: Localization) -> Answer:
         text = model.prompts.answer(question.question, question.options)
         patches = encoded.patches[list(found.positions)]
-        (logits,) = model.single_frame_logits(patches, [text], [len(question.options)])
+        (logits,) = model.single_frame_logits(patches, [text], [len(question.options)])  # [K, A]
         votes = logits.argmax(-1)
         count = torch.bincount(votes, minlength=len(question.options))
         means = logits.log_softmax(-1).mean(0)
@@ -206,9 +206,8 @@ class Voting:
 
     def loss(self, model: SeViLA, patches: Tensor, questions: Sequence[Question]) -> Tensor:
         each = [q for q in questions for _ in range(patches.shape[1])]
-        texts = [model.prompts.answer(q.question, q.options) for q in each]
-        alone = patches.flatten(0, 1)[:, None]  # [N K, 1, P, Dv]
-        return model.answerer.loss(alone, texts, [q.right for q in each], numbered=False)
+        alone = rearrange(patches, "n k p d -> (n k) 1 p d")
+        return model.answerer.loss(alone, model.answerer_prompts(each), true_answers(each), numbered=False)
 
 
 # -- the chain ---
@@ -289,6 +288,14 @@ def need_answers(questions: Sequence[Question]) -> None:
     hidden = [question.qid for question in questions if question.answer is None]
     if hidden:
         raise UserError(f"{len(hidden)} questions have no answer (such as {hidden[0]}): train on a split with answers")
+
+
+def true_answers(questions: Sequence[Question]) -> list[int]:
+    """The right option of each question. ValueError where it is hidden: `need_answers` has refused such a split."""
+    answers = [question.answer for question in questions if question.answer is not None]
+    if len(answers) < len(questions):
+        raise ValueError("a question hides its answer")
+    return answers
 
 
 def need_an_answer(validation: Sequence[Question]) -> None:

@@ -40,7 +40,7 @@ def frame_labels(times: Sequence[float], moment: Moment) -> list[bool]:
 
 
 class PretrainTask:
-    """Loss: cross-entropy on "yes" / "no" a frame; evaluation: is that said of the right frames?"""
+    """Loss: cross-entropy on "yes" / "no" a frame; evaluation: of which frames is "yes" the likelier word?"""
 
     def __init__(self, model: SeViLA, source: VideoSource, validation: Sequence[Moment]) -> None:
         self.model, self.source, self.validation = model, source, validation
@@ -50,12 +50,14 @@ class PretrainTask:
         return self.model.localizer.head
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        patches = patches_of(self.model.backbone, batch)
+        """Scalar: the mean over the batch's F frames, one row of the Localizer each. Also logged: `yes_share`."""
+        patches = patches_of(self.model.backbone, batch)  # [B, T, P, Dv]
         texts, labels = [], []
-        for moment, times in zip(batch.records, batch.times, strict=True):
+        for moment, times in zip(batch.moments, batch.times, strict=True):
             texts += [moment_prompt(moment.query)] * len(times)
             labels += frame_labels(times, moment)
-        loss = self.model.localizer.loss(patches[batch.mask.to(patches.device)], texts, labels)
+        frames = patches[batch.mask.to(patches.device)]  # [F, P, Dv], without padding
+        loss = self.model.localizer.loss(frames, texts, labels)
         return loss, {"yes_share": sum(labels) / len(labels)}
 
     def evaluate(self) -> dict[str, float]:

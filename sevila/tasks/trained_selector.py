@@ -17,7 +17,7 @@ from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.selection.trained import Network, TrainedScorer, frame_features, text_features
 from sevila.tasks.benchmark_metrics import validation_metrics
-from sevila.tasks.chain import ForwardChain
+from sevila.tasks.chain import ForwardChain, true_answers
 from sevila.tasks.parallel import by_processes
 
 
@@ -51,25 +51,27 @@ class TrainedSelectorTask:
         self.network.anneal(done)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Rows that keep the same number of frames go through the model together.
+        """Scalar: the mean over the batch's B questions.
 
         Also logged: `weight`, the mean of the greatest weight in a row of the picks (1: a hard choice), and
         `entropy`, in nats, that of the softmax of a row's scores.
         """
         backbone = self.model.backbone
-        patches = patches_of(backbone, batch)
+        patches = patches_of(backbone, batch)  # [B, T, P, Dv]
         mask = batch.mask.to(patches.device)
         with torch.no_grad():
-            soft = self.model.answerer.head(patches)
-        text = text_features(backbone, batch.records)
+            soft = self.model.answerer.head(patches)  # [B, T, Q, Dl]
+        # the network scores all T frames: [B, T]
+        text = text_features(backbone, batch.questions)
         scores = self.network(frame_features(backbone, patches), text, mask)
+        # it picks k of them so that gradients pass; rows that keep as many go through the language model together
         total = scores.new_zeros(())
         peaks = 0.0
         for k, rows in self._alike(batch).items():
             weights = self.network.pick(scores[rows], k)
             seen = torch.einsum("bkn,bnqd->bkqd", weights, soft[rows].to(weights.dtype))
             share = len(rows) / len(batch)
-            total = total + share * self._answer_loss(seen, [batch.records[row] for row in rows])
+            total = total + share * self._answer_loss(seen, [batch.questions[row] for row in rows])
             peaks += share * float(weights.detach().amax(-1).mean())
         entropy = score_entropy(scores)
         return total - self.entropy * entropy, {"weight": peaks, "entropy": float(entropy.detach())}
@@ -88,7 +90,7 @@ class TrainedSelectorTask:
     def _answer_loss(self, seen: Tensor, questions: Sequence[Question]) -> Tensor:
         """Soft tokens of k frames [N, k, Q, Dl] -> mean cross-entropy on "Option X </s>"."""
         texts = self.model.answerer_prompts(questions)
-        return self.model.answerer.soft_loss(seen, texts, [q.right for q in questions])
+        return self.model.answerer.soft_loss(seen, texts, true_answers(questions))
 
 
 def score_entropy(scores: Tensor) -> Tensor:

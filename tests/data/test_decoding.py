@@ -161,9 +161,9 @@ def test_random_frames_equal_full_decoding(made: tuple[str, Path]) -> None:
     picks = [sorted(rng.sample(range(length), rng.choice((1, 2, 4, 9, 30)))) for _ in range(10)]
     for pick in [*picks, [length - 1], list(range(length))]:
         for threads, source in tables.items():
-            found = source.decode(pick, [(SIZE, SIZE)])
+            found = source.decode(pick, (SIZE, SIZE))
             assert sorted(found) == pick
-            wrong = [index for index in pick if not torch.equal(found[index][0], whole[index])]
+            wrong = [index for index in pick if not torch.equal(found[index], whole[index])]
             assert not wrong, f"{name}, {threads} threads, {pick}"
 
 
@@ -174,14 +174,14 @@ def test_it_leaves_out_what_it_can(made: tuple[str, Path], decoded: list[int]) -
     stamps = [table.stamps[i] for i in pick]
     if name in DECODED_PLAINLY:
         with pytest.raises(Inexact):
-            needed_frames(path, table, stamps, 1, lambda frame: (torch.zeros(1),))
+            needed_frames(path, table, stamps, 1, lambda frame: torch.zeros(1))
         return
     if name in NO_STARTS:
         with pytest.raises(NoStart):
-            needed_frames(path, table, stamps, 1, lambda frame: (torch.zeros(1),))
+            needed_frames(path, table, stamps, 1, lambda frame: torch.zeros(1))
         table = replace(table, keys=array("q"))
         decoded.clear()
-    assert sorted(needed_frames(path, table, stamps, 1, lambda frame: (torch.zeros(1),))) == stamps
+    assert sorted(needed_frames(path, table, stamps, 1, lambda frame: torch.zeros(1))) == stamps
     assert len(decoded) <= FILMS[name][1] * LENGTH
     assert len(set(decoded)) >= len(pick)
 
@@ -202,9 +202,9 @@ def test_any_x264_file_and_any_frames(film: Callable[..., Path], data: st.DataOb
     source = PyAv(draw(st.sampled_from((0, 1)))).open(path)
     for _ in range(3):
         pick = sorted(draw(st.sets(st.integers(0, LENGTH - 1), min_size=1, max_size=12)))
-        found = source.decode(pick, [(SIZE, SIZE)])
+        found = source.decode(pick, (SIZE, SIZE))
         assert sorted(found) == pick
-        assert all(torch.equal(found[index][0], whole[index]) for index in pick)
+        assert all(torch.equal(found[index], whole[index]) for index in pick)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -216,8 +216,8 @@ def test_a_damaged_file_gives_what_plain_decoding_gives(film: Callable[..., Path
     path = tmp_path / name
     path.write_bytes(data)
 
-    def convert(frame: av.VideoFrame) -> tuple[torch.Tensor]:
-        return (to_tensor(frame, (SIZE, SIZE), VideoReformatter()),)
+    def convert(frame: av.VideoFrame) -> torch.Tensor:
+        return to_tensor(frame, (SIZE, SIZE), VideoReformatter())
 
     try:
         source = PyAv(0).open(path)
@@ -225,9 +225,9 @@ def test_a_damaged_file_gives_what_plain_decoding_gives(film: Callable[..., Path
         plain = plain_frames(path, source.table, stamps, convert)
     except UserError:
         return  # a file that cannot be read plainly need not be read at all
-    found = source.decode(range(0, len(source.table.stamps), 9), [(SIZE, SIZE)])
+    found = source.decode(range(0, len(source.table.stamps), 9), (SIZE, SIZE))
     assert [source.table.stamps[index] for index in sorted(found)] == sorted(plain)
-    assert all(torch.equal(found[index][0], plain[source.table.stamps[index]][0]) for index in found)
+    assert all(torch.equal(found[index], plain[source.table.stamps[index]]) for index in found)
 
 
 def test_a_name_in_no_known_letters_does_not_matter(film: Callable[..., Path], tmp_path: Path) -> None:

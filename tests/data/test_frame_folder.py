@@ -173,5 +173,5 @@ def test_a_kind_of_picture_that_is_not_known_is_refused(
 def test_only_wanted_pictures_are_opened(pictures: Callable[..., Path]) -> None:
     folder = pictures("v", 5)
     (folder / "00003.png").write_bytes(b"")
-    assert list(FrameFolder(folder).decode([0, 1, 3], [(16, 16)])) == [0, 1, 3]
+    assert list(FrameFolder(folder).decode([0, 1, 3], (16, 16))) == [0, 1, 3]
     assert [file.name for file in picture_files(folder)][:2] == ["00001.png", "00002.png"]

@@ -71,9 +71,9 @@ def test_nothing_is_said_where_bfloat16_is_fast(processor: tuple[str, ...], caps
 def test_a_model_is_loaded_in_the_fast_precision(
     processor: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = api.SeViLA.load().model
+    model = api.SeViLA.load("tiny").model
     assert model.backbone.dtype == (torch.bfloat16 if processor else torch.float32)
     assert {p.dtype for p in model.localizer.head.parameters()} == {torch.float32}
     assert capsys.readouterr().err == ""
-    assert api.SeViLA.load(dtype=torch.bfloat16).model.backbone.dtype == torch.bfloat16
+    assert api.SeViLA.load("tiny", dtype=torch.bfloat16).model.backbone.dtype == torch.bfloat16
     assert len(capsys.readouterr().err.splitlines()) == (0 if processor else 1)
