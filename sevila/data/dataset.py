@@ -47,6 +47,7 @@ class Sample:
 class Batch:
     """B samples, padded with zeros to the longest T.
 
+    records   questions, or moment queries: a task knows which
     pixels    float32 [B, T, 3, S, S], normalised
     mask      bool [B, T], False where there is no frame
     indices   of each video, its frame numbers
@@ -55,7 +56,7 @@ class Batch:
               by video
     """
 
-    records: list[Record]
+    records: list[Any]
     pixels: Tensor
     mask: Tensor
     indices: list[list[int]]
