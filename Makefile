@@ -25,9 +25,10 @@ env: $(STAMP)  ## set up the environment in .venv
 selfchain: $(STAMP)  ## run every stage on the embedded world (SEED=N chooses another world)
 	$(RUN) scripts/selfchain.py --seed $(SEED)
 
-test: $(STAMP)  ## check style, then run the tests (PYTEST_ARGS="-k name" for some of them)
+test: $(STAMP)  ## check style and types, then run the tests (PYTEST_ARGS="-k name" for some of them)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 	$(RUN) -m pytest -q -n auto $(PYTEST_ARGS)
 
 test-interop: $(STAMP) $(INTEROP)/.ready  ## compare with LAVIS and timm, installed in an environment of their own
@@ -37,7 +38,7 @@ test-interop: $(STAMP) $(INTEROP)/.ready  ## compare with LAVIS and timm, instal
 	$(RUN) tests/compare_interop.py $(INTEROP)/outputs
 
 clean:  ## remove the environments, builds and caches (runs/ and data/ stay)
-	rm -rf $(VENV) $(INTEROP) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(INTEROP) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find sevila tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml constraints.txt

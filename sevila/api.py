@@ -105,8 +105,8 @@ class SeViLA:
         patches = patches_of(self.model.backbone, sample)
         return EncodedVideo(sample.frames.indices, sample.frames.times, patches)
 
-    @overload  # type: ignore[overload-overlap]  # a text is a sequence of texts too
-    def localize(
+    @overload
+    def localize(  # type: ignore[overload-overlap]  # a text is a sequence of texts too
         self, video: Video, query: str, k: int = 4, n_frames: int = 32, *, selector: Selector | None = None
     ) -> Localization: ...
 
@@ -137,8 +137,8 @@ class SeViLA:
         found = self._choose(self._encoded(video, n_frames), asked, k, selector)
         return found[0] if isinstance(query, str) else found
 
-    @overload  # type: ignore[overload-overlap]
-    def answer(
+    @overload
+    def answer(  # type: ignore[overload-overlap]
         self,
         video: Video,
         question: str,

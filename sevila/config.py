@@ -199,9 +199,12 @@ def checked(entry: str, library: Library, config: DictConfig) -> Any:
 
 def _without_value(entry: str, key: str) -> str:
     """What to do about a key that must be given, as the heads of an experiment: its schema says what it takes."""
-    helps = {item.name: item.metadata["help"] for item in fields(ENTRIES[entry])}
-    takes = f" ({helps[key]})" if key in helps else ""
+    takes = f" ({_help(entry, key)})" if key in types(ENTRIES[entry]) else ""
     return f"{key} has no value: give {key}=VALUE{takes}"
+
+
+def _help(entry: str, key: str) -> str:
+    return next(str(item.metadata["help"]) for item in fields(ENTRIES[entry]) if item.name == key)
 
 
 # -- words ---
@@ -270,6 +273,9 @@ def told(entry: str) -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_line(error, ENTRIES[entry])) from None
+    except yaml.YAMLError as error:  # also of a key that stands twice, where yaml itself takes the last
+        mark = getattr(error, "problem_mark", None)
+        raise UserError(_yaml_fault(Path(mark.name if mark else "a config"), error)) from None
 
 
 def _line(error: BaseException, schema: type) -> str:
@@ -337,24 +343,11 @@ def _refuse_unknown_key(key: str, schema: type) -> None:
 # -- files of a user ---
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping, where yaml takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if (key.tag, str(key.value)) in seen:
-                raise yaml.constructor.ConstructorError(problem=f"key {key.value!r} twice", problem_mark=key.start_mark)
-            seen.add((key.tag, str(key.value)))
-        return super().construct_mapping(node, deep)
-
-
 def read_yaml(file: Path) -> Any:
-    """What a yaml file holds. UserError names the file and the line that is malformed or has a key twice, or too much
-    that it repeats."""
+    """What a yaml file holds. UserError names the file and the line that is malformed, or too much that it repeats."""
     text = read_text(file)
     try:
-        content = yaml.load(text, _UniqueKeys)
+        content = yaml.safe_load(text)
         if _written_out(content, {}) > MOST_VALUES:
             raise UserError(f"{file}: holds more than {MOST_VALUES} values, with every alias (*) written out")
         return content
@@ -363,9 +356,13 @@ def read_yaml(file: Path) -> Any:
     except ValueError as error:  # a number of thousands of digits, a date that is none
         raise UserError(f"{file}: not valid yaml: {error}") from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{file}{line}: not valid yaml: {getattr(error, 'problem', error)}") from None
+        raise UserError(_yaml_fault(file, error)) from None
+
+
+def _yaml_fault(file: Path, error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    line = f", line {mark.line + 1}" if mark else ""
+    return f"{file}{line}: not valid yaml: {getattr(error, 'problem', error)}"
 
 
 def _written_out(node: Any, known: dict[int, float]) -> float:

@@ -137,7 +137,7 @@ def _check_outputs(config: schema.Eval, export: bool = True) -> None:
     for key, given in (("submission", config.submission), ("export", config.export)):
         if given:
             check_place(key, given)
-        for file in _written(key, given) if given else ():
+        for file in _written(config, key, given) if given else ():
             check_other(key, file, inputs)
             check_not_of_run(key, file, config.run_dir)
             check_not_of_data(key, file, config.data)
@@ -153,11 +153,12 @@ def _check_outputs(config: schema.Eval, export: bool = True) -> None:
         raise UserError(f"export={config.export}: expected a name that ends in .json")
 
 
-def _written(key: str, given: str) -> list[Path]:
-    """The file that a key names; NExT-GQA's submission is two beside it."""
-    file = Path(given)
-    parts = [file.with_name(f"{file.stem}_{part}.json") for part in ("answers", "spans")]
-    return [file, *parts] if key == "submission" else [file]
+def _written(config: schema.Eval, key: str, given: str) -> list[Path]:
+    """The files that will be written; some submissions are several."""
+    from sevila.benchmarks import BENCHMARKS
+
+    benchmark = BENCHMARKS.get(config.data["name"])
+    return benchmark.submission_files(Path(given)) if key == "submission" and benchmark else [Path(given)]
 
 
 def _inputs(config: schema.Eval) -> dict[str, str]:

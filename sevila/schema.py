@@ -183,7 +183,7 @@ class Eval(Experiment):
     export: str | None = option("also write the keyframes for another model's evaluation, to this json", None)
 
 
-ENTRIES: dict[str, type] = {"train": Train, "refine": Refine, "eval": Eval}
+ENTRIES: dict[str, type[Experiment]] = {"train": Train, "refine": Refine, "eval": Eval}
 
 
 def nested(kind: Any) -> bool:
@@ -275,10 +275,10 @@ def named(group: str, node: Mapping[str, Any], classes: Mapping[str, Callable[..
 def check_named(group: str, node: Mapping[str, Any], classes: Mapping[str, Callable[..., T]], *given: str) -> None:
     """What `named` refuses, before what is `given` is there."""
     params = {key: value for key, value in node.items() if key != "name"}
-    name = node.get("name")
+    name = str(node.get("name"))
     if name not in classes:
         choices = ", ".join(sorted(classes))
-        raise UserError(f"{group}.name={name}: unknown{suggest(str(name), classes)}; choose from: {choices}")
+        raise UserError(f"{group}.name={name}: unknown{suggest(name, classes)}; choose from: {choices}")
     takes = {key: parameter for key, parameter in _parameters(classes[name]) if key not in given}
     for key, value in params.items():
         if key not in takes:

@@ -74,7 +74,8 @@ def test_a_wheel_works_by_itself_from_any_folder(tmp_path: Path) -> None:
     for folder, inside in (("configs", "sevila/configs"), (TINY, TINY)):
         files = [file for file in (REPOSITORY / folder).rglob("*") if file.is_file()]
         assert {f"{inside}/{file.relative_to(REPOSITORY / folder).as_posix()}" for file in files} <= shipped
-    assert {"sevila/configs/exp/synthetic_pretrain.yaml", "sevila/py.typed"} <= shipped
+    for name in ("sevila/configs/exp/synthetic_pretrain.yaml", "sevila/py.typed", "sevila/report/templates/page.css"):
+        assert name in shipped
     code = "import sevila.config as c; print(c.own_folder()); print(c.load('train', ['+exp=synthetic_pretrain']).task)"
     (tmp_path / "elsewhere").mkdir()
     own, task = python(code, tmp_path / "elsewhere", tmp_path / "site").splitlines()

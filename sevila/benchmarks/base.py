@@ -146,6 +146,11 @@ class Benchmark:
         return cls.write(path, [_answered(question, matched.entries[question.qid]) for question in records])
 
     @classmethod
+    def submission_files(cls, path: Path) -> list[Path]:
+        """The files that a submission of this name consists of."""
+        return [path]
+
+    @classmethod
     def write(cls, path: Path, answered: Sequence[Answered]) -> list[Path]:
         """Write the submission file, or files."""
         write_json(path, cls.submission(answered))

@@ -61,6 +61,10 @@ class NExTGQA(NExTQA):
         return {**super().evaluate(answered), **numbers}
 
     @classmethod
+    def submission_files(cls, path: Path) -> list[Path]:
+        return [path.with_name(f"{path.stem}_{part}.json") for part in ("answers", "spans")]
+
+    @classmethod
     def write(cls, path: Path, answered: Sequence[Answered]) -> list[Path]:
         """Two files beside each other: NAME_answers.json as NExT-QA's, and NAME_spans.json.
 
@@ -71,7 +75,7 @@ class NExTGQA(NExTQA):
             if a.span is None:
                 raise UserError(f"question {a.question.qid!r}: its prediction has no keyframes, so it has no span")
             spans[cls.official_id(a.question.qid)] = list(a.span)
-        files = [path.with_name(f"{path.stem}_{part}.json") for part in ("answers", "spans")]
+        files = cls.submission_files(path)
         for file, content in zip(files, (cls.submission(answered), spans), strict=True):
             write_json(file, content)
         return files

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from sevila.checkpoints.lavis import transformers_name
@@ -25,8 +26,6 @@ Fill = Callable[[nn.Module, str, str], None]  # `Weights.fill` of sevila.checkpo
 
 class TimmTower(Tower):
     """timm's `Eva` with absolute positions and one CLS token; its parameters have LAVIS's names."""
-
-    model: Any  # timm is no part of an installation
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -53,7 +52,7 @@ class TimmTower(Tower):
         """Normalised pixels [N, 3, S, S] -> patches [N, P, Dv], CLS first, without a final norm."""
         grid = self.model.patch_embed.proj(pixels)  # [N, Dv, S/patch, S/patch]
         cls = self.model.cls_token.expand(len(pixels), -1, -1)
-        tokens = torch.cat([cls, grid.flatten(2).transpose(1, 2)], dim=1)
+        tokens = torch.cat([cls, rearrange(grid, "n d rows columns -> n (rows columns) d")], dim=1)
         tokens = tokens + resized(self.positions, grid.shape[-2:])
         for block in self.model.blocks:
             tokens = block(tokens)

@@ -47,6 +47,7 @@ class Sample:
 class Batch:
     """B samples, padded with zeros to the longest T.
 
+    records   questions, or moment queries: a task knows which
     pixels    float32 [B, T, 3, S, S], normalised
     mask      bool [B, T], False where there is no frame
     indices   of each video, its frame numbers
@@ -55,7 +56,7 @@ class Batch:
               by video
     """
 
-    records: list[Record]
+    records: list[Any]
     pixels: Tensor
     mask: Tensor
     indices: list[list[int]]
@@ -64,6 +65,16 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    @property
+    def questions(self) -> list[Question]:
+        """The records of a training on questions."""
+        return [record for record in self.records if isinstance(record, Question)]
+
+    @property
+    def moments(self) -> list[Moment]:
+        """The records of a training on moment queries."""
+        return [record for record in self.records if isinstance(record, Moment)]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch with its tensors on a device."""

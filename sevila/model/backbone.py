@@ -63,7 +63,8 @@ class Blip2Tower(Tower):
     def __init__(self, model: Blip2VisionModel) -> None:
         super().__init__()
         self.model = model
-        self.image_size, self.patch = model.config.image_size, model.config.patch_size
+        sizes: Any = model.config
+        self.image_size, self.patch = sizes.image_size, sizes.patch_size
 
     @property
     def positions(self) -> Tensor:

@@ -6,6 +6,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,5 +65,5 @@ def name_in_blip2(name: str) -> str:
     return next((new + name[len(old) :] for old, new in _HEAD_NAMES if name.startswith(old)), name)
 
 
-def _bits(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy())
+def _bits(tensor: Tensor) -> Any:
+    return tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy()

@@ -93,20 +93,20 @@ def draw_example(example: Example) -> Figure:
     """
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    timeline, shots = example.timeline, example.shots
+    timeline, keyframes = example.timeline, example.in_order
     label = wrap(timeline.label, WIDTH - 0.6, SMALL, most=1)[0]
     heading = [(label, SMALL, "normal", GREY)] if label else []
     heading += [(line, TITLE, "bold", INK) for line in wrap(timeline.question, WIDTH - 0.6, TITLE, "bold", most=8)]
     heading += [(timeline.verdict, BODY, "normal", COLOURS[timeline.outcome])] if timeline.verdict else []
     options = ["\n".join(wrap(text, 4.6, BODY, "bold")) for text in timeline.options]
-    columns, rows = _grid(len(shots))
-    aspect = max((image.shape[0] / image.shape[1] for _, image in shots), default=1.0)
-    shot = min((WIDTH - 0.6) / columns, 3.0) * aspect
-    heights = [
+    columns, rows = _grid(len(keyframes))
+    aspect = max((image.shape[0] / image.shape[1] for _, image in keyframes), default=1.0)
+    height = min((WIDTH - 0.6) / columns, 3.0) * aspect
+    heights = [  # in inches, from top to bottom: heading, options, scores over time, thumbnails
         sum(size for _, size, _, _ in heading) * LINE / POINTS + 0.15,
         sum((1 + text.count("\n")) * BODY * LINE / POINTS + 0.1 for text in options) + 0.02,
         0.9 if timeline.scores is None else 2.6,
-        rows * (min(shot, 3.1) + 0.6) + 0.02,
+        rows * (min(height, 3.1) + 0.6) + 0.02,
     ]
     figure = new_figure(sum(heights), ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.06))
     top, listing, curve, bottom = figure.subfigures(4, 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -114,12 +114,12 @@ def draw_example(example: Example) -> Figure:
     if options:
         _draw_options(listing.subplots(), timeline, options)
     _draw_time(curve.subplots(), timeline)
-    if shots:
+    if keyframes:
         places = list(bottom.subplots(rows, columns, squeeze=False).flat)
         for axes in places:
             axes.axis("off")
-        for number, (axes, (position, image)) in enumerate(zip(places, shots, strict=False), start=1):
-            _draw_shot(axes, timeline, number, position, image)
+        for number, (axes, (position, image)) in enumerate(zip(places, keyframes, strict=False), start=1):
+            _draw_keyframe(axes, timeline, number, position, image)
     return figure
 
 
@@ -135,10 +135,10 @@ def save_png(figure: Figure, path: str | os.PathLike[str]) -> None:
     write_bytes(path, png_bytes(figure))
 
 
-def _grid(shots: int) -> tuple[int, int]:
+def _grid(keyframes: int) -> tuple[int, int]:
     """Columns and rows of the thumbnails: even rows of up to 4, of up to 8 where they are many."""
-    rows = ceil(shots / (4 if shots <= 8 else 8))
-    return (ceil(shots / rows), rows) if rows else (1, 0)
+    rows = ceil(keyframes / (4 if keyframes <= 8 else 8))
+    return (ceil(keyframes / rows), rows) if rows else (1, 0)
 
 
 def _draw_heading(place: SubFigure, lines: Sequence[tuple[str, float, str, str]], height: float) -> None:
@@ -208,7 +208,7 @@ def halo() -> list[AbstractPathEffect]:
     return [withStroke(linewidth=2.5, foreground="white")]
 
 
-def _draw_shot(axes: Axes, timeline: Timeline, number: int, position: int, image: np.ndarray) -> None:
+def _draw_keyframe(axes: Axes, timeline: Timeline, number: int, position: int, image: np.ndarray) -> None:
     axes.set_label(f"keyframe {number}")
     axes.axis("on")
     axes.imshow(image)

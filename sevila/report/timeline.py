@@ -170,20 +170,20 @@ class Example:
                 raise ValueError(f"an image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
 
     @property
-    def shots(self) -> list[tuple[int, np.ndarray]]:
+    def in_order(self) -> list[tuple[int, np.ndarray]]:
         """Position and image [H, W, 3] of every keyframe, in time order."""
-        return sorted(zip(self.timeline.keyframes, self.images, strict=True), key=lambda shot: shot[0])
+        return sorted(zip(self.timeline.keyframes, self.images, strict=True), key=lambda pair: pair[0])
 
     def pictures(self) -> Iterator[tuple[int, str, int, int]]:
         """Of every keyframe, in time order: its position, its image as an address, width and height."""
-        for position, image in self.shots:
+        for position, image in self.in_order:
             buffer = io.BytesIO()
             Image.fromarray(image).save(buffer, format="JPEG", quality=90, subsampling=0)
             data = base64.b64encode(buffer.getvalue()).decode("ascii")
             yield position, f"data:image/jpeg;base64,{data}", image.shape[1], image.shape[0]
 
     @property
-    def film(self) -> Path | None:
+    def playable(self) -> Path | None:
         """The video, where a browser may play it."""
         video = self.timeline.video
         return video if video is not None and video.suffix.lower() in PLAYED else None

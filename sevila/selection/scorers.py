@@ -82,11 +82,7 @@ class LocalizerScorer:
         self.sevila = sevila
 
     def score(self, encoded: EncodedVideo, questions: Sequence[Question], pixels: Tensor | None = None) -> Tensor:
-        return self.relevance(encoded.patches, self.sevila.localizer_prompts(questions))
-
-    def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
-        """Patches [T, P, Dv] of one video and M prompts -> [M, T], without gradients."""
-        return self.sevila.relevance(patches, texts)
+        return self.sevila.localize(encoded, questions)
 
 
 class GroupScorer(LocalizerScorer):
@@ -102,6 +98,13 @@ class GroupScorer(LocalizerScorer):
             raise UserError(f"scorer.frames={frames!r}: must be a whole number of frames read together, at least 1")
         super().__init__(sevila)
         self.frames = frames
+
+    def score(self, encoded: EncodedVideo, questions: Sequence[Question], pixels: Tensor | None = None) -> Tensor:
+        return self.relevance(encoded.patches, self.sevila.localizer_prompts(questions))
+
+    def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
+        """Patches [T, P, Dv] of one video and M prompts -> [M, T], without gradients."""
+        raise NotImplementedError
 
     def _groups(self, frames: Tensor) -> Iterator[Tensor]:
         """[T, ...] -> the whole groups [G, frames, ...], then the smaller last one [1, rest, ...]."""

@@ -20,6 +20,9 @@ from sevila.synthetic.language import (
     GROUNDS,
     HOLDS,
     LIES,
+    NO,
+    NOTHING,
+    ONE,
     SIDES,
     STANDS,
     THINGS,
@@ -166,7 +169,9 @@ def _with_options(rng: Random, answer: str, wrong: list[str], likely: list[str])
     return tuple(options), options.index(answer)
 
 
-def _thing_options(rng: Random, story: Story, answer: str, without: str = "", always: str = "") -> tuple:
+def _thing_options(
+    rng: Random, story: Story, answer: str, without: str = "", always: str = ""
+) -> tuple[tuple[str, ...], int]:
     """Things as options; `without` is named in the question, `always` is the trap that must be among them."""
     wrong = [thing for thing in THINGS if thing != without]
     likely = [thing for thing in story.shown_things if thing != without]
@@ -178,12 +183,20 @@ def _thing_options(rng: Random, story: Story, answer: str, without: str = "", al
 
 
 def _name(event: Event) -> str:
-    return " ".join(event.scene.actor)
+    return " ".join(_actor(event))
+
+
+def _actor(event: Event) -> Actor:
+    return event.scene.actor or (NO, ONE)
+
+
+def _thing(event: Event) -> str:
+    return event.scene.thing or NOTHING
 
 
 def ask_plain(rng: Random, story: Story, thread: tuple[Event, ...]) -> list[Asked]:
     """Descriptive: what is held. One event answers it."""
-    options, answer = _thing_options(rng, story, thread[0].scene.thing)
+    options, answer = _thing_options(rng, story, _thing(thread[0]))
     return [Asked("hold", "descriptive", f"what does the {_name(thread[0])} hold", options, answer, thread, thread)]
 
 
@@ -192,7 +205,7 @@ def ask_looks(rng: Random, story: Story, thread: tuple[Event, ...]) -> list[Aske
     (event,) = thread
     scene = event.scene
     colours = [e.scene.actor[0] for e in story.events if e.scene.actor]
-    colour = _with_options(rng, scene.actor[0], list(COLOURS), colours)
+    colour = _with_options(rng, _actor(event)[0], list(COLOURS), colours)
     ground = _with_options(rng, scene.ground, list(GROUNDS), [e.scene.ground for e in story.events])
     whose = f"what is the color of the one that holds the {scene.thing}"
     return [
@@ -207,10 +220,10 @@ def ask_temporal(rng: Random, story: Story, thread: tuple[Event, ...]) -> list[A
     for first, second in pairwise(thread):
         word, known, sought = rng.choice((("after", first, second), ("before", second, first)))
         others = [e.scene.thing for e in thread if e not in (known, sought)]
-        trap = others[0] if others else ""
-        options = _thing_options(rng, story, sought.scene.thing, without=known.scene.thing, always=trap)
+        trap = others[0] or "" if others else ""
+        options, answer = _thing_options(rng, story, _thing(sought), without=_thing(known), always=trap)
         question = f"what does the {_name(sought)} hold {word} the {known.scene.thing}"
-        asked.append(Asked(word, "temporal", question, *options, (first, second), (sought,)))
+        asked.append(Asked(word, "temporal", question, options, answer, (first, second), (sought,)))
     return asked
 
 
@@ -218,8 +231,8 @@ def ask_causal(rng: Random, story: Story, thread: tuple[Event, ...]) -> list[Ask
     """Why an effect came about: the thing held before it. The effect does not show its cause."""
     cause, effect = thread[:2]
     verb = next(verb for verb, action in EFFECTS.items() if action == effect.scene.action)
-    trap = thread[2].scene.thing if len(thread) > 2 else ""
-    options, answer = _thing_options(rng, story, cause.scene.thing, always=trap)
+    trap = thread[2].scene.thing or "" if len(thread) > 2 else ""
+    options, answer = _thing_options(rng, story, _thing(cause), always=trap)
     options = tuple(f"the {thing}" for thing in options)
     question = f"why does the {_name(cause)} {verb}"
     return [Asked("why", "causal", question, options, answer, (cause, effect), (cause,))]

@@ -48,7 +48,7 @@ class SelectEachStep:
     def pick(self, batch: Batch, patches: Tensor) -> list[list[int]]:
         scorer = self.scorer or LocalizerScorer(self.model)
         picked = []
-        for row, question in enumerate(batch.records):
+        for row, question in enumerate(batch.questions):
             indices, times = tuple(batch.indices[row]), tuple(batch.times[row])
             encoded = EncodedVideo(indices, times, patches[row, : len(times)])  # without padding
             (found,) = choose_keyframes(encoded, [question], self.selector, scorer)
@@ -87,7 +87,7 @@ class AnswerTask:
         losses = []
         for rows in alike.values():
             chosen = torch.stack([patches[row, picked[row]] for row in rows])  # [N, K, P, Dv]
-            loss = self.chain.answering.loss(self.model, chosen, [batch.records[row] for row in rows])
+            loss = self.chain.answering.loss(self.model, chosen, [batch.questions[row] for row in rows])
             losses.append(loss * (len(rows) / len(picked)))
         return sum(losses[1:], start=losses[0]), {}
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import torch
 from einops import rearrange
@@ -147,7 +147,8 @@ def map_videos(
             yield from zip(together, make(encoded, together, sample), strict=True)
 
     if stored is not None:
-        return stored.table.get(records, made, stored.to_row, stored.from_row)
+        asked = cast(Sequence[Question], records)  # nothing else is stored
+        return stored.table.get(asked, made, stored.to_row, stored.from_row)
     results = dict(made(list(range(len(records)))))
     return [results[place] for place in range(len(records))]
 
@@ -176,7 +177,7 @@ class Joint:
         return model.answer(encoded, questions, keyframes)
 
     def loss(self, model: SeViLA, patches: Tensor, questions: Sequence[Question]) -> Tensor:
-        return model.answerer.loss(patches, model.answerer_prompts(questions), [q.answer for q in questions])
+        return model.answerer.loss(patches, model.answerer_prompts(questions), true_answers(questions))
 
 
 class Voting:
@@ -206,7 +207,7 @@ class Voting:
     def loss(self, model: SeViLA, patches: Tensor, questions: Sequence[Question]) -> Tensor:
         each = [q for q in questions for _ in range(patches.shape[1])]
         alone = rearrange(patches, "n k p d -> (n k) 1 p d")
-        return model.answerer.loss(alone, model.answerer_prompts(each), [q.answer for q in each], numbered=False)
+        return model.answerer.loss(alone, model.answerer_prompts(each), true_answers(each), numbered=False)
 
 
 # -- the chain ---
@@ -287,6 +288,14 @@ def need_answers(questions: Sequence[Question]) -> None:
     hidden = [question.qid for question in questions if question.answer is None]
     if hidden:
         raise UserError(f"{len(hidden)} questions have no answer (such as {hidden[0]}): train on a split with answers")
+
+
+def true_answers(questions: Sequence[Question]) -> list[int]:
+    """The right option of each question. ValueError where it is hidden: `need_answers` has refused such a split."""
+    answers = [question.answer for question in questions if question.answer is not None]
+    if len(answers) < len(questions):
+        raise ValueError("a question hides its answer")
+    return answers
 
 
 def need_an_answer(validation: Sequence[Question]) -> None:

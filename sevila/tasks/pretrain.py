@@ -53,7 +53,7 @@ class PretrainTask:
         """Scalar: the mean over the batch's F frames, one row of the Localizer each. Also logged: `yes_share`."""
         patches = patches_of(self.model.backbone, batch)  # [B, T, P, Dv]
         texts, labels = [], []
-        for moment, times in zip(batch.records, batch.times, strict=True):
+        for moment, times in zip(batch.moments, batch.times, strict=True):
             texts += [moment_prompt(moment.query)] * len(times)
             labels += frame_labels(times, moment)
         frames = patches[batch.mask.to(patches.device)]  # [F, P, Dv], without padding

@@ -34,7 +34,7 @@ from sevila.model.language import Direct
 from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.tasks import cache
 from sevila.tasks.benchmark_metrics import validation_metrics
-from sevila.tasks.chain import ForwardChain, Stored, map_videos, need_answers
+from sevila.tasks.chain import ForwardChain, Stored, map_videos, need_answers, true_answers
 from sevila.tasks.parallel import by_processes
 
 
@@ -120,7 +120,8 @@ def right_alone(model: SeViLA, soft: Tensor, questions: Sequence[Question], orde
 def _turned(model: SeViLA, question: Question, first: int) -> tuple[str, int]:
     """The Answerer's prompt with option number `first` as option A, and the number of the right option then."""
     options = [*question.options[first:], *question.options[:first]]
-    return model.prompts.answer(question.question, options), (question.answer - first) % len(options)
+    (answer,) = true_answers([question])
+    return model.prompts.answer(question.question, options), (answer - first) % len(options)
 
 
 def window_labels(source: VideoSource, questions: Sequence[Question]) -> list[PseudoLabels]:
@@ -193,7 +194,7 @@ class LabelledBefore:
         self.table = {label.qid: dict(zip(label.indices, label.labels, strict=True)) for label in labels}
 
     def of(self, batch: Batch, patches: Tensor) -> list[bool]:
-        rows = zip(batch.records, batch.indices, strict=True)
+        rows = zip(batch.questions, batch.indices, strict=True)
         return [self.table[question.qid][index] for question, indices in rows for index in indices]
 
 
@@ -209,7 +210,7 @@ class LabelEachStep:
 
     @torch.no_grad()
     def of(self, batch: Batch, patches: Tensor) -> list[bool]:
-        asked = [question for question, row in zip(batch.records, batch.indices, strict=True) for _ in row]
+        asked = [question for question, row in zip(batch.questions, batch.indices, strict=True) for _ in row]
         return right_alone(self.model, self.model.answerer.head(patches), asked, self.orders)
 
 
@@ -234,7 +235,7 @@ class RefineTask:
         """
         patches = patches_of(self.model.backbone, batch)  # [B, T, P, Dv]
         frames = patches[batch.mask.to(patches.device)]  # without padding
-        prompts = self.model.localizer_prompts(batch.records)
+        prompts = self.model.localizer_prompts(batch.questions)
         texts = [text for text, row in zip(prompts, batch.indices, strict=True) for _ in row]
         # the frozen Answerer's verdict on each frame alone is what the Localizer learns to say
         labels = self.labels.of(batch, frames)
@@ -249,7 +250,7 @@ class RefineTask:
 def _precision(batch: Batch, labels: Sequence[bool]) -> dict[str, float]:
     """`yes_precision` of a batch's labels; empty where no question that has windows has a "yes"."""
     rest, inside, yes = iter(labels), 0, 0
-    for question, times in zip(batch.records, batch.times, strict=True):
+    for question, times in zip(batch.questions, batch.times, strict=True):
         own = list(islice(rest, len(times)))
         if question.windows is not None:
             yes += sum(own)

@@ -17,7 +17,7 @@ from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.selection.trained import Network, TrainedScorer, frame_features, text_features
 from sevila.tasks.benchmark_metrics import validation_metrics
-from sevila.tasks.chain import ForwardChain
+from sevila.tasks.chain import ForwardChain, true_answers
 from sevila.tasks.parallel import by_processes
 
 
@@ -62,7 +62,7 @@ class TrainedSelectorTask:
         with torch.no_grad():
             soft = self.model.answerer.head(patches)  # [B, T, Q, Dl]
         # the network scores all T frames: [B, T]
-        text = text_features(backbone, batch.records)
+        text = text_features(backbone, batch.questions)
         scores = self.network(frame_features(backbone, patches), text, mask)
         # it picks k of them so that gradients pass; rows that keep as many go through the language model together
         total = scores.new_zeros(())
@@ -71,7 +71,7 @@ class TrainedSelectorTask:
             weights = self.network.pick(scores[rows], k)
             seen = torch.einsum("bkn,bnqd->bkqd", weights, soft[rows].to(weights.dtype))
             share = len(rows) / len(batch)
-            total = total + share * self._answer_loss(seen, [batch.records[row] for row in rows])
+            total = total + share * self._answer_loss(seen, [batch.questions[row] for row in rows])
             peaks += share * float(weights.detach().amax(-1).mean())
         entropy = score_entropy(scores)
         return total - self.entropy * entropy, {"weight": peaks, "entropy": float(entropy.detach())}
@@ -90,7 +90,7 @@ class TrainedSelectorTask:
     def _answer_loss(self, seen: Tensor, questions: Sequence[Question]) -> Tensor:
         """Soft tokens of k frames [N, k, Q, Dl] -> mean cross-entropy on "Option X </s>"."""
         texts = self.model.answerer_prompts(questions)
-        return self.model.answerer.soft_loss(seen, texts, [q.answer for q in questions])
+        return self.model.answerer.soft_loss(seen, texts, true_answers(questions))
 
 
 def score_entropy(scores: Tensor) -> Tensor:

@@ -65,8 +65,8 @@ def test_panels_show_every_value_and_mark_the_best_step(tmp_path: Path) -> None:
     page = read_page(tmp_path / "page.html")
     assert page.texts["figcaption"] == [
         "training loss: 0.75 at step 30",
-        "validation: accuracy, percent: 60 at step 30; the best head's step is orange",
-        "validation: keyframe hit, percent: 70 at step 30; the best head's step is orange",
+        "validation: accuracy, percent: 60 at step 30 (orange: the best head)",
+        "validation: keyframe hit, percent: 70 at step 30 (orange: the best head)",
     ]
     assert page.texts["title"][1:4] == ["step 10: 2.5", "step 20: 1.25", "step 30: 0.75"]
     assert page.texts["p"] == ["training step"] * 3
