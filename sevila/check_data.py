@@ -16,6 +16,7 @@ from typing import Any
 
 from sevila.benchmarks import BENCHMARKS
 from sevila.benchmarks.base import Benchmark
+from sevila.benchmarks.rows import shown, whole_number
 from sevila.cli import Parser, guarded
 from sevila.data.check import MISSING, OUTSIDE, UNREADABLE, Fault, Seen, clip_of, open_videos, usable
 from sevila.data.records import Moment, Question
@@ -51,13 +52,13 @@ def _add_options(made: argparse.ArgumentParser, benchmark: type[Benchmark]) -> N
     for key, parameter in inspect.signature(benchmark).parameters.items():
         if key not in KEEP_ALL:
             default = f"data/{benchmark.name}" if key == "root" else parameter.default
-            kind: Callable[[str], int | str | None] = int if isinstance(default, int) else _text
+            kind: Callable[[str], int | str | None] = _number if isinstance(default, int) else _text
             made.add_argument(
                 f"--{key.replace('_', '-')}",
                 dest=f"data.{key}",
                 type=kind,
                 default=default,
-                metavar="N" if kind is int else "PATH",
+                metavar="N" if kind is _number else "PATH",
                 help=f"({'none' if default is None else default})",
             )
     add = made.add_argument
@@ -73,10 +74,17 @@ def _text(value: str) -> str | None:
     return None if value == "null" else home(value)
 
 
+def _number(value: str) -> int:
+    number = whole_number(value)
+    if number is None or abs(number) >= 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number below 2^63, found {shown(value)}")
+    return number
+
+
 def _positive(value: str) -> int:
-    if not value.isdigit() or int(value) < 1:
+    if _number(value) < 1:
         raise argparse.ArgumentTypeError(f"{value}: must be at least 1")
-    return int(value)
+    return _number(value)
 
 
 @dataclass

@@ -100,6 +100,8 @@ def test_only_the_first_of_many_are_printed(check: Check, root: Path) -> None:
     [
         (["--split=dev"], "--split=dev: custom has test, train, val"),
         (["--frames=0"], "argument --frames: 0: must be at least 1; sevila check-data custom --help says more"),
+        (["--threads=1e30"], "argument --threads: expected a whole number below 2^63, found '1e30'"),
+        (["--frames", "9" * 5000], "argument --frames: expected a whole number below 2^63, found '999"),
         (["--valid=x"], "unrecognized arguments: --valid=x"),
         (["--videos=films"], "films does not exist: download the videos or set data.root"),
     ],
