@@ -495,6 +495,16 @@ def test_info_and_completion(capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert "hydra/launcher" in capsys.readouterr().out
 
 
+def test_a_search_path(mine: Path) -> None:
+    more = mine.parent / "more"
+    mine.rename(more)
+    words = [PRETRAIN, f"hydra.searchpath=[file://{more}]", "data=mine"]
+    assert load("train", words).data["root"] == "here"
+    assert refusal("train", *words[:2], "data=none").startswith("unknown data 'none'")
+    (more / "data/bad.yaml").write_text("name: [")
+    assert re.search(r"bad.yaml, line \d: not valid yaml: ", refusal("train", *words[:2], "data=bad"))
+
+
 def test_another_primary_config(mine: Path) -> None:
     (mine / "mytrain.yaml").write_text("defaults: [train, exp/synthetic_pretrain, _self_]\nseed: 9\n")
     assert load("train", ["--config-dir", str(mine), "-cn", "mytrain", "frames.n=8"]).seed == 9
