@@ -10,7 +10,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,6 @@ from sevila.report.terminal import printable
 from sevila.schema import ENTRIES, nested, types
 
 Run = Callable[[Any], Any]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a job of Hydra's ended: well, or with the error that it told."""
-
-    error: UserError | None = None
 
 
 def main(entry: str, run: Run, argv: Sequence[str] | None = None) -> int:
@@ -75,13 +68,13 @@ def _act(composer: Composer, given: Namespace, run: Run) -> None:
     elif given.info:
         hydra.show_info(given.info, name, words)
     else:
-        ended = hydra.run(name, partial(job, composer.entry, composer.library, run), words).return_value
-        if ended.error is not None:
-            raise ended.error
+        error = hydra.run(name, partial(job, composer.entry, composer.library, run), words).return_value
+        if error is not None:
+            raise error
 
 
-def job(entry: str, library: Library, run: Run, config: DictConfig) -> Ended:
-    """One job of Hydra's, in this process or one that a launcher began."""
+def job(entry: str, library: Library, run: Run, config: DictConfig) -> UserError | None:
+    """One job of Hydra's, in this process or one that a launcher began; returns the error that ended it."""
     hydra = HydraConfig.get()
     sweeps = hydra.mode == RunMode.MULTIRUN
     try:
@@ -93,8 +86,8 @@ def job(entry: str, library: Library, run: Run, config: DictConfig) -> Ended:
         refused = one_line(error)
         if sweeps:  # told now, and once more at the end of them all
             print(f"sevila: job {hydra.job.num}: {printable(str(refused))}", file=sys.stderr)
-        return Ended(refused)
-    return Ended()
+        return refused
+    return None
 
 
 # -- sweeps ---
@@ -115,10 +108,10 @@ def _sweep(composer: Composer, words: Sequence[str], run: Run) -> None:
     task = partial(job, composer.entry, composer.library, run)
     batches = composer.hydra.multirun(composer.config_name, task, [*words, "hydra.mode=MULTIRUN"])
     ended = [done.return_value for batch in batches or () for done in batch]
-    failed = {number: done.error for number, done in enumerate(ended) if done.error is not None}
+    failed = {number: error for number, error in enumerate(ended) if error is not None}
     if failed:
         told = "; ".join(f"job {number}: {error}" for number, error in failed.items())
-        raise next(iter(failed.values())).__class__(f"{len(failed)} of {len(ended)} jobs failed: {told}")
+        raise type(next(iter(failed.values())))(f"{len(failed)} of {len(ended)} jobs failed: {told}")
 
 
 def _sweep_folder(override: Override) -> str:

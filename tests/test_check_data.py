@@ -122,9 +122,7 @@ def test_a_data_set_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert check_data.cli([]) == 2
     assert capsys.readouterr().err.startswith("sevila: error: the following arguments are required: BENCHMARK")
     for words in (["--help"], ["nextqa", "--help"]):
-        with pytest.raises(SystemExit) as stop:
-            check_data.cli(words)
-        assert stop.value.code == 0
+        assert check_data.cli(words) == 0
     assert "--video-map" in capsys.readouterr().out
 
 

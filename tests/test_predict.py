@@ -253,6 +253,15 @@ def test_the_keyframes_of_an_open_question(video: Path, capsys: pytest.CaptureFi
         assert (picture.format, picture.size) == ("JPEG", (reader.info.width, reader.info.height))
 
 
+def test_a_page_and_a_picture_of_an_open_question(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.html", "a.png"):
+        words = [str(video), "the red star opens the box", "--k=2", "--n-frames=8", f"--out={name}"]
+        assert predict.cli(words) == 0 and f"written: {name}" in capsys.readouterr().out
+    page = Path("a.html").read_text()
+    assert "the red star opens the box" in page and page.count("data:image/jpeg;base64,") == 2
+    assert Path("a.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_another_rule_and_a_model_by_its_short_name(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict.cli([str(video), *ASKED, "--k=2", "--n-frames=8", "--selector=uniform"]) == 0
     printed = capsys.readouterr().out

@@ -330,6 +330,7 @@ def test_hidden_answers(put: Put, refusal: Any) -> None:
         (["nextqa", "--annotations=a", "--spans=b"], "--spans=b: nextqa has no use for it; leave it out"),
         (["star", "--annotations=a", "--split=val"], "--split=val: star has no use for it"),
         (["nextgqa", "--annotations=a", "--predictions=b"], "--segments has no value: nextgqa needs --segments FILE"),
+        (["nextgqa", "--annotations=a", "--segments=b"], "nextgqa needs --predictions FILE, or --answers FILE and"),
     ],
 )
 def test_bad_words(words: list[str], message: str, refusal: Any) -> None:

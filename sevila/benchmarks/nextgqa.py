@@ -99,6 +99,8 @@ class NExTGQA(NExTQA):
         normalised       `spans` lie in 0..1 and are multiplied by the duration (the script's gs=True)
         """
         segments = needed(cls.name, "segments", segments)
+        if not (predictions or answers or spans):
+            raise UserError(f"{cls.name} needs --predictions FILE, or --answers FILE and --spans FILE")
         if predictions is not None and (spans or answers or normalised):
             key = "spans" if spans else "answers" if answers else "normalised"
             raise UserError(f"--{key}: --predictions holds answers and keyframes; leave it out")

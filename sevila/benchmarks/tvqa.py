@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sevila.benchmarks.rows import Dropped, Row
+from sevila.benchmarks.rows import Dropped, Row, read_rows, records
 from sevila.benchmarks.value import ValueTask
 from sevila.data.folders import VideoFolder, Videos
 from sevila.data.records import Question
 from sevila.errors import UserError
-from sevila.files import read_json
 
 OPTIONS = 5
 SHOWS = ("castle", "friends", "grey", "house", "met")  # begin a video's name; The Big Bang Theory's has no show
@@ -38,10 +37,10 @@ class TVQA(ValueTask):
 
         Also VALUE's tvqa_val_solution.json, which holds nothing but answers: enough to score predictions.
         """
-        content = read_json(path) if path.suffix == ".json" else None
-        if isinstance(content, dict):
-            return _solution(content, path)
-        return super().read_questions(path, dropped)
+        rows = list(read_rows(path))
+        if path.suffix == ".json" and len(rows) == 1 and "qid" not in rows[0].values:
+            return _solution(rows[0].values, path)
+        return records(rows, cls.any_question, dropped)
 
     @classmethod
     def question(cls, row: Row) -> Question:
@@ -64,7 +63,7 @@ class TVQAVideos(VideoFolder):
         return [video, f"{show if show in SHOWS else UNNAMED_SHOW}_frames/{video}"]
 
 
-def _solution(content: dict[str, Any], path: Path) -> list[Question]:
+def _solution(content: Mapping[str, Any], path: Path) -> list[Question]:
     """{"solution": {show: {qid: answer}}} as questions whose texts are not known."""
     options = ("",) * OPTIONS
     try:

@@ -1,8 +1,8 @@
 """Which frames of a video are taken, and what is random about a training.
 
-The rule is SeViLA's, for every data set (section 4.1 of the paper, and the official code's data sets): a video, or the
-clip of it that counts, is cut into n equal segments and gives one frame from each: the midpoint in evaluation, a random
-one in training.
+The paper samples frames uniformly; how exactly, the official code's data sets say, all alike: a video, or the clip of
+it that counts, is cut into n equal segments and gives one frame from each: the midpoint in evaluation, a random one in
+training.
 
 An item is addressed by a `FrameKey` (epoch, index), and whatever is random about it follows from that key and a seed
 alone. So a run is the same with any number of workers, and a resumed run goes on where it stopped.

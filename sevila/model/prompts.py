@@ -1,4 +1,4 @@
-"""Every prompt string, once (the wording of the official SeViLA datasets)."""
+"""Every prompt, once: what Localizer and Answerer are asked (paper, section 3.2), as the official code words it."""
 
 from __future__ import annotations
 
@@ -29,16 +29,20 @@ def _lettered(options: Sequence[str]) -> str:
 
 
 def target(answer: int) -> str:
-    """What the Answerer is trained to say, and what `direct` scoring assumes it says: "Option B"."""
+    """The Answerer's training target (section 3.3), and what `Direct` decoding takes as its first word: "Option B"."""
     return f"Option {ascii_uppercase[answer]}"
 
 
 class Prompts(Protocol):
     """What the Answerer and the Localizer are asked about a question."""
 
-    def answer(self, question: str, options: Sequence[str]) -> str: ...
+    def answer(self, question: str, options: Sequence[str]) -> str:
+        """Which option is right? UserError for fewer than 2 options or more than 26, here and below."""
+        ...
 
-    def localize(self, question: str, options: Sequence[str]) -> str: ...
+    def localize(self, question: str, options: Sequence[str]) -> str:
+        """Does this frame help to answer?"""
+        ...
 
 
 @dataclass(frozen=True)

@@ -314,7 +314,7 @@ def test_every_experiment_runs(exp: str, bench: Bench, one_thread: None) -> None
         ("zeroshot_voting", "data=how2qa"),
         ("zeroshot_prompts", "prompts=necessary_information"),
         ("nextqa_forward", "scorer=localizer_long_image"),
-        ("qvhighlights_moments", "task.spans={name: minmax, threshold: 0.6}"),
+        ("qvhighlights_moments", "+task.spans={name: minmax, threshold: 0.6}"),
     ],
     ids=" ".join,
 )
