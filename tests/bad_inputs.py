@@ -272,7 +272,7 @@ class HostileFiles:
     def places(self) -> Iterator[Case]:
         taken = self.folder / "folder.png"
         for out in (taken, "o" * 250 + ".png", "o" * 300 + ".png", "/dev/null", "a\nb.jpg"):
-            yield "predict", [*self.asked, f"out={out}"]
+            yield "predict", [*self.asked, f"--out={out}"]
         for word in (f"run_dir={'r' * 300}", f"export={'r' * 250}.json", f"submission={taken}"):
             yield "eval", [*self.evaluation, word]
         nested, digits = self.folder / "nested.json", self.folder / "digits.json"
