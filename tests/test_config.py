@@ -479,8 +479,19 @@ def test_a_job_that_fails_is_told_at_the_end(empty: Path, launcher: str, capfd: 
     assert [row["seed"] for row in rows("a")] == [1, 2]
 
 
+def test_options_that_say_what_is_done_exclude_each_other(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, told in (
+        (["-m", "--cfg", "job"], "--multirun and --cfg: give one of them"),
+        (["--help", "-m"], "--help and --multirun: give one of them"),
+        (["--experimental-rerun", "x"], "--experimental-rerun: a run keeps config.yaml, no pickle; give the same"),
+    ):
+        assert main("train", pytest.fail, [PRETRAIN, *words]) == 2
+        assert capsys.readouterr().err.startswith(f"sevila: error: {told}")
+    assert list(empty.iterdir()) == []
+
+
 def test_an_experiment_can_be_a_sweep(empty: Path) -> None:
-    assert main("train", job("a"), ["-m", "+exp=synthetic_pretrain,synthetic_forward"]) == 0
+    assert main("train", job("a"), ["hydra.mode=MULTIRUN", "+exp=synthetic_pretrain,synthetic_forward"]) == 0
     assert {row["lr"] for row in rows("a")} == {2e-4, 5e-4}
 
 
