@@ -125,7 +125,7 @@ class Composer:
 
     def compose(self, words: Sequence[str]) -> DictConfig:
         """The configuration that a command line asks for, Hydra's own keys with it; required values may be missing."""
-        with told(self.entry):
+        with told(self.entry, self.library):
             config = self.hydra.compose_config(self.config_name, list(words), RunMode.RUN, with_log_configuration=False)
         assert isinstance(config, DictConfig)
         return config
@@ -178,7 +178,7 @@ def checked(entry: str, library: Library, config: DictConfig) -> Any:
     """A composed configuration as an instance of its entry's dataclass; UserError for what that does not allow."""
     with flag_override(config, ["struct", "readonly"], [False, False]):
         config.pop("hydra", None)
-    with told(entry):
+    with told(entry, library):
         missing = sorted(OmegaConf.missing_keys(config))
     if missing == ["task.name"]:
         known = ", ".join(library.experiments(entry))
@@ -186,7 +186,7 @@ def checked(entry: str, library: Library, config: DictConfig) -> Any:
         raise UserError(f"no experiment: give +exp=NAME, one of: {known}; or for data of your own {own}")
     if missing:
         raise UserError(_without_value(entry, missing[0]))
-    with told(entry):
+    with told(entry, library):
         made = OmegaConf.to_object(config)
     if not isinstance(made, ENTRIES[entry]):
         raise UserError(f"this configuration does not begin with {entry} or {entry}_schema in its defaults")
@@ -199,12 +199,9 @@ def checked(entry: str, library: Library, config: DictConfig) -> Any:
 
 def _without_value(entry: str, key: str) -> str:
     """What to do about a key that must be given, as the heads of an experiment: its schema says what it takes."""
-    takes = f" ({_help(entry, key)})" if key in types(ENTRIES[entry]) else ""
+    helps = {item.name: item.metadata["help"] for item in fields(ENTRIES[entry])}
+    takes = f" ({helps[key]})" if key in helps else ""
     return f"{key} has no value: give {key}=VALUE{takes}"
-
-
-def _help(entry: str, key: str) -> str:
-    return next(str(item.metadata["help"]) for item in fields(ENTRIES[entry]) if item.name == key)
 
 
 # -- words ---
@@ -234,8 +231,8 @@ def _override(composer: Composer, word: str, multirun: bool) -> str:
         raise UserError(f"{word[:200]}: cannot be read{reason[:200]}") from None
     if parsed.is_sweep_override() and not multirun and not text:
         raise UserError(f"{word}: one value is expected; a list is written '[1, 2]', and -m runs a job for each value")
-    if group and not isinstance(parsed.value(), dict):
-        _check_choice(composer, parsed, plus)
+    if key == "exp":
+        _check_experiment(composer, parsed, plus)
     if text and not (multirun and parsed.is_sweep_override()) and not _AS_HYDRA_READS_IT.fullmatch(value):
         return _quoted(plus + key, value)
     return word
@@ -245,32 +242,28 @@ def _quoted(key: str, text: str) -> str:
     return f"{key}={QuotedString(text, Quote.double).with_quotes()}"
 
 
-def _check_choice(composer: Composer, override: Override, plus: str) -> None:
-    """UserError for a choice that its group does not have, or an experiment of another entry point."""
-    group, entry = override.key_or_group, composer.entry
-    choices = composer.library.choices(group)
+def _check_experiment(composer: Composer, override: Override, plus: str) -> None:
+    """UserError for an experiment of another entry point, whose keys Hydra would refuse one by one."""
+    known = composer.library.choices("exp")
     sweep = override.is_sweep_override()
-    for value in override.sweep_string_iterator() if sweep else [override.get_value_string()]:
-        if value not in choices and value != "null":
-            listed = composer.library.experiments(entry) if group == "exp" else choices
-            raise UserError(f"unknown {group} {value!r}{suggest(value, choices)}; choose from: {', '.join(listed)}")
-        if group != "exp":
-            continue
+    for name in override.sweep_string_iterator() if sweep else [override.get_value_string()]:
         if not plus:
-            raise UserError(f"exp={value}: write +exp={value}")
-        owner = _entry_of(choices[value])
-        if owner not in (entry, None):
-            raise UserError(f"+exp={value} is an experiment of sevila.{owner}, not of sevila.{entry}")
+            raise UserError(f"exp={name}: write +exp={name}")
+        owner = _entry_of(known[name]) if name in known else None
+        if owner not in (composer.entry, None):
+            raise UserError(f"+exp={name} is an experiment of sevila.{owner}, not of sevila.{composer.entry}")
 
 
 # -- errors ---
 
 
 @contextmanager
-def told(entry: str) -> Iterator[None]:
+def told(entry: str, library: Library) -> Iterator[None]:
     """Errors of Hydra and OmegaConf as a UserError that names the key, value or choice."""
     try:
         yield
+    except MissingConfigException as error:
+        raise UserError(_no_choice(error, entry, library)) from None
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_line(error, ENTRIES[entry])) from None
     except yaml.YAMLError as error:  # also of a key that stands twice, where yaml itself takes the last
@@ -278,15 +271,26 @@ def told(entry: str) -> Iterator[None]:
         raise UserError(_yaml_fault(Path(mark.name if mark else "a config"), error)) from None
 
 
+def _no_choice(error: MissingConfigException, entry: str, library: Library) -> str:
+    """What to say of a choice that its group does not have; of experiments only the entry point's own are listed."""
+    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    if not error.options or not group:
+        return _flat(error)
+    others = library.choices("exp").keys() - library.experiments(entry) if group == "exp" else set()
+    listed = ", ".join(option for option in error.options if option not in others)
+    return f"unknown {group} {choice!r}{suggest(choice, error.options)}; choose from: {listed}"
+
+
+def _flat(error: BaseException) -> str:
+    return " ".join(str(error).partition("\nConfig search path")[0].partition("\nSearch path")[0].split())
+
+
 def _line(error: BaseException, schema: type) -> str:
-    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        return f"unknown {group} {choice!r}{suggest(choice, error.options)}; choose from: {', '.join(error.options)}"
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__ or cause.__context__
     if cause is None:
-        return " ".join(str(error).partition("\nConfig search path")[0].partition("\nSearch path")[0].split())
+        return _flat(error)
     if not cause.full_key:  # a file that gives one value for a group of keys
         return f"{str(error).partition(': ')[0]}: {str(cause.msg).splitlines()[0]}"
     key = str(cause.full_key)

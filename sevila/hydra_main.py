@@ -32,6 +32,7 @@ from sevila.report.terminal import printable
 from sevila.schema import ENTRIES, nested, types
 
 Run = Callable[[Any], Any]
+ACTS = ("help", "hydra_help", "multirun", "cfg", "info", "shell_completion")  # options that say what is done
 
 
 def main(entry: str, run: Run, argv: Sequence[str] | None = None) -> int:
@@ -53,11 +54,16 @@ def main(entry: str, run: Run, argv: Sequence[str] | None = None) -> int:
 def _act(composer: Composer, given: Namespace, run: Run) -> None:
     """What the options ask for; by default a run. UserError for whatever is wrong with it."""
     hydra, name = composer.hydra, composer.config_name
+    asked = [option for option in ACTS if getattr(given, option)]
+    if len(asked) > 1:
+        raise UserError(f"{' and '.join('--' + option.replace('_', '-') for option in asked)}: give one of them")
+    if given.experimental_rerun:
+        raise UserError("--experimental-rerun: a run keeps config.yaml, no pickle; give the same words again")
     if given.shell_completion:
         return hydra.shell_completion(name, given.overrides)
     if given.hydra_help:
         return hydra.hydra_help(name, get_args_parser(), given)
-    if given.multirun:
+    if given.multirun or "hydra.mode=MULTIRUN" in given.overrides:
         return _sweep(composer, composer.overrides(given.overrides, multirun=True), run)
     words = composer.overrides(given.overrides)
     config = composer.compose(words)  # an error in a key or value ends here

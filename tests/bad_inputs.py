@@ -251,12 +251,12 @@ class HostileFiles:
         yield "eval", [*self.evaluation, f"selector.k={'9' * 30}"]
 
     def questions(self) -> Iterator[Case]:
-        video, question, options = self.asked[:3]
-        yield "predict", [video, "question=a\udcff", options]
-        yield "predict", [video, question, 'options=["\\ud83d", b]']
-        yield "predict", [video, question, f"options={'[' * 3000}"]
+        video, question, *options = self.asked[:4]
+        yield "predict", [video, "a\udcff", *options]
+        yield "predict", [video, question, "\udcff", "b"]
+        yield "predict", [video, question, *map(str, range(27))]
         for name in ("v" * 300, "\udcff"):
-            yield "predict", [f"video={name}.mp4", question, options]
+            yield "predict", [f"{name}.mp4", question, *options]
         rows: list[dict[str, Any]] = [
             {"question": "\ud83d"}, {"options": ["a", "\udc00"]}, {"qid": "\ud800"},
             {"video": "x" * 300 + ".mp4"}, {"video": "a\0b"}, {"question": "a\nb", "options": ["x"]},
@@ -265,14 +265,14 @@ class HostileFiles:
         for number, line in enumerate(lines):
             file = self.folder / f"rows-{number}.jsonl"
             file.write_text(line)
-            yield "predict", [f"questions={file}"]
+            yield "predict", ["--questions", str(file)]
         for place in (f"{self.pipe}.jsonl", "/dev/zero", "q" * 300 + ".jsonl"):
-            yield "predict", [f"questions={place}"]
+            yield "predict", ["--questions", place]
 
     def places(self) -> Iterator[Case]:
         taken = self.folder / "folder.png"
         for out in (taken, "o" * 250 + ".png", "o" * 300 + ".png", "/dev/null", "a\nb.jpg"):
-            yield "predict", [*self.asked, f"out={out}"]
+            yield "predict", [*self.asked, f"--out={out}"]
         for word in (f"run_dir={'r' * 300}", f"export={'r' * 250}.json", f"submission={taken}"):
             yield "eval", [*self.evaluation, word]
         nested, digits = self.folder / "nested.json", self.folder / "digits.json"

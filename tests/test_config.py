@@ -479,8 +479,19 @@ def test_a_job_that_fails_is_told_at_the_end(empty: Path, launcher: str, capfd: 
     assert [row["seed"] for row in rows("a")] == [1, 2]
 
 
+def test_options_that_say_what_is_done_exclude_each_other(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, told in (
+        (["-m", "--cfg", "job"], "--multirun and --cfg: give one of them"),
+        (["--help", "-m"], "--help and --multirun: give one of them"),
+        (["--experimental-rerun", "x"], "--experimental-rerun: a run keeps config.yaml, no pickle; give the same"),
+    ):
+        assert main("train", pytest.fail, [PRETRAIN, *words]) == 2
+        assert capsys.readouterr().err.startswith(f"sevila: error: {told}")
+    assert list(empty.iterdir()) == []
+
+
 def test_an_experiment_can_be_a_sweep(empty: Path) -> None:
-    assert main("train", job("a"), ["-m", "+exp=synthetic_pretrain,synthetic_forward"]) == 0
+    assert main("train", job("a"), ["hydra.mode=MULTIRUN", "+exp=synthetic_pretrain,synthetic_forward"]) == 0
     assert {row["lr"] for row in rows("a")} == {2e-4, 5e-4}
 
 
@@ -493,6 +504,16 @@ def test_info_and_completion(capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert capsys.readouterr().out.splitlines()[-1] == "selector=uniform"
     assert main("eval", pytest.fail, ["--hydra-help"]) == 0
     assert "hydra/launcher" in capsys.readouterr().out
+
+
+def test_a_search_path(mine: Path) -> None:
+    more = mine.parent / "more"
+    mine.rename(more)
+    words = [PRETRAIN, f"hydra.searchpath=[file://{more}]", "data=mine"]
+    assert load("train", words).data["root"] == "here"
+    assert refusal("train", *words[:2], "data=none").startswith("unknown data 'none'")
+    (more / "data/bad.yaml").write_text("name: [")
+    assert re.search(r"bad.yaml, line \d: not valid yaml: ", refusal("train", *words[:2], "data=bad"))
 
 
 def test_another_primary_config(mine: Path) -> None:

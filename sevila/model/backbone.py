@@ -68,12 +68,15 @@ class Blip2Tower(Tower):
 
     @property
     def positions(self) -> Tensor:
+        """[1, P, Dv], CLS first."""
         return self.model.embeddings.position_embedding
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Tensors of any shape, under their own names."""
         yield from self.model.state_dict().items()
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """[N, 3, S, S] -> [N, P, Dv]."""
         hidden = self.model.embeddings(pixels, interpolate_pos_encoding=True)
         return self.model.encoder(inputs_embeds=hidden).last_hidden_state
 

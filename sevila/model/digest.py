@@ -35,7 +35,7 @@ def digest(*modules: nn.Module) -> str:
 
 
 def first_fingerprint_of(tensors: Iterable[Tensor]) -> str:
-    """What heads of version 0.1 were given in its place, twelve hex digits: of the beginning of a few tensors alone."""
+    """What heads of version 0.1 were given in its place: a digest of the beginnings alone of tensors of any shape."""
     total = hashlib.sha256()
     for tensor in tensors:
         total.update(str(tuple(tensor.shape)).encode())
@@ -44,7 +44,7 @@ def first_fingerprint_of(tensors: Iterable[Tensor]) -> str:
 
 
 def fingerprint_of(weights: Iterable[tuple[str, Tensor]]) -> str:
-    """`Backbone.fingerprint` from the names and tensors of transformers' BLIP-2, in any order.
+    """`Backbone.fingerprint` from the names and tensors, of any shape, of transformers' BLIP-2, in any order.
 
     It covers all of the vision tower, the language model and BLIP-2's own head: each tensor's name, shape and, as
     bfloat16, every value (CRC-32, at the speed of memory). Left out is the bias of the keys in the tower's attention,

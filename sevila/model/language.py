@@ -119,6 +119,7 @@ class Direct:
     """
 
     def logits(self, backbone: Backbone, hidden: Tensor, mask: Tensor, letter_ids: Sequence[int]) -> Tensor:
+        """[N, L, Dl] -> [N, A], behind "Option"."""
         first = torch.tensor([[backbone.start, backbone.token("Option")]], device=hidden.device)
         return backbone.logits(backbone.run_decoder(hidden, mask, first.expand(len(hidden), -1))[:, 1], letter_ids)
 
@@ -127,6 +128,7 @@ class Official:
     """The official code's rule: the letters' logits at step 1, after whatever first token the model prefers."""
 
     def logits(self, backbone: Backbone, hidden: Tensor, mask: Tensor, letter_ids: Sequence[int]) -> Tensor:
+        """[N, L, Dl] -> [N, A], behind the row's likeliest first token."""
         start = torch.full((len(hidden), 1), backbone.start, device=hidden.device)
         first = backbone.logits(backbone.run_decoder(hidden, mask, start)[:, 0]).argmax(-1, keepdim=True)
         tokens = torch.cat([start, first], dim=1)
@@ -141,6 +143,7 @@ class Compared:
         self.equal = self.rows = 0
 
     def logits(self, backbone: Backbone, hidden: Tensor, mask: Tensor, letter_ids: Sequence[int]) -> Tensor:
+        """[N, L, Dl] -> [N, A], by the first rule."""
         first = self.decoding.logits(backbone, hidden, mask, letter_ids)
         second = self.second.logits(backbone, hidden, mask, letter_ids)
         self.equal += int((first.argmax(-1) == second.argmax(-1)).sum())

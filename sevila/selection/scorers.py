@@ -82,6 +82,7 @@ class LocalizerScorer:
         self.sevila = sevila
 
     def score(self, encoded: EncodedVideo, questions: Sequence[Question], pixels: Tensor | None = None) -> Tensor:
+        """[M, T]: the logits of "yes"."""
         return self.sevila.localize(encoded, questions)
 
 
@@ -100,6 +101,7 @@ class GroupScorer(LocalizerScorer):
         self.frames = frames
 
     def score(self, encoded: EncodedVideo, questions: Sequence[Question], pixels: Tensor | None = None) -> Tensor:
+        """[M, T]: the logit of "yes" of the group that a frame is in."""
         return self.relevance(encoded.patches, self.sevila.localizer_prompts(questions))
 
     def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
@@ -123,6 +125,7 @@ class LongImageScorer(GroupScorer):
     """
 
     def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
+        """[T, P, Dv] and M prompts -> [M, T]."""
         columns = []
         for groups in self._groups(patches):
             long_images = rearrange(groups, "g k p d -> g (k p) d")
@@ -140,6 +143,7 @@ class JointLocalizerScorer(GroupScorer):
 
     @torch.no_grad()
     def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
+        """[T, P, Dv] and M prompts -> [M, T]."""
         soft = self.sevila.localizer.head(patches)
         columns = []
         for groups in self._groups(soft):
@@ -201,6 +205,7 @@ class CLIPScorer:
 
     @torch.no_grad()
     def score(self, encoded: EncodedVideo, questions: Sequence[Question], pixels: Tensor | None) -> Tensor:
+        """[M, T]: cosines. ValueError where there are no pictures."""
         if pixels is None:
             raise ValueError("this scorer looks at pictures, and there are none")
         texts = [question_text(q) if self.options else q.question for q in questions]

@@ -145,6 +145,7 @@ class PerturbedIndicators(Function):
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, k: int, sigma: float, noise: Tensor) -> Tensor:
+        """Scores [B, n] and noise [S, B, n] -> indicators [B, k, n]."""
         places = (scores + sigma * noise).topk(k, dim=-1).indices.sort(-1).values.permute(1, 2, 0)  # [B, k, S]
         counts = scores.new_zeros(len(scores), k, scores.shape[-1])
         counts.scatter_add_(2, places, torch.ones_like(places, dtype=scores.dtype))
@@ -154,6 +155,7 @@ class PerturbedIndicators(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        """Gradient of the indicators [B, k, n] -> of the scores [B, n]."""
         places, noise = ctx.saved_tensors
         products = gradient.gather(2, places).sum(1)  # [B, S]
         return torch.einsum("bs,sbn->bn", products, noise) / (ctx.sigma * len(noise)), None, None, None
@@ -237,6 +239,7 @@ class TrainedScorer:
 
     @torch.no_grad()
     def score(self, encoded: EncodedVideo, questions: Sequence[Question], pixels: Tensor | None = None) -> Tensor:
+        """[M, T]: the network's scores."""
         seen = frame_features(self.backbone, encoded.patches).expand(len(questions), -1, -1)
         mask = torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device)
         return self.network(seen, text_features(self.backbone, questions), mask)

@@ -30,6 +30,7 @@ class AllFrames:
     """The batch holds keyframes only: they were chosen beforehand."""
 
     def pick(self, batch: Batch, patches: Tensor) -> list[list[int]]:
+        """All positions of each row; patches [B, T, P, Dv]."""
         return [list(range(len(row))) for row in batch.indices]
 
 
@@ -46,6 +47,7 @@ class SelectEachStep:
 
     @torch.no_grad()
     def pick(self, batch: Batch, patches: Tensor) -> list[list[int]]:
+        """The keyframes of each row by scores of now; patches [B, T, P, Dv]."""
         scorer = self.scorer or LocalizerScorer(self.model)
         picked = []
         for row, question in enumerate(batch.questions):

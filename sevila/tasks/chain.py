@@ -177,6 +177,7 @@ class Joint:
         return model.answer(encoded, questions, keyframes)
 
     def loss(self, model: SeViLA, patches: Tensor, questions: Sequence[Question]) -> Tensor:
+        """Patches [N, K, P, Dv] -> scalar: "Option X" after all K frames (section 3.3)."""
         return model.answerer.loss(patches, model.answerer_prompts(questions), true_answers(questions))
 
 
@@ -205,6 +206,7 @@ class Voting:
         return replace(answer, option=option, text=question.options[option], votes=tuple(votes.tolist()))
 
     def loss(self, model: SeViLA, patches: Tensor, questions: Sequence[Question]) -> Tensor:
+        """Patches [N, K, P, Dv] -> scalar: "Option X" after each frame alone."""
         each = [q for q in questions for _ in range(patches.shape[1])]
         alone = rearrange(patches, "n k p d -> (n k) 1 p d")
         return model.answerer.loss(alone, model.answerer_prompts(each), true_answers(each), numbered=False)

@@ -194,6 +194,7 @@ class LabelledBefore:
         self.table = {label.qid: dict(zip(label.indices, label.labels, strict=True)) for label in labels}
 
     def of(self, batch: Batch, patches: Tensor) -> list[bool]:
+        """The labels of the batch's F frames; patches [F, P, Dv] are not needed."""
         rows = zip(batch.questions, batch.indices, strict=True)
         return [self.table[question.qid][index] for question, indices in rows for index in indices]
 
@@ -210,6 +211,7 @@ class LabelEachStep:
 
     @torch.no_grad()
     def of(self, batch: Batch, patches: Tensor) -> list[bool]:
+        """[F, P, Dv] -> F labels."""
         asked = [question for question, row in zip(batch.questions, batch.indices, strict=True) for _ in row]
         return right_alone(self.model, self.model.answerer.head(patches), asked, self.orders)
 

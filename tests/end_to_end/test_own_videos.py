@@ -50,6 +50,8 @@ def test_a_question_about_a_part_is_answered_from_it(
     assert [frame["index"] for frame in row["frames"]] == [39, 41, 44, 46]
     assert [frame["time"] for frame in row["frames"]] == [11.0, 13.0, 16.0, 18.0]
     assert row["answer"] == 1
-    assert f"written: {file} (frame_time: seconds since a video's first frame)" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert f"written: {file} (frame_time: seconds since a video's first frame)" in printed.out
+    assert "sevila: warning: the tiny backbone knows the drawn world alone" in printed.err
     (exported,) = json.loads(file.read_text())
     assert exported["frame_time"] == [frame["time"] for frame in row["keyframes"]]
