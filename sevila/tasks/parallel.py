@@ -9,7 +9,7 @@ from torch import distributed
 
 from sevila.data.dataset import Record, by_video
 from sevila.data.store_files import row_key
-from sevila.errors import UserError
+from sevila.errors import UserError, for_others
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -24,20 +24,25 @@ def own_places(records: Sequence[R]) -> list[int]:
 def by_processes(records: Sequence[R], make: Callable[[list[R]], Sequence[T]]) -> list[T]:
     """What `make` gives for this process's records, one each; then all processes' results, in the records' order.
 
-    All processes call it, and all get it. A UserError of one is raised by all, so that none waits for it.
+    All processes call it, and all get it. What one raises ends the others too, with a UserError that says why: none
+    waits for a process that is gone.
     """
     places = own_places(records)
     own = [records[place] for place in places]
     if not _several():
         return list(make(own))
-    fault, made = "", []
+    error: Exception | None = None
+    made: list[tuple[int, T]] = []
     try:
         made = list(zip(places, make(own), strict=True))
-    except UserError as error:
-        fault = str(error)
+    except Exception as raised:
+        error = raised
+    fault = "" if error is None else for_others(error)
     among = row_key([record.qid for record in records])
     parts: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(parts, (fault, among, made))
+    if error is not None:
+        raise error
     for other, theirs, _ in parts:
         if other or theirs != among:
             raise UserError(other or "the processes read different records: look at the data's files and start again")
