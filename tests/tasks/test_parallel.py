@@ -8,7 +8,7 @@ from torch import distributed
 from sevila.data.records import Question
 from sevila.data.store_files import row_key
 from sevila.errors import UserError
-from sevila.tasks.parallel import by_processes, own_places
+from sevila.tasks.evaluation import by_processes, own_places
 
 QUESTIONS = [Question(f"q{i}", video, "what?", ("a", "b"), 0) for i, video in enumerate("abacbd")]
 
