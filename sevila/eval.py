@@ -53,8 +53,8 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
     from sevila import build
     from sevila.benchmarks.spans import SPANS
     from sevila.examples import moment_examples
+    from sevila.tasks.evaluation import by_processes
     from sevila.tasks.moments import moment_metrics, retrieve
-    from sevila.tasks.parallel import by_processes
 
     # check
     _check_outputs(config, export=False)
@@ -87,8 +87,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     from sevila import build
     from sevila.benchmarks.predictions import write_keyframes
     from sevila.examples import examples
-    from sevila.tasks.benchmark_metrics import benchmark_metrics
-    from sevila.tasks.parallel import by_processes
+    from sevila.tasks.evaluation import benchmark_metrics, by_processes
 
     # check
     _check_outputs(config)
@@ -97,6 +96,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
         raise UserError("compare_scoring=true: counts in one process; leave it out, or start one")
     with build.run_folder(config, accelerator) as folder:
         # model, data, chain
+        build.selector(config.selector, config.frames.n)
         build.check_choices(config)
         model = build.model(config, accelerator.device)
         comparison = build.compare_scoring(model) if config.compare_scoring else None

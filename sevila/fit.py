@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import re
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,19 +22,19 @@ from sevila.checkpoints.heads import save_head
 from sevila.data.dataset import Batch, FrameDataset, Record, stream
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames, FrameKey, RecurringFrames, TrainingFrames, epoch_keys
-from sevila.errors import UserError, suggest
-from sevila.files import read_json, read_jsonl, sealed, unsealed, write_jsonl
+from sevila.errors import UserError, reason, suggest
+from sevila.files import read_json, read_jsonl, read_text, sealed, unsealed, write_jsonl, write_text
 from sevila.model.sevila import SeViLA
 from sevila.report.run_page import print_metrics, run_page
 from sevila.run_folder import ENVIRONMENT, KEYFRAMES, LABELS, LOG, RunFolder
+from sevila.schema import Wandb
 from sevila.tasks.chain import ForwardChain
-from sevila.tasks.parallel import by_processes
+from sevila.tasks.evaluation import by_processes
 from sevila.tasks.refine import PseudoLabels, make_pseudo_labels
 from sevila.training import checkpoint
 from sevila.training.device import from_main
-from sevila.training.loop import Task, train
+from sevila.training.loop import Log, Task, train
 from sevila.training.optim import TrainOptions, build_schedule
-from sevila.training.tracking import check_wandb, tracking
 
 T = TypeVar("T")
 
@@ -141,8 +144,7 @@ class TrainingRun:
         """
         if not from_main(self.accelerator, path.exists):
             rows = by_processes(questions, make)
-            if self.accelerator.is_main_process:
-                write_jsonl(path, map(sealed, rows))
+            from_main(self.accelerator, lambda: write_jsonl(path, map(sealed, rows)))
         again = "remove the file, and resume=true makes it again"
 
         def read() -> list[dict[str, Any]]:
@@ -233,9 +235,70 @@ def training_run(config: schema.Train | schema.Refine) -> Iterator[TrainingRun]:
     accelerator = build.accelerator(config)
     with build.run_folder(config, accelerator) as folder:
         # what is wrong is said before the model is loaded
+        build.selector(config.selector, config.frames.n)
         build.check_choices(config)
         build_schedule(config.trainer, total_steps=1)
         check_wandb(config.wandb)
         model = build.model(config, accelerator.device)
         data = build.benchmark(config)
         yield TrainingRun(config, folder, accelerator, model, data, build.chain(config, model, data))
+
+
+# -- Weights & Biases, through accelerate's tracker: it gets what the run's own metrics.jsonl gets ---
+
+
+def check_wandb(options: Wandb) -> None:
+    """UserError, before a run folder is made, for what wandb would refuse: its absence, a name, a missing key."""
+    if options.mode == "disabled":
+        return
+    try:
+        wandb = importlib.import_module("wandb")
+    except ImportError as error:
+        raise UserError(f"wandb.mode={options.mode}: wandb is not installed; pip install wandb") from error
+    wrong = sorted(set(options.project) & set("/\\#?%:"))
+    if wrong or not 1 <= len(options.project) <= 128:
+        raise UserError(f"wandb.project={options.project}: 1 to 128 characters, none of them / \\ # ? % :")
+    if options.mode == "online" and not _one_line(options.mode, lambda: wandb.api.api_key):
+        raise UserError("wandb.mode=online: nobody is logged in; run `wandb login`, or give wandb.mode=offline")
+
+
+@contextmanager
+def tracking(accelerator: Accelerator, folder: Path, options: Wandb, config: Mapping[str, Any]) -> Iterator[Log]:
+    """Yield what takes log records, on the main process; where wandb is disabled, nobody gets them.
+
+    A resumed run goes on under its id, which is kept in `folder/wandb_id`. UserError for what wandb refuses.
+    """
+    if options.mode != "disabled" and accelerator.is_main_process:
+        settings: dict[str, Any] = {"mode": options.mode, "name": options.name or folder.name, "dir": str(folder)}
+        settings |= {"id": _id(folder / "wandb_id"), "resume": "allow", "config": dict(config)}
+        accelerator.log_with = ["wandb"]
+        _one_line(options.mode, lambda: accelerator.init_trackers(options.project, init_kwargs={"wandb": settings}))
+
+    def log(record: dict[str, Any]) -> None:
+        numbers = {key: value for key, value in record.items() if key != "step"}
+        _one_line(options.mode, lambda: accelerator.log(numbers, step=record["step"]))
+
+    try:
+        yield log
+    finally:
+        for tracker in accelerator.trackers:
+            tracker.finish()
+
+
+def _id(file: Path) -> str:
+    if not file.is_file():
+        write_text(file, uuid.uuid4().hex[:8] + "\n")
+    id = read_text(file).strip()
+    if not re.fullmatch("[0-9a-f]{8}", id):
+        raise UserError(f"{file}: is empty or damaged; remove it, and the run goes on as another one of wandb's")
+    return id
+
+
+def _one_line(mode: str, ask: Callable[[], T]) -> T:
+    """What wandb answers; a UserError of one line where it raises something of its own."""
+    try:
+        return ask()
+    except OSError:  # the machine's, not wandb's
+        raise
+    except Exception as error:
+        raise UserError(f"wandb.mode={mode}: {reason(error)}; wandb.mode=disabled goes without it") from error

@@ -85,8 +85,8 @@ def windows(training: TrainingRun, frames: int = 4, crop: bool = True) -> dict[s
 def _metric(training: TrainingRun, validation: Sequence[Question]) -> str:
     """The metric that picks the best head. UserError where the validation could not tell one Localizer from another."""
     from sevila.selection.scorers import LocalizerScorer
-    from sevila.tasks.benchmark_metrics import metric_names
     from sevila.tasks.chain import need_an_answer
+    from sevila.tasks.evaluation import metric_names
 
     need_an_answer(validation)
     selector, scorer = training.config.selector["name"], training.config.scorer["name"]

@@ -57,8 +57,8 @@ def answer(training: TrainingRun, crop: bool = True, select_once: bool = False) 
     """
     from sevila.data.sampling import EvaluationFrames, TrainingFrames
     from sevila.tasks.answer import AllFrames, AnswerTask
-    from sevila.tasks.benchmark_metrics import metric_names
     from sevila.tasks.chain import Voting
+    from sevila.tasks.evaluation import metric_names
 
     # check
     chain, config = training.chain, training.config
@@ -104,7 +104,7 @@ def select(training: TrainingRun, network: dict[str, Any], crop: bool = True, en
     """
     from sevila.data.sampling import TrainingFrames
     from sevila.selection.trained import ROLE, new_network
-    from sevila.tasks.benchmark_metrics import metric_names
+    from sevila.tasks.evaluation import metric_names
     from sevila.tasks.trained_selector import TrainedSelectorTask
 
     # check

@@ -33,7 +33,7 @@ from sevila.data.records import Moment, Question, Window
 from sevila.errors import UserError
 from sevila.files import write_json
 from sevila.metrics.choice import Choice, multiple_choice
-from sevila.metrics.grounding import keyframe_span
+from sevila.metrics.keyframes import keyframe_span
 
 R = TypeVar("R", Question, Moment)
 SPLITS = ("train", "val", "test")

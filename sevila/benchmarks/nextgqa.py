@@ -17,7 +17,7 @@ from sevila.benchmarks.rows import Dropped, Row, whole_number, windows_of
 from sevila.data.records import Question, Window
 from sevila.errors import UserError
 from sevila.files import read_json, write_json
-from sevila.metrics.grounding import Grounding, grounding, keyframe_span, to_seconds
+from sevila.metrics.keyframes import Grounding, grounding, keyframe_span, to_seconds
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """From files to a backbone or a head, and back.
 
-state_dict     tensors from files without running code, and the strict comparison that every loader here makes
-hub            the Hugging Face Hub
+state_dict     tensors from files, or from the Hub, without running code; the strict comparison that every loader makes
 architecture   a BLIP-2's sizes and tokenizer, and the empty model of these sizes
 blip2_folder   a BLIP-2 in transformers' format
 heads          a trained head: its two files, how it is found, and how it is given away

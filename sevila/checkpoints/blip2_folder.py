@@ -18,8 +18,7 @@ from torch import Tensor
 from transformers import Blip2Config, Blip2ForConditionalGeneration
 
 from sevila.checkpoints.architecture import TIED, TINY, TINY_FOLDER, fill_outline, outline, read_architecture
-from sevila.checkpoints.hub import HUB_FAULTS, fetch
-from sevila.checkpoints.state_dict import check_tensors, listed, read_checkpoint
+from sevila.checkpoints.state_dict import HUB_FAULTS, check_tensors, fetch, listed, read_checkpoint
 from sevila.errors import UserError, reason
 from sevila.files import check_plain, read_json
 from sevila.model.digest import fingerprint_of, name_in_blip2

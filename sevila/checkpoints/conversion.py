@@ -23,7 +23,6 @@ from transformers.utils import logging
 from sevila.checkpoints.architecture import open_tokenizer
 from sevila.checkpoints.blip2_folder import Blip2Folder
 from sevila.checkpoints.heads import ROLES, predict_options, save_head
-from sevila.checkpoints.hub import HUB_ID
 from sevila.checkpoints.lavis import (
     SPARE,
     VISION_LAYERS,
@@ -34,7 +33,7 @@ from sevila.checkpoints.lavis import (
     roles_in,
     used_blocks,
 )
-from sevila.checkpoints.state_dict import Checkpoint, listed, read_checkpoint
+from sevila.checkpoints.state_dict import HUB_ID, Checkpoint, listed, read_checkpoint
 from sevila.errors import UserError
 from sevila.files import atomic_path, check_plain
 from sevila.model.head import Head

@@ -27,8 +27,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from sevila.checkpoints.hub import HUB_FAULTS, HUB_ID, fetch
-from sevila.checkpoints.state_dict import check_tensors, read_safetensors
+from sevila.checkpoints.state_dict import HUB_FAULTS, HUB_ID, check_tensors, fetch, read_safetensors
 from sevila.errors import UserError, reason
 from sevila.files import atomic_path, file_digest, read_json, write_json, write_text
 from sevila.model.backbone import Backbone

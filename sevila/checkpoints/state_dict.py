@@ -1,4 +1,4 @@
-"""State dicts: read from files without running code in them, and compared strictly before a tensor is used."""
+"""State dicts: fetched from the Hub, read from files without running code in them, compared strictly before use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
+from huggingface_hub import is_offline_mode
+from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -121,3 +124,27 @@ def _as_text(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(80)
     return f"it is a text: {start[:40].decode()!r}" if start and start.isascii() and b"\0" not in start else ""
+
+
+# -- the Hugging Face Hub, into the cache that all of its libraries share ---
+
+
+HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+?)(@(?P<revision>[\w./-]+))?")  # OWNER/NAME[@REVISION]
+HUB_FAULTS = (OSError, ValueError, EntryNotFoundError, HTTPError)  # offline, no such repository, no right to it, ...
+
+
+def fetch(place: str, patterns: Sequence[str]) -> Path:
+    """The local folder that holds, all of one commit, the repository's files of these patterns.
+
+    Raises one of HUB_FAULTS: without a connection (or with HF_HUB_OFFLINE=1) only what was fetched before is there.
+    """
+    match = HUB_ID.fullmatch(place)
+    if match is None:
+        raise ValueError("a repository of the Hub is named OWNER/NAME or OWNER/NAME@REVISION")
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(match["repo"], revision=match["revision"], allow_patterns=list(patterns))
+        )
+    except LocalEntryNotFoundError:
+        why = " because HF_HUB_OFFLINE is set" if is_offline_mode() else ""
+        raise LocalEntryNotFoundError(f"not in the cache, and the Hub cannot be reached{why}") from None

@@ -25,7 +25,7 @@ class Videos(Protocol):
 
 
 class VideoFolder:
-    """A folder of videos: files, or folders of pictures (`frame_folder` says of which form).
+    """A folder of videos: files, or folders of pictures (`video.FrameFolder` says of which form).
 
     root         the folder
     extensions   of files, tried in this order, then an id that ends in one itself; then a folder named like the video,

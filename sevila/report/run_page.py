@@ -1,14 +1,15 @@
-"""The numbers of one run: a table on the terminal, and the run folder's report.html."""
+"""The numbers of one run: a table on the terminal, and the run folder's report.html with the curves of a training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sevila.report.chart import Charts, curves_of
 from sevila.report.page import Block, Facts, Heading, Link, Table, Text, write_page
 from sevila.report.terminal import Cell, cell_text, plain_table, printable
+from sevila.report.timeline import Axis
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,3 +117,62 @@ def _made_by(place: str) -> str | Link:
     path = Path(place)
     folder = path if path.is_dir() else path.parent
     return Link(place, folder / PAGE) if (folder / PAGE).is_file() and folder != Path() else place
+
+
+# -- a training's curves ---
+
+
+PERCENT_SPAN = 10.0  # of an axis of percent at least: a change of 0.01 is not to look like a leap
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A number over the steps of a training.
+
+    name     its key in metrics.jsonl: train/loss, or val/ and a metric in percent
+    points   (step, value), in order
+    """
+
+    name: str
+    points: Sequence[tuple[int, float]]
+
+    @property
+    def title(self) -> str:
+        kind, _, metric = self.name.partition("/")
+        return f"validation: {metric.replace('_', ' ')}, percent" if kind == "val" else f"training {metric}"
+
+    @property
+    def values(self) -> Axis:
+        numbers = [value for _, value in self.points]
+        if self.name.startswith("val/"):
+            inside = (0.0, 100.0) if all(0 <= number <= 100 for number in numbers) else None
+            return Axis.around(numbers, PERCENT_SPAN, inside)
+        return Axis.around([0.0, *numbers])
+
+
+@dataclass(frozen=True)
+class Charts:
+    """A panel for each curve, side by side where there is room; `best` is the step that is marked, if any."""
+
+    curves: Sequence[Curve]
+    best: int | None = None
+    template: ClassVar[str] = "charts.html.j2"
+
+    def places(self, curve: Curve) -> list[tuple[float, float]]:
+        """Where the curve's points stand, in percent from the left and from below."""
+        return [(self.steps.at(step), curve.values.at(value)) for step, value in curve.points]
+
+    @property
+    def steps(self) -> Axis:
+        last = max(step for curve in self.curves for step, _ in curve.points)
+        return Axis(0, 1.03 * max(last, 1))
+
+
+def curves_of(records: Sequence[Mapping[str, Any]]) -> list[Curve]:
+    """The curves of train/loss and then of every val/... metric by name, from the lines of metrics.jsonl."""
+    points: dict[str, list[tuple[int, float]]] = {}
+    for record in records:
+        for name, value in record.items():
+            if name == "train/loss" or name.startswith("val/"):
+                points.setdefault(name, []).append((record["step"], value))
+    return [Curve(name, points[name]) for name in sorted(points)]

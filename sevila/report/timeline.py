@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil, floor, log10
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,10 +17,43 @@ import numpy as np
 from PIL import Image
 
 from sevila.data.records import Window
-from sevila.report.chart import Axis
 
 CLOSE = 5.0  # percent of the width, below which numbers would touch
 PLAYED = (".mp4", ".m4v", ".webm", ".mov", ".ogv")  # what browsers may open
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A range of numbers, low < high, as places from 0 to 100 percent of a drawing's side."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, values: Iterable[float], span: float = 0.0, within: tuple[float, float] | None = None) -> Axis:
+        """The range of the values with a rim, at least `span` wide, and inside `within` where that is given."""
+        known = list(values)
+        low, high = min(known), max(known)
+        rim = max(0.08 * (high - low), (span - (high - low)) / 2, 1e-3 * max(abs(low), abs(high))) or 0.5
+        low, high = low - rim, high + rim
+        if within is not None:  # what would stand out on one side is given to the other
+            width = min(high - low, within[1] - within[0])
+            low = min(max(low, within[0]), within[1] - width)
+            high = low + width
+        return cls(low, high)
+
+    def at(self, value: float) -> float:
+        """The place of a value, from low (0) to high (100)."""
+        return round(100 * (value - self.low) / (self.high - self.low), 2)
+
+    def ticks(self, most: int = 5, whole: bool = False) -> list[float]:
+        """At most `most` + 1 round numbers in the range, whole ones if so asked."""
+        rough = (self.high - self.low) / most
+        power = 10.0 ** floor(log10(rough))
+        step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
+        step = max(1.0, step) if whole else step
+        first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)
+        return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
 
 @dataclass(frozen=True)

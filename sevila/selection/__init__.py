@@ -1,7 +1,7 @@
 """Which k of the T sampled frames the Answerer reads: who scores frames (a scorer), by which rule (a selector).
 
-rules     scores -> positions of k keyframes: SeViLA's top-k, uniform, random, oracle, AKS, BOLT
-files     rules that read keyframes or spans from a file
+rules     scores -> positions of k keyframes: SeViLA's top-k, uniform, random, oracle, AKS, BOLT;
+          keyframes or spans that stand in a file
 scorers   the Localizer and CLIP as scorers, and `choose_keyframes`, which joins scorer and rule
 trained   scorers that are trained by the answers
 """
@@ -13,7 +13,6 @@ from typing import Any
 
 from sevila.model.sevila import SeViLA
 from sevila.schema import named
-from sevila.selection.files import Stored, Windows
 from sevila.selection.rules import (
     AdaptiveSplit,
     Candidates,
@@ -22,7 +21,9 @@ from sevila.selection.rules import (
     Oracle,
     Random,
     Selector,
+    Stored,
     Uniform,
+    Windows,
     spread,
 )
 from sevila.selection.scorers import (

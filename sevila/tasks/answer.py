@@ -15,9 +15,8 @@ from sevila.model.head import Head
 from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.selection import Selector, choose_keyframes
 from sevila.selection.scorers import LocalizerScorer
-from sevila.tasks.benchmark_metrics import validation_metrics
 from sevila.tasks.chain import Chosen, ForwardChain, Prediction
-from sevila.tasks.parallel import by_processes
+from sevila.tasks.evaluation import by_processes, validation_metrics
 
 
 class Keyframes(Protocol):

@@ -16,7 +16,7 @@ from sevila.model.head import Head
 from sevila.model.prompts import moment_prompt
 from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.tasks.chain import map_videos
-from sevila.tasks.parallel import by_processes
+from sevila.tasks.evaluation import by_processes
 
 METRICS = ("frame_accuracy", "frame_mAP")  # the official one first
 

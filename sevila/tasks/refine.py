@@ -33,9 +33,8 @@ from sevila.model.head import Head
 from sevila.model.language import Direct
 from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.tasks import cache
-from sevila.tasks.benchmark_metrics import validation_metrics
 from sevila.tasks.chain import ForwardChain, Stored, map_videos, need_answers, true_answers
-from sevila.tasks.parallel import by_processes
+from sevila.tasks.evaluation import by_processes, validation_metrics
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from sevila.data.dataset import Batch, patches_of
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.selection.trained import Network, TrainedScorer, frame_features, text_features
-from sevila.tasks.benchmark_metrics import validation_metrics
 from sevila.tasks.chain import ForwardChain, true_answers
-from sevila.tasks.parallel import by_processes
+from sevila.tasks.evaluation import by_processes, validation_metrics
 
 
 class TrainedSelectorTask:

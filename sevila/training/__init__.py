@@ -5,5 +5,4 @@ optim        AdamW, learning-rate schedules, the options
 checkpoint   the state of a run on disk, whole at any moment
 device       device, precision, and what several processes tell each other
 process      random generators and SIGTERM
-tracking     Weights & Biases
 """

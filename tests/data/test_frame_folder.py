@@ -13,12 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from sevila.data import frame_folder
+from sevila.data import video
 from sevila.data.folders import picture_files
-from sevila.data.frame_folder import FrameFolder
 from sevila.data.sampling import uniform_indices
 from sevila.data.store_files import ContentHashes
-from sevila.data.video import CachedVideos, VideoReader, probe
+from sevila.data.video import CachedVideos, FrameFolder, VideoReader, probe
 from sevila.errors import UserError
 
 Numbers = Callable[[torch.Tensor], list[int]]
@@ -166,7 +165,7 @@ def test_a_kind_of_picture_that_is_not_known_is_refused(
 ) -> None:
     folder = pictures("v", 1)
     floats = Image.new("F", (8, 8))
-    monkeypatch.setattr(frame_folder.ImageOps, "exif_transpose", lambda image: floats)
+    monkeypatch.setattr(video.ImageOps, "exif_transpose", lambda image: floats)
     assert "00001.png is a picture of the kind F, which is not read: save it as RGB" in fault(folder)
 
 

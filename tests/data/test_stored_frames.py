@@ -207,7 +207,7 @@ def test_folders_of_pictures_are_known_without_a_look_at_them(
     cold = sample()
     keep(cold)
     with monkeypatch.context() as patch:
-        patch.setattr("sevila.data.frame_folder._picture", lambda *_: pytest.fail("looked at"))
+        patch.setattr("sevila.data.video._picture", lambda *_: pytest.fail("looked at"))
         warm = sample()
     assert (warm.frames.indices, warm.frames.times) == (
         (1, 3, 5),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevila.errors import UserError
-from sevila.metrics.grounding import Grounding, grounding, keyframe_span, overlap, to_seconds
+from sevila.metrics.keyframes import Grounding, grounding, keyframe_span, overlap, to_seconds
 
 CASES = ("gt_first", "full_video", "middle_half", "random_top4_frames", "single_frame", "random_pairs_sparse")
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parsed_page import read_page
-from sevila.report.chart import Axis, Charts, Curve, curves_of
 from sevila.report.page import write_page
+from sevila.report.run_page import Axis, Charts, Curve, curves_of
 
 RECORDS = [
     {"step": 10, "epoch": 0, "lr": 1e-4, "train/loss": 2.5, "train/yes_share": 0.25},

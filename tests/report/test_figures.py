@@ -77,7 +77,7 @@ def test_png_has_the_size_of_the_figure_and_equal_bytes(tmp_path: Path) -> None:
 def test_matplotlib_comes_when_something_is_drawn_and_pyplot_never() -> None:
     code = (
         "import sys\n"
-        "from sevila.report import chart, figures, page, run_page, terminal, timeline\n"
+        "from sevila.report import figures, page, run_page, terminal, timeline\n"
         "heavy = {'matplotlib', 'torch', 'hydra', 'transformers', 'omegaconf'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
         "figures.png_bytes(figures.new_figure(1.0))\n"

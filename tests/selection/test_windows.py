@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sevila.errors import UserError
 from sevila.selection import Candidates, Windows, spread
-from sevila.selection.files import _spans
+from sevila.selection.rules import _spans
 
 
 def of(qid: str, n: int = 10) -> Candidates:

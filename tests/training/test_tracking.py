@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from sevila.errors import UserError
+from sevila.fit import check_wandb, tracking
 from sevila.schema import Wandb
 from sevila.training.device import make_accelerator
-from sevila.training.tracking import check_wandb, tracking
 
 OFFLINE = Wandb(mode="offline")
 

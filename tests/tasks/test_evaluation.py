@@ -6,8 +6,8 @@ import pytest
 
 from sevila.data.records import Question
 from sevila.model.sevila import ScoredFrame
-from sevila.tasks.benchmark_metrics import benchmark_metrics, metric_names, validation_metrics
 from sevila.tasks.chain import Prediction
+from sevila.tasks.evaluation import benchmark_metrics, metric_names, validation_metrics
 
 FRAMES = (ScoredFrame(0, 0.0, None), ScoredFrame(10, 1.0, None))
 
