@@ -14,7 +14,7 @@ from sevila import schema
 from sevila.benchmarks import BENCHMARKS
 from sevila.benchmarks.base import Benchmark
 from sevila.checkpoints import backbone as backbones
-from sevila.checkpoints.architecture import TINY
+from sevila.checkpoints.architecture import warn_of_tiny
 from sevila.checkpoints.heads import ZEROSHOT, find_head, load_head
 from sevila.checkpoints.timm import VISION
 from sevila.cli import loading
@@ -65,21 +65,14 @@ def tell_precision(config: schema.Base) -> None:
         print(f"sevila: precision=auto takes {resolved(config).precision} here", file=sys.stderr)
 
 
-def warn_of_tiny(source: str, remedy: str) -> None:
-    """Say on stderr what the tiny backbone is worth on videos that are not drawn."""
-    if source == TINY:
-        told = "the tiny backbone knows the drawn world alone, its answers about other videos mean nothing"
-        print(f"sevila: warning: {told}; {remedy} takes the paper's", file=sys.stderr)
-
-
 def run_folder(config: schema.Experiment, accelerator: Accelerator) -> RunFolder:
-    """The run's folder: the first process looks at it for all."""
+    """The run's folder: the first process chooses and checks it for all."""
 
-    def look() -> tuple[str, bool, bool]:
+    def find() -> tuple[str, bool, bool]:
         found = RunFolder.create(config.run_dir, config.exp, config.resume)
         return str(found.path), found.resumed, found.free
 
-    path, resumed, free = from_main(accelerator, look)
+    path, resumed, free = from_main(accelerator, find)
     return RunFolder(Path(path), resumed, free)
 
 
@@ -100,8 +93,10 @@ def start_run(config: schema.Experiment, folder: RunFolder, data: Benchmark, acc
 
 
 def check_choices(config: schema.Experiment) -> None:
-    """UserError for a choice's key or value that its class does not take, before anything slow begins."""
-    selector(config.selector, config.frames.n)
+    """UserError for a choice's key or value that its class does not take, before anything slow begins.
+
+    The selector is not among them (`selector`): moment retrieval has none.
+    """
     schema.check_named("data", config.data, BENCHMARKS)
     schema.check_named("vision", config.vision, VISION)
     schema.check_named("scorer", config.scorer, SCORERS, "sevila")

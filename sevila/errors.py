@@ -67,6 +67,12 @@ def machine_error(error: BaseException | None) -> UserError | None:
     return kind(f"{reason}; {remedy}" if remedy else reason)
 
 
+def for_others(error: Exception) -> str:
+    """What the other processes of a run say of an error of this one: its line; of a fault of the program its name."""
+    told = error if isinstance(error, UserError) else machine_error(error)
+    return str(told) if told is not None else f"another process failed: {type(error).__name__}: {reason(error)}"
+
+
 def reason(error: BaseException) -> str:
     """What an error of another library says, in a line of at most 200 letters."""
     return " ".join(str(error).split())[:200] or type(error).__name__

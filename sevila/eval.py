@@ -96,6 +96,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
         raise UserError("compare_scoring=true: counts in one process; leave it out, or start one")
     with build.run_folder(config, accelerator) as folder:
         # model, data, chain
+        build.selector(config.selector, config.frames.n)
         build.check_choices(config)
         model = build.model(config, accelerator.device)
         comparison = build.compare_scoring(model) if config.compare_scoring else None

@@ -144,8 +144,7 @@ class TrainingRun:
         """
         if not from_main(self.accelerator, path.exists):
             rows = by_processes(questions, make)
-            if self.accelerator.is_main_process:
-                write_jsonl(path, map(sealed, rows))
+            from_main(self.accelerator, lambda: write_jsonl(path, map(sealed, rows)))
         again = "remove the file, and resume=true makes it again"
 
         def read() -> list[dict[str, Any]]:
@@ -236,6 +235,7 @@ def training_run(config: schema.Train | schema.Refine) -> Iterator[TrainingRun]:
     accelerator = build.accelerator(config)
     with build.run_folder(config, accelerator) as folder:
         # what is wrong is said before the model is loaded
+        build.selector(config.selector, config.frames.n)
         build.check_choices(config)
         build_schedule(config.trainer, total_steps=1)
         check_wandb(config.wandb)

@@ -206,13 +206,11 @@ def _load(given: argparse.Namespace, video: str | None) -> SeViLA:
     if video is not None:
         AnyFile().path(video)
     with loading("PyTorch and transformers"):
-        from sevila import build
         from sevila.api import SeViLA
         from sevila.checkpoints.heads import find_head
         from sevila.data.decoders import decoder_for
         from sevila.data.video import CachedVideos
         from sevila.model.precision import DTYPES
-        from sevila.schema import Store
     for role in ("localizer", "answerer"):
         if getattr(given, role) != "zeroshot":
             find_head(getattr(given, role), role)
@@ -224,7 +222,11 @@ def _load(given: argparse.Namespace, video: str | None) -> SeViLA:
         model = SeViLA.load(source, given.localizer, given.answerer, given.device, given.precision)
     backbone = model.model.backbone
     videos.size, model.videos = backbone.image_size, videos
-    model.store = build.store(Store(given.store), backbone, videos)
+    if given.store is not None:
+        from sevila import build
+        from sevila.schema import Store
+
+        model.store = build.store(Store(given.store), backbone, videos)
     if given.precision == "auto":
         name = next(name for name, dtype in DTYPES.items() if dtype == backbone.dtype)
         print(f"sevila: precision auto takes {name} here", file=sys.stderr)
@@ -233,10 +235,9 @@ def _load(given: argparse.Namespace, video: str | None) -> SeViLA:
 
 def _ask(model: SeViLA, questions: Sequence[Question], given: argparse.Namespace) -> list[Answer | Localization]:
     """What is found for questions about one video, which is encoded once. UserError where it cannot be read."""
-    from sevila.schema import named
     from sevila.selection import SELECTORS
 
-    rule = named("selector", {"name": given.selector, "k": given.k}, SELECTORS)
+    rule = SELECTORS[given.selector](given.k)
     encoded = model.encode(questions[0].video, given.n_frames)
     found: dict[int, Answer | Localization] = {}
     closed = [i for i, question in enumerate(questions) if question.options]
@@ -348,13 +349,13 @@ def _write_frames(model: SeViLA, video: str, found: Answer | Localization, folde
 
 def _warn(model: SeViLA) -> None:
     """Say on stderr what makes answers worth less: prompts that were cut, and the tiny backbone."""
-    from sevila import build
+    from sevila.checkpoints.architecture import warn_of_tiny
 
     backbone = model.model.backbone
     if backbone.truncated:
         cut = f"{len(backbone.truncated)} prompts were cut after {backbone.text_tokens} tokens"
         print(f"sevila: warning: {cut} and lost their instruction", file=sys.stderr)
-    build.warn_of_tiny(backbone.source, "--model blip2_flan_t5_xl")
+    warn_of_tiny(backbone.source, "--model blip2_flan_t5_xl")
 
 
 def cli(argv: Sequence[str] | None = None) -> int:

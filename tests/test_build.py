@@ -12,6 +12,7 @@ import yaml
 from sevila import build
 from sevila import eval as evaluation
 from sevila.config import load
+from sevila.errors import UserError
 from sevila.files import read_json
 from sevila.model import precision
 
@@ -104,3 +105,18 @@ def test_a_wrong_choice_ends_before_the_model_is_loaded(
     assert evaluation.cli(["+exp=synthetic_eval", word]) == 2
     assert capsys.readouterr().err.startswith(f"sevila: error: {message}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_moment_retrieval_has_no_keyframes_to_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may sample fewer frames than selector.k says, which only questions need."""
+
+    def stop(*_: object) -> None:
+        raise UserError("the model is next")
+
+    monkeypatch.setattr(build, "model", stop)
+    words = ["+exp=synthetic_eval", "frames.n=2", f"run_dir={tmp_path / 'R'}"]
+    for name, told in (("moments", "the model is next"), ("answer", "selector.k=4: only frames.n=2")):
+        assert evaluation.cli([*words, f"task.name={name}"]) == 2
+        assert capsys.readouterr().err.startswith(f"sevila: error: {told}")

@@ -28,6 +28,16 @@ def python(code: str, cwd: Path, path: Path) -> str:
     return done.stdout
 
 
+def test_a_prediction_loads_what_it_needs(small_world: list[str], tmp_path: Path) -> None:
+    """Neither the benchmarks nor the trainings, which take seconds to import."""
+    (video,) = Path(small_world[0].removeprefix("data.root=")).glob("seed_0-*/videos/val_0001.mp4")
+    code = (
+        f"import sys; from sevila.predict import cli; assert cli([{str(video)!r}, 'what?', 'a cup', 'a key']) == 0; "
+        "print({f'sevila.{room}' for room in ('build', 'benchmarks', 'tasks', 'training')} & {*sys.modules})"
+    )
+    assert python(code, tmp_path, REPOSITORY).splitlines()[-1] == "set()"
+
+
 def test_the_import_brings_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import sys; before = set(sys.modules); import sevila; sevila.__version__; "

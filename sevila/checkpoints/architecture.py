@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -201,3 +202,10 @@ def open_tokenizer(place: str, key: str, remedy: str) -> PreTrainedTokenizerBase
 
 def _place(source: str) -> str:
     return str(TINY_FOLDER) if source == TINY else source
+
+
+def warn_of_tiny(source: str, remedy: str) -> None:
+    """Say on stderr what the tiny backbone is worth on videos that are not drawn."""
+    if source == TINY:
+        told = "the tiny backbone knows the drawn world alone, its answers about other videos mean nothing"
+        print(f"sevila: warning: {told}; {remedy} takes the paper's", file=sys.stderr)

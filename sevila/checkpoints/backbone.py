@@ -7,7 +7,7 @@ measuring memory and time without any file of weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -22,10 +22,12 @@ from sevila.checkpoints.architecture import (
     share_word_vectors,
 )
 from sevila.checkpoints.blip2_folder import Blip2Folder
-from sevila.checkpoints.timm import OwnTower, Vision
 from sevila.errors import UserError
 from sevila.model.backbone import TEXT_TOKENS, Backbone, assemble_backbone, checkpoint_blocks
 from sevila.model.language import TOKENS
+
+if TYPE_CHECKING:
+    from sevila.checkpoints.timm import Vision
 
 NOISE = 0.02  # standard deviation of random matrices: activations stay finite at any depth
 
@@ -110,18 +112,18 @@ def load(
     tokens          memory budget: rows x tokens a row in one pass through the tower or the language model
     weights         `Pretrained()` by default, or `Random()`: the source's sizes with noise, and no file is needed
     tokenizer       folder or Hub id of another tokenizer than the source's
-    vision          `OwnTower()` by default, or `TimmVision(...)` in its place
+    vision          `TimmVision(...)` in the place of the source's own tower
     checkpointing   training steps keep less, and compute twice
 
     Raises UserError where there is no such folder or Hub id, where it is not a BLIP-2 with a T5, and where a tensor is
     missing, unexpected, of another shape or not finite.
     """
-    weights, vision = weights or Pretrained(), vision or OwnTower()
+    weights = weights or Pretrained()
     device = torch.device(device)
     # the small files first: whatever they tell wrong is told before the weights are fetched
     config: Any = weights.architecture(source)  # transformers leaves open what its parts are
     text = read_tokenizer(tokenizer, source, config.text_config.vocab_size)
-    tower = vision.tower(config.vision_config.hidden_size, weights.fill, dtype, device)
+    tower = vision and vision.tower(config.vision_config.hidden_size, weights.fill, dtype, device)
     if tower is not None:
         config.vision_config.num_hidden_layers = 0  # the model's own tower would only take memory
     blip2 = weights.blip2(source, config, dtype, device)

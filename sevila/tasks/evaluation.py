@@ -12,7 +12,7 @@ from sevila.benchmarks.base import Answered, Benchmark
 from sevila.data.dataset import Record, by_video
 from sevila.data.records import Question
 from sevila.data.store_files import row_key
-from sevila.errors import UserError
+from sevila.errors import UserError, for_others
 from sevila.metrics.keyframes import keyframe_span
 from sevila.tasks.chain import Prediction, chain_metrics
 
@@ -68,20 +68,25 @@ def own_places(records: Sequence[R]) -> list[int]:
 def by_processes(records: Sequence[R], make: Callable[[list[R]], Sequence[T]]) -> list[T]:
     """What `make` gives for this process's records, one each; then all processes' results, in the records' order.
 
-    All processes call it, and all get it. A UserError of one is raised by all, so that none waits for it.
+    All processes call it, and all get it. What one raises ends the others too, with a UserError that says why: none
+    waits for a process that is gone.
     """
     places = own_places(records)
     own = [records[place] for place in places]
     if not _several():
         return list(make(own))
-    fault, made = "", []
+    error: Exception | None = None
+    made: list[tuple[int, T]] = []
     try:
         made = list(zip(places, make(own), strict=True))
-    except UserError as error:
-        fault = str(error)
+    except Exception as raised:
+        error = raised
+    fault = "" if error is None else for_others(error)
     among = row_key([record.qid for record in records])
     parts: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(parts, (fault, among, made))
+    if error is not None:
+        raise error
     for other, theirs, _ in parts:
         if other or theirs != among:
             raise UserError(other or "the processes read different records: look at the data's files and start again")

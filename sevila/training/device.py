@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs, broadcast
 from torch.nn import functional
 
-from sevila.errors import UserError
+from sevila.errors import UserError, for_others
 
 _SETTINGS = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_")
 _TRUE = ("1", "true", "yes", "y", "t", "on")  # as accelerate reads them
@@ -99,20 +99,26 @@ def _warn_if_alone() -> None:
 
 
 def from_main(accelerator: Accelerator, make: Callable[[], Any]) -> Any:
-    """What the first process makes, on all of them, as JSON carries it. A UserError of its is raised by all."""
+    """What the first process makes, on all of them, as JSON carries it.
+
+    Whatever it raises ends the others too, with a UserError that says why: none waits for a process that is gone.
+    """
     if accelerator.num_processes == 1:
         return make()
     answer: dict[str, Any] = {}
+    error: Exception | None = None
     if accelerator.is_main_process:
         try:
             answer = {"made": make()}
-        except UserError as error:
-            answer = {"fault": str(error)}
+        except Exception as raised:
+            error, answer = raised, {"fault": for_others(raised)}
     data = _as_tensor(json.dumps(answer).encode(), accelerator)
     size = int(broadcast(torch.tensor(len(data), device=accelerator.device)))
     if not accelerator.is_main_process:
         data = data.new_empty(size)
     answer = json.loads(broadcast(data).cpu().numpy().tobytes())
+    if error is not None:
+        raise error
     if "fault" in answer:
         raise UserError(answer["fault"])
     return answer["made"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from torch import distributed
 
@@ -58,9 +60,16 @@ def test_a_fault_of_ones_own_reaches_the_others(monkeypatch: pytest.MonkeyPatch)
         distributed, "all_gather_object", lambda parts, mine: (sent.append(mine), parts.__setitem__(0, mine))
     )
 
-    def fail(questions: list[Question]) -> list[str]:
-        raise UserError("no such video")
+    faults: list[tuple[Exception, str]] = [
+        (UserError("no such video"), "no such video"),
+        (OSError(errno.ENOSPC, "No space left on device", "s/x"), "s/x: No space left on device; make room"),
+        (ZeroDivisionError("division by zero"), "another process failed: ZeroDivisionError: division by zero"),
+    ]
+    for error, told in faults:
 
-    with pytest.raises(UserError, match="no such video"):
-        by_processes(QUESTIONS, fail)
-    assert [fault for fault, _, _ in sent] == ["no such video"]
+        def fail(questions: list[Question], error: Exception = error) -> list[str]:
+            raise error
+
+        with pytest.raises(type(error)) as raised:
+            by_processes(QUESTIONS, fail)
+        assert raised.value is error and sent.pop()[0].startswith(told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,12 +61,17 @@ def check_collectives(accelerator: Accelerator) -> None:
     def refuse() -> None:
         raise UserError(f"refused by {rank}")
 
-    try:
-        from_main(accelerator, refuse)
-    except UserError as error:
-        assert str(error) == "refused by 0"
-    else:
-        raise AssertionError("not refused")
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "run/x")
+
+    for make, kind, told in ((refuse, UserError, "refused by 0"), (fail, OSError, "run/x: No space left on device")):
+        try:
+            from_main(accelerator, make)
+        except Exception as error:
+            assert isinstance(error, UserError if rank else kind)
+            assert rank == 0 or str(error).startswith(told)
+        else:
+            raise AssertionError("not refused")
 
 
 if __name__ == "__main__":
