@@ -67,7 +67,11 @@ def in_utf8(word: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with errors as everywhere else in the library: one line."""
+    """argparse with whole option names and texts as they stand; errors as everywhere else in the library: one line."""
+
+    def __init__(self, **options: Any) -> None:
+        shape = argparse.RawDescriptionHelpFormatter
+        super().__init__(**{"formatter_class": shape, "allow_abbrev": False, **options})
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """As argparse does. UserError for a word like `out=x.html`, which would be taken for an answer or a file."""
