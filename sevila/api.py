@@ -216,7 +216,7 @@ def _questions(question: str | Sequence[str], options: Sequence[str] | Sequence[
 
 def _texts(given: str | Sequence[str], name: str) -> list[str]:
     """A text, or the texts of a list. UserError for none at all."""
-    texts = [given] if isinstance(given, str) else list(given or ())
+    texts = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
     if not texts:
         raise UserError(f"{name}: expected a text or a list of texts, found {given!r}")
     return texts

@@ -321,8 +321,9 @@ def _answer_one(model: SeViLA, question: Question, given: argparse.Namespace) ->
         score = "" if frame.score is None else f", score {frame.score:.3f}"
         console.print(f"keyframe {frame.index} at {frame.time:.2f} s{score}")
     if given.frames:
-        for file in _write_frames(model, question.video, found, given.frames):
-            print(f"written: {file}")
+        files = list(_write_frames(model, question.video, found, given.frames))
+        row["keyframes"] = [{**frame, "file": str(file)} for frame, file in zip(row["keyframes"], files, strict=True)]
+        print("".join(f"written: {file}\n" for file in files), end="")
     if given.out:
         _write_answer(model, question, row, given)
         print(f"written: {given.out}")

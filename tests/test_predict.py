@@ -247,6 +247,7 @@ def test_the_keyframes_of_an_open_question(video: Path, capsys: pytest.CaptureFi
     assert [frame["index"] for frame in written["keyframes"]] == [frame.index for frame in found.keyframes]
     assert (written["question"], len(written["frames"])) == (words[1], 16)
     names = [f"frame_{f.index:06d}_{f.time:.2f}s.jpg" for f in found.keyframes]
+    assert [frame["file"] for frame in written["keyframes"]] == [f"kf/{name}" for name in names]
     assert sorted(file.name for file in Path("kf").iterdir()) == names
     reader = VideoReader(video)
     with Image.open(Path("kf") / names[0]) as picture:
