@@ -148,6 +148,7 @@ class EvaluationFrames:
         return uniform_indices(video.length, video.fps, self.n, clip, video.times)
 
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
+        """uint8 [T, 3, S, S] -> float32, normalised."""
         return normalize(pixels)
 
     def view(self, size: int, key: FrameKey) -> str:
@@ -167,6 +168,7 @@ class TrainingFrames:
         return random_indices(video.length, video.fps, self.n, clip, video.times, rng=rng)
 
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
+        """uint8 [T, 3, S, S] -> float32, cropped alike and normalised."""
         size = pixels.shape[-1]
         box = self.box(size, key)
         return normalize(pixels) if box is None else normalize(crop_and_resize(pixels, box, size))
@@ -192,6 +194,7 @@ class RecurringFrames:
         return self.rule.indices(video, clip, self._first(key))
 
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
+        """uint8 [T, 3, S, S] -> float32, as the rule has it in that view."""
         return self.rule.transform(pixels, self._first(key))
 
     def view(self, size: int, key: FrameKey) -> str:
