@@ -22,10 +22,11 @@ from sevila import schema
 from sevila.benchmarks import BENCHMARKS
 from sevila.cli import guarded
 from sevila.config import read_yaml
+from sevila.data.folders import Videos
 from sevila.data.records import Question
 from sevila.data.video import VideoReader
 from sevila.errors import UserError
-from sevila.examples import Folder, example, spread
+from sevila.examples import example, spread
 from sevila.files import check_place, home_path, read_jsonl
 from sevila.report.page import Beside, Block, Facts, Heading, Link, Table, Text, write_page
 from sevila.report.timeline import Example
@@ -100,7 +101,7 @@ def _examples(
     first: Evaluation,
     second: Evaluation,
     shown: Sequence[tuple[Question, Mapping[str, Any], Mapping[str, Any]]],
-    folder: Folder,
+    folder: Videos,
 ) -> Iterator[Block]:
     for question, *rows in shown:
         pair = []

@@ -28,7 +28,7 @@ from sevila.data.records import Moment, Question
 from sevila.data.video import Frames
 from sevila.model.backbone import Backbone, assemble_backbone
 from sevila.model.sevila import SeViLA
-from sevila.selection import LocalizerTopK
+from sevila.selection.rules import LocalizerTopK
 from sevila.tasks.answer import AnswerTask, SelectEachStep
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.pretrain import PretrainTask

@@ -36,8 +36,8 @@ from sevila.model import sevila as core
 from sevila.model.precision import find_device, find_dtype, warn_if_slow
 from sevila.model.prompts import letters
 from sevila.model.sevila import Answer, EncodedVideo, Localization
-from sevila.selection import LocalizerTopK, Selector, choose_keyframes
-from sevila.selection.scorers import LocalizerScorer
+from sevila.selection.rules import LocalizerTopK, Selector
+from sevila.selection.scorers import LocalizerScorer, choose_keyframes
 
 TEXT_TOKENS = 512  # T5's own limit; published experiments cut texts at 77, as the official code does
 

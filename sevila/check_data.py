@@ -39,12 +39,11 @@ def parser() -> Parser:
         prog="sevila check-data",
         usage="%(prog)s BENCHMARK [--root DIR] [options]",
         description=__doc__.partition(": ")[2],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     chosen = made.add_subparsers(dest="benchmark", metavar="BENCHMARK", required=True, prog=made.prog)
     for name, benchmark in BENCHMARKS.items():
         about = (inspect.getdoc(inspect.getmodule(benchmark)) or "").partition("\n")[0].partition(". ")[0]
-        _add_options(chosen.add_parser(name, help=about, description=about, allow_abbrev=False), benchmark)
+        _add_options(chosen.add_parser(name, help=about, description=about), benchmark)
     return made
 
 

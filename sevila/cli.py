@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Timer
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sevila.errors import UserError, machine_error
 from sevila.files import HALF_CHARACTER
@@ -68,7 +68,11 @@ def in_utf8(word: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with errors as everywhere else in the library: one line."""
+    """argparse with whole option names and texts as they stand; errors as everywhere else in the library: one line."""
+
+    def __init__(self, **options: Any) -> None:
+        shape = argparse.RawDescriptionHelpFormatter
+        super().__init__(**{"formatter_class": shape, "allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)

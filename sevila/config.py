@@ -170,7 +170,7 @@ def load(entry: str, argv: Sequence[str]) -> Any:
 
 def arguments(argv: Sequence[str]) -> Namespace:
     """A command line, taken apart by Hydra's own parser. UserError for an option that does not exist."""
-    parser = Parser(parents=[get_args_parser()], add_help=False, allow_abbrev=False)
+    parser = Parser(parents=[get_args_parser()], add_help=False)
     return parser.parse_intermixed_args([in_utf8(word) for word in argv])
 
 

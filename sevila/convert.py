@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -45,8 +44,6 @@ def parser() -> Parser:
         usage="%(prog)s SOURCE [SOURCE ...] --out DIR [options]",
         description=TEXT,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = made.add_argument
     add("sources", nargs="+", metavar="SOURCE", type=home, help="checkpoint files, or one BLIP-2 folder or Hub id")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from einops import rearrange
 
+from sevila.data.folders import Videos
 from sevila.data.records import Moment, Question
 from sevila.data.video import VideoReader
 from sevila.report.page import Block, Facts, Heading, write_page
@@ -21,10 +22,6 @@ THUMBNAIL = 320  # pixels of the longer side, or the video's own where that is s
 BEST_FRAMES = 4  # of a query, where no keyframes are chosen
 
 T = TypeVar("T")
-
-
-class Folder(Protocol):
-    def path(self, video: str) -> Path: ...
 
 
 def example(question: Question, row: Mapping[str, Any], reader: VideoReader) -> Example:
@@ -51,7 +48,7 @@ def example(question: Question, row: Mapping[str, Any], reader: VideoReader) -> 
 
 
 def examples(
-    questions: Sequence[Question], rows: Sequence[Mapping[str, Any]], folder: Folder, number: int = EXAMPLES
+    questions: Sequence[Question], rows: Sequence[Mapping[str, Any]], folder: Videos, number: int = EXAMPLES
 ) -> list[Block]:
     """`number` of the wrong and of the right predictions, spread evenly; `rows` are the questions' in their order."""
     pairs = list(zip(questions, rows, strict=True))
@@ -67,12 +64,12 @@ def examples(
     return blocks
 
 
-def _opened(question: Question, row: Mapping[str, Any], folder: Folder) -> Example:
+def _opened(question: Question, row: Mapping[str, Any], folder: Videos) -> Example:
     return example(question, row, VideoReader(folder.path(question.video)))
 
 
 def moment_examples(
-    moments: Sequence[Moment], rows: Sequence[Mapping[str, Any]], folder: Folder, number: int = EXAMPLES
+    moments: Sequence[Moment], rows: Sequence[Mapping[str, Any]], folder: Videos, number: int = EXAMPLES
 ) -> list[Block]:
     """`number` of the queries, spread evenly: true and found windows against the frames' scores, and the best frames.
 
@@ -83,7 +80,7 @@ def moment_examples(
     return [*blocks, *(_moment_example(moment, row, folder) for moment, row in chosen)]
 
 
-def _moment_example(moment: Moment, row: Mapping[str, Any], folder: Folder) -> Example:
+def _moment_example(moment: Moment, row: Mapping[str, Any], folder: Videos) -> Example:
     file = folder.path(moment.video)
     reader = VideoReader(file)
     frames = row["frames"]

@@ -267,15 +267,11 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 def numbered_jsonl(path: str | os.PathLike[str]) -> list[tuple[int, dict[str, Any]]]:
     """The same with the number of each row's line, from 1, for errors that name it."""
-    return list(_numbered(read_text(path), path))
+    return list(parse_jsonl(read_text(path), path))
 
 
-def parse_jsonl(text: str, path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The rows in the text of a jsonl file; `path` is what errors name."""
-    return [row for _, row in _numbered(text, path)]
-
-
-def _numbered(text: str, path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def parse_jsonl(text: str, path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The same of the text of a jsonl file; `path` is what errors name."""
     for number, line in json_lines(text):
         try:
             row = parse_json(line)

@@ -70,8 +70,6 @@ def parser() -> Parser:
         "       %(prog)s --questions FILE [--out FILE.jsonl] [options]",
         description=TEXT,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     options.add_argument("video", metavar="VIDEO", nargs="?", type=home, help="a file, or a folder of frames")
     options.add_argument("question", metavar="QUESTION", nargs="?", help="what is asked, or what is looked for")

@@ -162,7 +162,7 @@ class RunFolder:
             return
         whole, _, _ = path.read_bytes().rpartition(b"\n")  # a killed run left half a line behind the last end
         try:
-            rows = parse_jsonl(whole.decode("utf-8"), path)
+            rows = [row for _, row in parse_jsonl(whole.decode("utf-8"), path)]
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not a UTF-8 text file (byte {error.start}); restore it") from None
         for number, row in enumerate(rows, start=1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 from collections.abc import Sequence
 
@@ -35,8 +34,6 @@ def parser(names: Sequence[str]) -> Parser:
         usage="%(prog)s BENCHMARK --annotations FILE --predictions FILE [options]",
         description=TEXT,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     options.add_argument("benchmark", metavar="BENCHMARK", choices=names, help=", ".join(names))
     for key, text in FILES.items():

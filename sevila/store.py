@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sevila.cli import Parser, guarded
-from sevila.data.store_files import PATCHES, Contents, Part, clear, contents
+from sevila.data.store_files import PATCHES, Part, clear, contents
 from sevila.files import home_path
 from sevila.report.terminal import printable
 
@@ -15,7 +15,7 @@ FOLDER = "data/store"
 
 def run(argv: Sequence[str] | None = None) -> None:
     """Print what a store holds, or remove it. UserError for a wrong command line, and for no store."""
-    parser = Parser(prog="sevila store", allow_abbrev=False, description=__doc__.partition(": ")[2])
+    parser = Parser(prog="sevila store", description=__doc__.partition(": ")[2])
     parser.add_argument("command", choices=("stats", "clear"))
     parser.add_argument("name", nargs="?", help="clear: only the patches or table of this name, as stats prints it")
     parser.add_argument("--folder", type=home_path, default=Path(FOLDER), help=f"the store ({FOLDER})")
@@ -33,14 +33,10 @@ def cli(argv: Sequence[str] | None = None) -> int:
 
 def _stats(folder: Path) -> None:
     found = contents(folder)
-    print("\n".join(printable(line) for line in (f"store {folder}: {_size(found.bytes)}", *_lines(found))))
-
-
-def _lines(found: Contents) -> list[str]:
-    lines = [_line(part) for part in found.parts]
+    lines = [f"store {folder}: {_size(found.bytes)}", *map(_line, found.parts)]
     if found.unfinished:
         lines.append(f"unfinished files: {_size(found.unfinished)}; clear removes them")
-    return lines
+    print("\n".join(map(printable, lines)))
 
 
 def _line(part: Part) -> str:

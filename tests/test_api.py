@@ -17,7 +17,7 @@ from sevila.data.video import VideoReader
 from sevila.errors import UserError
 from sevila.model.backbone import Backbone
 from sevila.model.prompts import moment_prompt, open_prompt
-from sevila.selection import Uniform
+from sevila.selection.rules import Uniform
 
 QUESTIONS = ["what does the red star hold?", "who enters?"]
 OPTIONS = [["a cup", "a key"], ["the circle", "the square", "the star"]]

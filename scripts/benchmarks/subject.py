@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Blip2Config, Blip2ForConditionalGeneration
 
-from sevila.checkpoints.architecture import TINY, read_tokenizer
+from sevila.checkpoints.architecture import QFORMER, T5, TINY, VIT_G, read_tokenizer
 from sevila.checkpoints.backbone import Random
 from sevila.model.backbone import assemble_backbone
 from sevila.model.language import Direct, Official
@@ -47,29 +47,25 @@ class Size:
 
     def config(self) -> Blip2Config:
         return Blip2Config(
-            vision_config={
+            vision_config=VIT_G
+            | {
                 "hidden_size": self.vision_width,
                 "intermediate_size": 4 * self.vision_width,
                 "num_hidden_layers": self.vision_layers,
                 "num_attention_heads": self.vision_width // 64,
                 "image_size": self.image,
                 "patch_size": self.patch,
-                "hidden_act": "gelu",
-                "layer_norm_eps": 1e-6,
-                "qkv_bias": True,
             },
-            qformer_config={
+            qformer_config=QFORMER
+            | {
                 "hidden_size": self.qformer_width,
                 "num_hidden_layers": self.qformer_layers,
                 "num_attention_heads": self.qformer_width // 64,
                 "intermediate_size": 4 * self.qformer_width,
                 "encoder_hidden_size": self.vision_width,
-                "cross_attention_frequency": 2,
-                "hidden_dropout_prob": 0.1,
-                "attention_probs_dropout_prob": 0.1,
             },
-            text_config={
-                "model_type": "t5",
+            text_config=T5
+            | {
                 "vocab_size": self.vocabulary,
                 "d_model": self.language_width,
                 "d_kv": 64,
@@ -77,11 +73,6 @@ class Size:
                 "num_heads": self.language_width // 64,
                 "num_layers": self.language_layers,
                 "num_decoder_layers": self.language_layers,
-                "feed_forward_proj": "gated-gelu",
-                "dense_act_fn": "gelu",
-                "decoder_start_token_id": 0,
-                "pad_token_id": 0,
-                "eos_token_id": 1,
                 "tie_word_embeddings": False,  # as Flan-T5's: the output table's logits are not scaled down
             },
             num_query_tokens=self.queries,

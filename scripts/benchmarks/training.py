@@ -19,6 +19,7 @@ from benchmarks.baseline import Plain
 from benchmarks.subject import FRAMES, KEYFRAMES, OPTIONS, questions
 from benchmarks.timing import Row, compared, interleaved
 from sevila.data.dataset import Batch, Sample, VideoSource, stream
+from sevila.data.folders import AnyFile
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames, ordered_keys, uniform_indices
 from sevila.data.store import Store
@@ -28,7 +29,8 @@ from sevila.model.digest import digest
 from sevila.model.head import Head
 from sevila.model.prompts import letters, target
 from sevila.model.sevila import SeViLA
-from sevila.selection import SELECTORS, Selector
+from sevila.selection import SELECTORS
+from sevila.selection.rules import Selector
 from sevila.tasks.answer import AllFrames, AnswerTask, SelectEachStep
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.refine import LabelledBefore, RefineTask, make_pseudo_labels
@@ -37,14 +39,6 @@ from sevila.training.optim import adamw
 TOLERANCE = 1e-4  # of every step's loss, float32
 BATCH = 2
 REFINED = 4  # frames of a question in refinement
-
-
-@dataclass(frozen=True)
-class Files:
-    """Videos by their paths."""
-
-    def path(self, video: str) -> Path:
-        return Path(video)
 
 
 def records(videos: Sequence[Path], each: int) -> list[Question]:
@@ -61,7 +55,7 @@ def selector() -> Selector:
 
 
 def source(model: SeViLA, n: int, store: Store | None) -> VideoSource:
-    return VideoSource(CachedVideos(model.backbone.image_size, 0), Files(), n, store=store)
+    return VideoSource(CachedVideos(model.backbone.image_size, 0), AnyFile(), n, store=store)
 
 
 def store_of(model: SeViLA, folder: Path) -> Store:

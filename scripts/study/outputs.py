@@ -9,34 +9,12 @@ from typing import Any
 
 from sevila.files import write_bytes, write_json, write_text
 from sevila.report.page import Block, Facts, Heading, Picture, Table, Text, write_page
+from study import tables
 from study.claims import PAPER, RULE, Claim, Finding, findings
 from study.outcomes import Outcomes, Values, write_outcomes
 from study.plots import PLOTS, plots
 from study.rows import GROUPS
 from study.schedule import duration
-from study.tables import (
-    CLAIM_HEADINGS,
-    HEADINGS,
-    REFINEMENT_HEADINGS,
-    TITLE,
-    caption,
-    cells,
-    claim_cells,
-    claim_name,
-    claims_markdown,
-    parts,
-    refinement_cells,
-    refinements,
-    refinements_markdown,
-    row_json,
-    row_name,
-    rows_markdown,
-    sentence,
-    targets,
-    type_cells,
-    type_headings,
-    unmeasured_text,
-)
 
 PSEUDO_LABELS = "pseudo_labels"
 OUTCOMES = "outcomes.npz"
@@ -59,7 +37,7 @@ class Study:
     def of(cls, outcomes: Outcomes) -> Study:
         """What follows from the outcomes of the runs."""
         values = Values(outcomes)
-        return cls(values, *findings(values), refinements(values), outcomes.environment)
+        return cls(values, *findings(values), tables.refinements(values), outcomes.environment)
 
 
 def write_all(outcomes: Outcomes, out: Path) -> Study:
@@ -73,18 +51,18 @@ def write_all(outcomes: Outcomes, out: Path) -> Study:
 def write(study: Study, out: Path) -> None:
     """Write everything that follows from the outcomes into the folder."""
     write_json(out / "claims.json", [finding.to_json() for finding in study.found])
-    write_text(out / "claims.md", claims_markdown(study.values, study.found, study.unmeasured))
+    write_text(out / "claims.md", tables.claims_markdown(study.values, study.found, study.unmeasured))
     write_json(out / "environment.json", study.environment)
-    tables = {name: (document, text) for name, document, text in _tables(study)}
-    for name, (document, text) in tables.items():
+    made = {name: (document, text) for name, document, text in _tables(study)}
+    for name, (document, text) in made.items():
         write_json(out / "tables" / f"{name}.json", document)
         write_text(out / "tables" / f"{name}.md", text)
     drawn = dict(plots(study.values, study.found, study.refinements))
     for name, plot in drawn.items():
         write_bytes(out / "plots" / f"{name}.png", plot.png)
-    _forget(out, set(tables), set(drawn))
+    _forget(out, set(made), set(drawn))
     pictures = {name: plot.picture for name, plot in drawn.items()}
-    write_page(out / "report.html", TITLE, list(page(study, pictures)))
+    write_page(out / "report.html", tables.TITLE, list(page(study, pictures)))
 
 
 def _tables(study: Study) -> Iterator[tuple[str, Any, str]]:
@@ -92,15 +70,15 @@ def _tables(study: Study) -> Iterator[tuple[str, Any, str]]:
     for group, title in GROUPS.items():
         rows = [row for row in study.values.rows if row.group == group]
         if rows:
-            document = {"title": title, "rows": [row_json(study.values, row) for row in rows]}
-            yield group, document, rows_markdown(study.values, group, rows)
+            document = {"title": title, "rows": [tables.row_json(study.values, row) for row in rows]}
+            yield group, document, tables.rows_markdown(study.values, group, rows)
     if study.refinements:
-        yield PSEUDO_LABELS, list(study.refinements), refinements_markdown(study.refinements)
+        yield PSEUDO_LABELS, list(study.refinements), tables.refinements_markdown(study.refinements)
 
 
-def _forget(out: Path, tables: Set[str], pictures: Set[str]) -> None:
+def _forget(out: Path, kept: Set[str], pictures: Set[str]) -> None:
     """Remove the tables and plots of an earlier call that this one, with fewer rows, has not."""
-    for name in {*GROUPS, PSEUDO_LABELS} - tables:
+    for name in {*GROUPS, PSEUDO_LABELS} - kept:
         for suffix in (".json", ".md"):
             (out / "tables" / f"{name}{suffix}").unlink(missing_ok=True)
     for name in set(PLOTS) - pictures:
@@ -110,34 +88,35 @@ def _forget(out: Path, tables: Set[str], pictures: Set[str]) -> None:
 def page(study: Study, pictures: Mapping[str, Picture]) -> Iterator[Block]:
     """The page; rows and claims are told in words there, by their keys everywhere else."""
     values = study.values
-    names = {row.key: row_name(row) for row in values.rows}
+    names = {row.key: tables.row_name(row) for row in values.rows}
     yield Facts(_facts(study))
     yield Text(RULE)
-    yield Text(targets(values))
-    for title, found in parts(study.found):
+    yield Text(tables.targets(values))
+    for title, found in tables.parts(study.found):
         yield Heading(title)
-        cells_of = [(claim_name(finding.claim), *claim_cells(finding)[1:]) for finding in found]
-        yield Table(CLAIM_HEADINGS, cells_of)
+        cells_of = [(tables.claim_name(finding.claim), *tables.claim_cells(finding)[1:]) for finding in found]
+        yield Table(tables.CLAIM_HEADINGS, cells_of)
         for finding in found:
             if finding.claim.part == PAPER:
-                yield Text(sentence(finding, names))
+                yield Text(tables.sentence(finding, names))
     if study.unmeasured:
-        yield Text(unmeasured_text(study.unmeasured))
+        yield Text(tables.unmeasured_text(study.unmeasured))
     yield from _shown(pictures, "claims")
     after = {"main": "rows", "k": "keyframes", "n": "frames"}
     for group, title in GROUPS.items():
         rows = [row for row in values.rows if row.group == group]
         if rows:
             yield Heading(title)
-            yield Table(("row", *HEADINGS[2:]), [cells(values, row)[1:] for row in rows], caption(values))
-            by_type = [(row_name(row), *type_cells(values, row)[1:]) for row in rows]
-            yield Table(type_headings(values, rows[0]), by_type, "By question type.")
+            means = [tables.cells(values, row)[1:] for row in rows]
+            yield Table(("row", *tables.HEADINGS[2:]), means, tables.caption(values))
+            by_type = [(tables.row_name(row), *tables.type_cells(values, row)[1:]) for row in rows]
+            yield Table(tables.type_headings(values, rows[0]), by_type, "By question type.")
             yield from _shown(pictures, after.get(group, ""))
             if group == "selectors":
                 yield Text(LEFT_OUT)
     if study.refinements:
         yield Heading("Pseudo-labels and what refinement gained")
-        yield Table(REFINEMENT_HEADINGS, [refinement_cells(row) for row in study.refinements])
+        yield Table(tables.REFINEMENT_HEADINGS, [tables.refinement_cells(row) for row in study.refinements])
         yield from _shown(pictures, PSEUDO_LABELS)
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from reproduction.runs import Run
 from sevila.errors import UserError
 from sevila.files import read_jsonl, write_jsonl
-from sevila.selection import Candidates, build
+from sevila.selection import build
+from sevila.selection.rules import Candidates
 
 DATA = "synthetic"
 ZEROSHOT = "zeroshot"

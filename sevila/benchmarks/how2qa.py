@@ -34,6 +34,7 @@ class How2QA(ValueTask):
     video_map: str | None = None
 
     name = "how2qa"
+    n_options = OPTIONS
 
     def open_folder(self) -> Videos:
         return mapped_folder(self.root, self.videos, self.video_map)
@@ -44,17 +45,6 @@ class How2QA(ValueTask):
         if path.suffix == ".csv":
             return records(headless_csv_rows(path, CSV_COLUMNS), _from_csv, dropped)
         return super().read_questions(path, dropped)
-
-    @classmethod
-    def question(cls, row: Row) -> Question:
-        return Question(
-            qid=row.name("qid"),
-            video=row.name("vid_name"),
-            question=row.text("q"),
-            options=row.texts("a{}", OPTIONS),
-            answer=row.integer("answer_idx", 0, OPTIONS - 1) if "answer_idx" in row.values else None,
-            clip=row.span("ts"),
-        )
 
 
 def _from_csv(row: Row) -> Question:

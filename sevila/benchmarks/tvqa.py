@@ -10,7 +10,7 @@ from typing import Any
 from sevila.benchmarks.rows import Dropped, Row, read_rows, records
 from sevila.benchmarks.value import ValueTask
 from sevila.data.folders import VideoFolder, Videos
-from sevila.data.records import Question
+from sevila.data.records import Question, Window
 from sevila.errors import UserError
 
 OPTIONS = 5
@@ -27,6 +27,7 @@ class TVQA(ValueTask):
     test: str | None = "annotations/tvqa_test_public.jsonl"
 
     name = "tvqa"
+    n_options = OPTIONS
 
     def open_folder(self) -> Videos:
         return TVQAVideos(Path(self.root) / self.videos)
@@ -43,16 +44,9 @@ class TVQA(ValueTask):
         return records(rows, cls.any_question, dropped)
 
     @classmethod
-    def question(cls, row: Row) -> Question:
-        """ "NaN-NaN" is the whole video."""
-        return Question(
-            qid=row.name("qid"),
-            video=row.name("vid_name"),
-            question=row.text("q"),
-            options=row.texts("a{}", OPTIONS),
-            answer=row.integer("answer_idx", 0, OPTIONS - 1) if "answer_idx" in row.values else None,
-            clip=row.pair("ts") if isinstance(row.values.get("ts"), list) else row.span("ts"),
-        )
+    def clip(cls, row: Row) -> Window | None:
+        """ "NaN-NaN" is the whole video; TVQA+ has lists."""
+        return row.pair("ts") if isinstance(row.values.get("ts"), list) else super().clip(row)
 
 
 class TVQAVideos(VideoFolder):

@@ -10,6 +10,8 @@ from typing import ClassVar
 
 from sevila.benchmarks.base import FileBenchmark
 from sevila.benchmarks.predictions import Form, Score, TableForm
+from sevila.benchmarks.rows import Row
+from sevila.data.records import Question, Window
 from sevila.errors import UserError
 from sevila.metrics.choice import accuracy
 
@@ -22,7 +24,23 @@ class ValueTask(FileBenchmark):
 
     suffixes: ClassVar[tuple[str, ...]] = (".json",)
     forms: ClassVar[tuple[Form, ...]] = (TableForm("{qid: option}"),)
+    n_options: ClassVar[int]
     scored_split: ClassVar[str] = "val"  # the key of the number in VALUE's own files
+
+    @classmethod
+    def question(cls, row: Row) -> Question:
+        return Question(
+            qid=row.name("qid"),
+            video=row.name("vid_name"),
+            question=row.text("q"),
+            options=row.texts("a{}", cls.n_options),
+            answer=row.integer("answer_idx", 0, cls.n_options - 1) if "answer_idx" in row.values else None,
+            clip=cls.clip(row),
+        )
+
+    @classmethod
+    def clip(cls, row: Row) -> Window | None:
+        return row.span("ts")
 
     @classmethod
     def official_id(cls, qid: str) -> str:

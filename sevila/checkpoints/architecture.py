@@ -41,7 +41,7 @@ _SIZES = {
 
 # The published backbones, so that they can be built and counted without their files: EVA-CLIP's ViT-g and the Q-Former
 # of BLIP-2 (Li et al. 2023), and Flan-T5's encoder-decoder (T5 v1.1 with gated feed-forward layers).
-_VIT_G = {
+VIT_G = {
     "hidden_size": 1408,
     "intermediate_size": 6144,
     "num_hidden_layers": 39,  # of EVA-CLIP's 40
@@ -52,7 +52,7 @@ _VIT_G = {
     "layer_norm_eps": 1e-6,
     "qkv_bias": True,
 }
-_QFORMER = {
+QFORMER = {
     "hidden_size": 768,
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
@@ -90,8 +90,8 @@ def published(source: str) -> Blip2Config | None:
     if source not in _PUBLISHED:
         return None
     return Blip2Config(
-        vision_config=dict(_VIT_G),
-        qformer_config=dict(_QFORMER),
+        vision_config=dict(VIT_G),
+        qformer_config=dict(QFORMER),
         text_config=dict(_PUBLISHED[source]),
         num_query_tokens=32,
     )

@@ -7,7 +7,7 @@ measuring memory and time without any file of weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -32,40 +32,26 @@ if TYPE_CHECKING:
 NOISE = 0.02  # standard deviation of random matrices: activations stay finite at any depth
 
 
-class Weights(Protocol):
-    """A choice of `model.weights`: one way to come by weights. `source` is what `model.source` says."""
+@dataclass(frozen=True)
+class Pretrained:
+    """The weights that the source holds; `source` is what `model.source` says."""
 
     def architecture(self, source: str) -> Blip2Config:
         """All sizes. Raises UserError where the source is no BLIP-2 with a T5."""
-
-    def blip2(
-        self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device
-    ) -> Blip2ForConditionalGeneration:
-        """The whole model, its parameters in `dtype` from the start. Raises UserError for weights that do not fit."""
-
-    def fill(self, module: nn.Module, what: str, remedy: str) -> None:
-        """Give weights to a part that came without any. Raises UserError where there are none, with the `remedy`."""
-
-    def name(self, source: str) -> str:
-        """How messages and head files call the backbone."""
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """The weights that the source holds."""
-
-    def architecture(self, source: str) -> Blip2Config:
         return read_architecture(source)
 
     def blip2(
         self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device
     ) -> Blip2ForConditionalGeneration:
+        """The whole model, its parameters in `dtype` from the start. Raises UserError for weights that do not fit."""
         return Blip2Folder.open(source, "model.source=").load(config, dtype, device)
 
     def fill(self, module: nn.Module, what: str, remedy: str) -> None:
+        """Give weights to a part that came without any. Raises UserError: there are none; `remedy` says what helps."""
         raise UserError(f"{what} has no weights: {remedy}, or model.weights=random to measure without any")
 
     def name(self, source: str) -> str:
+        """How messages and head files call the backbone."""
         return source
 
 
@@ -104,6 +90,7 @@ class Random:
         return f"{source} with random weights"
 
 
+Weights = Pretrained | Random
 WEIGHTS: dict[str, type[Weights]] = {"pretrained": Pretrained, "random": Random}
 
 

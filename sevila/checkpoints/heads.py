@@ -27,6 +27,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from sevila.checkpoints.blip2_folder import Blip2Folder
 from sevila.checkpoints.state_dict import HUB_FAULTS, HUB_ID, check_tensors, fetch, read_safetensors
 from sevila.errors import UserError, reason
 from sevila.files import atomic_path, file_digest, read_json, write_json, write_text
@@ -36,6 +37,8 @@ from sevila.model.head import Head, HeadConfig
 ROLES = ("localizer", "answerer")
 ZEROSHOT = "zeroshot"
 CARD = "README.md"
+
+Base = Backbone | Blip2Folder  # what a head was made for, loaded or not: a source and a fingerprint
 
 
 class Trained(Protocol):
@@ -47,20 +50,10 @@ class Trained(Protocol):
     def state_dict(self) -> Mapping[str, Any]: ...
 
 
-class Named(Protocol):
-    """What a head says of its backbone: where it comes from, and twelve hex digits of its weights."""
-
-    @property
-    def source(self) -> str: ...
-
-    @property
-    def fingerprint(self) -> str: ...
-
-
 # -- one head: write, find, load ---
 
 
-def save_head(path: Path, head: Trained, backbone: Named, role: str, training: Mapping[str, Any] | None = None) -> None:
+def save_head(path: Path, head: Trained, backbone: Base, role: str, training: Mapping[str, Any] | None = None) -> None:
     """Write `path` (.safetensors) and the .json beside it. `training` says where the weights come from.
 
     The weights come last: where this is cut short, there is no head, or an older one that its json does not describe
@@ -173,7 +166,11 @@ def fill(head: nn.Module, path: Path) -> None:
 
 
 def save_pretrained(
-    folder: str | Path, head: Head, backbone: Named, role: str, training: Mapping[str, Any] | None = None
+    folder: str | Path,
+    head: Head,
+    backbone: Base,
+    role: str,
+    training: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a head into a folder (it may hold the other role already), and the folder's model card.
 

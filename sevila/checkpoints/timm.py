@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -59,19 +59,12 @@ class TimmTower(Tower):
         return tokens
 
 
-class Vision(Protocol):
-    """A choice of the config group `vision`."""
-
-    def tower(self, width: int, fill: Fill, dtype: torch.dtype, device: torch.device) -> TimmTower | None:
-        """A tower in the place of the BLIP-2's own, whose width is Dv; None: its own stays."""
-
-
 @dataclass(frozen=True)
 class OwnTower:
     """The tower that comes with model.source."""
 
     def tower(self, width: int, fill: Fill, dtype: torch.dtype, device: torch.device) -> None:
-        return None
+        """No other one stands in its place."""
 
 
 @dataclass(frozen=True)
@@ -149,4 +142,5 @@ def import_timm() -> ModuleType:
     return timm
 
 
-VISION: dict[str, type[Vision]] = {"blip2": OwnTower, "timm": TimmVision}
+Vision = OwnTower | TimmVision  # a choice of the config group `vision`
+VISION: dict[str, Callable[..., Vision]] = {"blip2": OwnTower, "timm": TimmVision}

@@ -15,7 +15,6 @@ from sevila.model.sevila import SeViLA
 from sevila.schema import named
 from sevila.selection.rules import (
     AdaptiveSplit,
-    Candidates,
     InverseTransform,
     LocalizerTopK,
     Oracle,
@@ -24,7 +23,6 @@ from sevila.selection.rules import (
     Stored,
     Uniform,
     Windows,
-    spread,
 )
 from sevila.selection.scorers import (
     CLIPScorer,
@@ -32,29 +30,8 @@ from sevila.selection.scorers import (
     LocalizerScorer,
     LongImageScorer,
     Scorer,
-    choose_keyframes,
 )
 from sevila.selection.trained import atp, perturbed
-
-__all__ = [
-    "SCORERS",
-    "SELECTORS",
-    "AdaptiveSplit",
-    "Candidates",
-    "InverseTransform",
-    "LocalizerScorer",
-    "LocalizerTopK",
-    "Oracle",
-    "Random",
-    "Scorer",
-    "Selector",
-    "Uniform",
-    "Windows",
-    "build",
-    "build_scorer",
-    "choose_keyframes",
-    "spread",
-]
 
 SELECTORS: dict[str, type[Selector]] = {
     "localizer": LocalizerTopK,

@@ -13,8 +13,8 @@ from sevila.data.dataset import Batch, patches_of
 from sevila.data.records import Question
 from sevila.model.head import Head
 from sevila.model.sevila import EncodedVideo, SeViLA
-from sevila.selection import Selector, choose_keyframes
-from sevila.selection.scorers import LocalizerScorer
+from sevila.selection.rules import Selector
+from sevila.selection.scorers import LocalizerScorer, choose_keyframes
 from sevila.tasks.chain import Chosen, ForwardChain, Prediction
 from sevila.tasks.evaluation import by_processes, validation_metrics
 

@@ -24,7 +24,7 @@ from sevila.errors import UserError
 from sevila.model.digest import digest
 from sevila.model.head import Head
 from sevila.model.sevila import SeViLA
-from sevila.selection import Selector
+from sevila.selection.rules import Selector
 from sevila.selection.scorers import GroupScorer, LocalizerScorer, Scorer
 
 T = TypeVar("T")

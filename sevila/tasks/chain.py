@@ -22,8 +22,8 @@ from sevila.errors import UserError
 from sevila.metrics.choice import Choice, multiple_choice, percent
 from sevila.metrics.keyframes import Selection, keyframe_metrics
 from sevila.model.sevila import Answer, EncodedVideo, Localization, ScoredFrame, SeViLA
-from sevila.selection import Selector, choose_keyframes
-from sevila.selection.scorers import LocalizerScorer, Scorer
+from sevila.selection.rules import Selector
+from sevila.selection.scorers import LocalizerScorer, Scorer, choose_keyframes
 from sevila.tasks import cache
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from sevila.checkpoints.lavis import head_sizes
 from sevila.model import head as heads
 from sevila.model.head import HeadConfig
 from sevila.model.language import Direct, FusedNorm
-from sevila.selection import Candidates, LocalizerTopK
+from sevila.selection.rules import Candidates, LocalizerTopK
 
 INFERENCE = (
     "localizer",

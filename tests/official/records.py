@@ -15,7 +15,7 @@ from sevila.data.records import Moment, Question
 from sevila.data.video import Frames
 from sevila.model.prompts import letters
 from sevila.model.sevila import SeViLA
-from sevila.selection import LocalizerTopK
+from sevila.selection.rules import LocalizerTopK
 from sevila.tasks.chain import ForwardChain
 
 

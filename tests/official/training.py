@@ -15,7 +15,7 @@ from sevila.checkpoints.lavis import head_name
 from sevila.data.dataset import Batch
 from sevila.model.head import Head
 from sevila.model.language import Direct
-from sevila.selection import LocalizerTopK
+from sevila.selection.rules import LocalizerTopK
 from sevila.tasks.answer import AnswerTask, SelectEachStep
 from sevila.tasks.pretrain import PretrainTask
 from sevila.tasks.refine import LabelEachStep, RefineTask

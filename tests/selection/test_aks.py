@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sevila.errors import UserError
-from sevila.selection import AdaptiveSplit, Candidates
+from sevila.selection.rules import AdaptiveSplit, Candidates
 
 
 def of(scores: list[float]) -> Candidates:

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sevila.errors import UserError
-from sevila.selection import Candidates, InverseTransform
+from sevila.selection.rules import Candidates, InverseTransform
 
 
 def of(scores: list[float]) -> Candidates:

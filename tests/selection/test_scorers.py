@@ -13,7 +13,8 @@ from sevila.config import load
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.model.sevila import EncodedVideo, SeViLA
-from sevila.selection import SCORERS, Candidates, LocalizerTopK, build_scorer
+from sevila.selection import SCORERS, build_scorer
+from sevila.selection.rules import Candidates, LocalizerTopK
 from sevila.selection.scorers import (
     GroupScorer,
     JointLocalizerScorer,

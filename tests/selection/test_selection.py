@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevila.errors import UserError
-from sevila.selection import SELECTORS, Candidates, LocalizerTopK, Oracle, Random, Uniform, build, spread
+from sevila.selection import SELECTORS, build
+from sevila.selection.rules import Candidates, LocalizerTopK, Oracle, Random, Uniform, spread
 
 
 def candidates(n=8, scores=None, windows=None, qid="q1"):

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevila.errors import UserError
-from sevila.selection import Candidates, Windows, spread
-from sevila.selection.rules import _spans
+from sevila.selection.rules import Candidates, Windows, _spans, spread
 
 
 def of(qid: str, n: int = 10) -> Candidates:

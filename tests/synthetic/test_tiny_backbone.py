@@ -14,7 +14,7 @@ from sevila.checkpoints.architecture import TINY_FOLDER
 from sevila.data.dataset import VideoSource
 from sevila.data.video import CachedVideos
 from sevila.model.sevila import SeViLA
-from sevila.selection import LocalizerTopK, Oracle, Uniform
+from sevila.selection.rules import LocalizerTopK, Oracle, Uniform
 from sevila.tasks.chain import ForwardChain, chain_metrics
 
 

@@ -15,7 +15,7 @@ from sevila.data.dataset import VideoSource
 from sevila.data.store import Store
 from sevila.data.video import CachedVideos
 from sevila.model.sevila import SeViLA
-from sevila.selection import LocalizerTopK, Selector
+from sevila.selection.rules import LocalizerTopK, Selector
 from sevila.tasks.chain import ForwardChain
 
 

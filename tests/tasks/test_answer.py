@@ -13,7 +13,7 @@ from sevila.data.dataset import Batch, FrameDataset, collate
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames
 from sevila.model.sevila import SeViLA
-from sevila.selection import LocalizerTopK, Oracle, Random, Selector, Uniform
+from sevila.selection.rules import LocalizerTopK, Oracle, Random, Selector, Uniform
 from sevila.selection.scorers import LongImageScorer
 from sevila.tasks.answer import AllFrames, AnswerTask, SelectEachStep
 from sevila.tasks.chain import ForwardChain

@@ -19,7 +19,7 @@ from sevila.data.video import CachedVideos
 from sevila.files import sealed, unsealed
 from sevila.model.prompts import TemplatePrompts
 from sevila.model.sevila import SeViLA
-from sevila.selection import LocalizerTopK, Oracle, Selector
+from sevila.selection.rules import LocalizerTopK, Oracle, Selector
 from sevila.selection.scorers import JointLocalizerScorer, LongImageScorer
 from sevila.tasks import cache
 from sevila.tasks.chain import ForwardChain

@@ -17,7 +17,7 @@ from sevila.data.folders import VideoFolder
 from sevila.data.records import Question
 from sevila.data.video import CachedVideos
 from sevila.model.sevila import ScoredFrame, SeViLA
-from sevila.selection import LocalizerTopK, Oracle, Uniform
+from sevila.selection.rules import LocalizerTopK, Oracle, Uniform
 from sevila.synthetic.world import encode
 from sevila.tasks import cache
 from sevila.tasks.chain import Chosen, ForwardChain, Prediction, chain_metrics, selection_metrics

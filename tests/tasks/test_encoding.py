@@ -19,7 +19,7 @@ from sevila.data.store import Store
 from sevila.data.video import CachedVideos, VideoReader
 from sevila.model.backbone import Backbone
 from sevila.model.sevila import EncodedVideo, SeViLA
-from sevila.selection import LocalizerTopK
+from sevila.selection.rules import LocalizerTopK
 from sevila.selection.scorers import CLIPScorer, JointLocalizerScorer, LocalizerScorer, LongImageScorer
 from sevila.selection.trained import TrainedScorer
 from sevila.tasks.answer import AnswerTask, SelectEachStep

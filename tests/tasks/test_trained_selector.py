@@ -18,7 +18,7 @@ from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames
 from sevila.errors import UserError
 from sevila.model.sevila import SeViLA
-from sevila.selection import LocalizerTopK, Uniform
+from sevila.selection.rules import LocalizerTopK, Uniform
 from sevila.selection.trained import frame_features, new_network, text_features
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.trained_selector import TrainedSelectorTask, score_entropy
