@@ -300,6 +300,8 @@ def _line(error: BaseException, schema: type) -> str:
     value = "null" if cause.value is None else cause.value
     if nested(kind) or kind == dict[str, Any]:
         return f"{key}={value}: {key} is no single value; write {key}.KEY=VALUE"
+    if "does not support deletion" in str(cause.msg):
+        return f"~{key}: no run can do without it; {key}=VALUE changes it"
     if not isinstance(cause, ValidationError) or kind is None:
         return f"{key}: {(cause.msg or str(cause)).splitlines()[0]}"
     kinds = [part for part in get_args(kind) or (kind,) if part is not type(None)]
@@ -341,7 +343,8 @@ def _refuse_unknown_key(key: str, schema: type) -> None:
         raise UserError(f"unknown key {key!r}: {parent} holds one value, no keys")
     where = parent or f"sevila.{schema.__name__.lower()}"
     listed = ", ".join(name for name in types(owner) if name != "entry")  # that is a file's, not a user's
-    raise UserError(f"unknown key {key!r}{suggest(key, known)}; {where} has: {listed}")
+    near = [*known, "selector.k"] if "selector" in known else known  # k: what predict and Python call it
+    raise UserError(f"unknown key {key!r}{suggest(key, near)}; {where} has: {listed}")
 
 
 # -- files of a user ---

@@ -7,6 +7,7 @@ before the first begins, errors of one line, and a run folder for each job.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -107,6 +108,8 @@ def _sweep(composer: Composer, words: Sequence[str], run: Run) -> None:
     for override in parsed:
         if override.is_hydra_override() and override.is_sweep_override():
             raise UserError(f"{override.input_line}: Hydra's own keys take one value for all jobs")
+        if override.input_line == "hydra/launcher=submitit_slurm" and shutil.which("srun") is None:
+            raise UserError(f"{override.input_line}: no srun here; start the sweep where Slurm is installed")
     jobs = [override for override in parsed if not override.is_hydra_override()]
     if all(override.is_discrete_sweep() for override in jobs if override.is_sweep_override()):
         for one in BasicSweeper.split_arguments(jobs, None)[0]:

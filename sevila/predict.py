@@ -335,9 +335,11 @@ def _write_answer(model: SeViLA, question: Question, row: Mapping[str, Any], giv
         fields = {"video": question.video, "question": question.question, "options": list(question.options)}
         return write_json(out, {**fields, **row})
     from sevila.examples import example, write_answer
+    from sevila.report.run_page import model_fact
 
     shown = {"prediction": None, "option_logits": [], **row}
     facts = {key.capitalize(): getattr(given, key) for key in ("model", "localizer", "answerer")}
+    facts["Model"] = model_fact(given.model)
     facts["Selector"] = f"{given.selector}, k = {given.k} of {given.n_frames} frames"
     facts["Version"] = f"sevila {__version__}"
     write_answer(out, example(question, shown, model.videos.reader(question.video)), facts)

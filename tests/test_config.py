@@ -221,6 +221,8 @@ def test_the_configuration_survives_its_yaml() -> None:
         ("+exp=synthetic_forward", "Multiple values for exp. To override a value use"),
         ("entry=eval", "entry=eval: this is sevila.train; leave that key out"),
         ("~data", "data.name has no value: say what data is to be"),
+        ("~trainer.lr", "~trainer.lr: no run can do without it; trainer.lr=VALUE changes it"),
+        ("k=4", "unknown key 'k' (did you mean 'selector.k'?); sevila.train has:"),
         ("~nope", "Could not delete from config. 'nope' does not exist."),
         ("synthetic", "'synthetic': expected key=value, group=choice or +exp=NAME"),
         ("--multi", "unrecognized arguments: --multi"),
@@ -457,6 +459,7 @@ def test_a_run_has_hydras_folder_if_that_is_named(empty: Path) -> None:
         (["seed=1,x"], "seed=x: expected a whole number"),
         (["seed=1,2", "selector=topk,unifrom"], "unknown selector 'unifrom' (did you mean 'uniform'?); choose from: "),
         (["seed=1,2", "bogus=1"], "unknown key 'bogus'; sevila.train has: device,"),
+        (["hydra/launcher=submitit_slurm"], "hydra/launcher=submitit_slurm: no srun here; start the sweep where Slurm"),
         (["hydra/launcher=basic,joblib"], "hydra/launcher=basic,joblib: Hydra's own keys take one value"),
     ],
 )

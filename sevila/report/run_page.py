@@ -86,7 +86,7 @@ def run_facts(
     facts: dict[str, str | Link] = {
         "Experiment": f"{config['entry']} +exp={config['exp']}",
         "Task": config["task"]["name"],
-        "Model": f"{_model(model['source'])}, {config['precision']}",
+        "Model": f"{model_fact(model['source'])}, {config['precision']}",
         "Localizer": _made_by(config["localizer"]),
         "Answerer": _made_by(config["answerer"]),
         "Data": ", ".join([data["name"], *seed, *split]),
@@ -108,7 +108,8 @@ def run_facts(
     return facts
 
 
-def _model(source: str) -> str:
+def model_fact(source: str) -> str:
+    """A model's name as pages give it; the tiny one with what it is good for."""
     return f"{source} (of the drawn world, good for that world alone)" if source == "tiny" else source
 
 
