@@ -268,11 +268,15 @@ def tracking(accelerator: Accelerator, folder: Path, options: Wandb, config: Map
 
     A resumed run goes on under its id, which is kept in `folder/wandb_id`. UserError for what wandb refuses.
     """
-    if options.mode != "disabled" and accelerator.is_main_process:
+
+    def begin() -> None:
         settings: dict[str, Any] = {"mode": options.mode, "name": options.name or folder.name, "dir": str(folder)}
         settings |= {"id": _id(folder / "wandb_id"), "resume": "allow", "config": dict(config)}
         accelerator.log_with = ["wandb"]
         _one_line(options.mode, lambda: accelerator.init_trackers(options.project, init_kwargs={"wandb": settings}))
+
+    if options.mode != "disabled":
+        from_main(accelerator, begin)
 
     def log(record: dict[str, Any]) -> None:
         numbers = {key: value for key, value in record.items() if key != "step"}

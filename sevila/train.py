@@ -69,8 +69,8 @@ def answer(training: TrainingRun, crop: bool = True, select_once: bool = False) 
     training.start()
     # frames: random ones of each segment, or those chosen once
     fixed = training.keyframes(questions) if select_once else None
-    whole = EvaluationFrames(chain.source.n) if select_once and not crop else None
-    dataset = training.dataset(questions, whole or TrainingFrames(chain.source.n, config.seed, crop), fixed)
+    whole = EvaluationFrames(chain.source.n_frames) if select_once and not crop else None
+    dataset = training.dataset(questions, whole or TrainingFrames(chain.source.n_frames, config.seed, crop), fixed)
     # task: cross-entropy on "Option X" from the keyframes
     task = AnswerTask(chain, validation, keyframes, training.data.name)
     # train and write
@@ -115,7 +115,7 @@ def select(training: TrainingRun, network: dict[str, Any], crop: bool = True, en
     # data
     questions, validation = _questions(training)
     metric = training.metric(metric_names(training.data.name, validation))
-    dataset = training.dataset(questions, TrainingFrames(chain.source.n, config.seed, crop))
+    dataset = training.dataset(questions, TrainingFrames(chain.source.n_frames, config.seed, crop))
     # task
     task = TrainedSelectorTask(chain, validation, trained, training.data.name, entropy)
     # train and write

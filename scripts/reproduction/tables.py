@@ -158,7 +158,8 @@ TABLE_3 = Table(
 )
 
 
-def _moments(published: str, run: Run | None) -> tuple[Cell, ...]:
+def _moments(published: str, exp: str | None = None) -> tuple[Cell, ...]:
+    run = None if exp is None else Run.made("eval", exp, "qvhighlights", {"localizer": PRETRAIN})
     return (Cell("qvhighlights", published, run, MOMENTS),)
 
 
@@ -177,10 +178,10 @@ TABLE_4 = Table(
         Row(
             "neighbours",
             "only neighbouring frames joined: an ablation of this project's",
-            _moments("-", Run.made("eval", "qvhighlights_moments_neighbours", "qvhighlights", {"localizer": PRETRAIN})),
+            _moments("-", "qvhighlights_moments_neighbours"),
         ),
-        Row("Moment-DETR", "", _moments("52.8/33.0/30.7", None), OTHERS),
-        Row("QD-DETR", "", _moments("62.4/44.9/39.8", None), OTHERS),
+        Row("Moment-DETR", "", _moments("52.8/33.0/30.7"), OTHERS),
+        Row("QD-DETR", "", _moments("62.4/44.9/39.8"), OTHERS),
     ),
 )
 

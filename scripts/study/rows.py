@@ -116,9 +116,7 @@ class Runs:
             return self.refined("refine_again", self.localizer("pt_sr"), self.forward("pt_sr", self.default))
         if selection == "pt_sr_published":
             return self.refined("refine_published", self.pretrained(), orders=1)
-        return Run.of(
-            "refine", "synthetic_windows", DATA, "true_windows", {"localizer": ZEROSHOT, **self._given(self.default)}
-        )
+        return _run("refine", "synthetic_windows", "true_windows", {"localizer": ZEROSHOT, **self._given(self.default)})
 
     # -- Answerers ---
 

@@ -123,7 +123,7 @@ def load(
     # the small files first: whatever they tell wrong is told before the weights are fetched
     config: Any = weights.architecture(source)  # transformers leaves open what its parts are
     text = read_tokenizer(tokenizer, source, config.text_config.vocab_size)
-    tower = vision.tower(config.vision_config.hidden_size, weights.fill, dtype, device) if vision else None
+    tower = None if vision is None else vision.tower(config.vision_config.hidden_size, weights.fill, dtype, device)
     if tower is not None:
         config.vision_config.num_hidden_layers = 0  # the model's own tower would only take memory
     blip2 = weights.blip2(source, config, dtype, device)

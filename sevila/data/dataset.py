@@ -278,7 +278,7 @@ def _collate_or_fault(samples: Sequence[Sample | Exception]) -> Batch | Exceptio
 
 @dataclass(frozen=True)
 class VideoSource:
-    """Where frames come from: n midpoints of every video (or clip), decoded by `workers` processes.
+    """Where frames come from: `n_frames` midpoints of every video (or clip), decoded by `workers` processes.
 
     store      where the tower's patches of frames are kept, if anywhere
     pictures   whether evaluation looks at the decoded pictures too, so that stored patches do not suffice
@@ -286,7 +286,7 @@ class VideoSource:
 
     videos: CachedVideos
     folder: Videos
-    n: int
+    n_frames: int
     workers: int = 0
     store: Store | None = None
     pictures: bool = False
@@ -303,7 +303,7 @@ class VideoSource:
         `label` names a progress bar, None shows none.
         """
         groups = by_video(records)
-        first, rule = [records[group[0]] for group in groups], EvaluationFrames(self.n)
+        first, rule = [records[group[0]] for group in groups], EvaluationFrames(self.n_frames)
         dataset = FrameDataset(first, self.videos, self.folder, rule, store=self.store, pictures=self.pictures)
         samples = stream(dataset, self.workers, batch_size=None, sampler=ordered_keys(len(groups)))
         walk = zip(groups, samples, strict=True)

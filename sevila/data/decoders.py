@@ -82,6 +82,7 @@ class Decord:
         return NumberedFile(path, self)
 
     def read(self, path: Path, wanted: Sequence[int], size: Size) -> tuple[int, list[float], Tensor]:
+        """Frames in the file, seconds of those wanted, uint8 RGB [T, 3, H, W]."""
         (height, width), library = size, _decord()
         try:
             reader = library.VideoReader(str(path), width=width, height=height, num_threads=self.threads)
@@ -109,6 +110,7 @@ class TorchCodec:
         return NumberedFile(path, self)
 
     def read(self, path: Path, wanted: Sequence[int], size: Size) -> tuple[int, list[float], Tensor]:
+        """Frames in the file, seconds of those wanted, uint8 RGB [T, 3, H, W]."""
         library = _torchcodec()
         reader = library.decoders.VideoDecoder(
             str(path),

@@ -54,7 +54,7 @@ class PyAvFile:
         numbers = {self.table.stamps[index]: index for index in wanted}
         reformatter = VideoReformatter()
 
-        def convert(frame: VideoFrame) -> Tensor:
+        def convert(frame: VideoFrame) -> Tensor:  # uint8 [3, H, W]
             return to_tensor(frame, size, reformatter)
 
         try:
@@ -72,7 +72,7 @@ class PyAvFile:
 
 
 def plain_frames(path: Path, table: FrameTable, stamps: set[int], convert: Convert) -> dict[int, Tensor]:
-    """Stamp -> converted frame, by decoding every frame from the start, in one thread."""
+    """Stamp -> converted frame, uint8 [3, H, W], by decoding every frame from the start, in one thread."""
     found: dict[int, Tensor] = {}
     with open_video(path) as (container, stream):
         for place, frame in enumerate(decoded_frames(path, container, stream)):
@@ -95,7 +95,7 @@ class NoStart(Inexact):
 def needed_frames(
     path: Path, table: FrameTable, stamps: Sequence[int], threads: int, convert: Convert
 ) -> dict[int, Tensor]:
-    """Stamp -> converted frame, for ascending `stamps`, by decoding little else.
+    """Stamp -> converted frame, uint8 [3, H, W], for ascending `stamps`, by decoding little else.
 
     Raises Inexact; UserError where the file cannot be opened any more.
     """
@@ -224,7 +224,7 @@ class _Run:
             self._receive(frame)
 
     def finish(self) -> dict[int, Tensor]:
-        """Decode what the decoder still holds, and give the wanted frames."""
+        """Decode what the decoder still holds, and give the wanted frames, uint8 [3, H, W], by stamp."""
         if self.sent:
             for frame in self._codec.decode(None):
                 self._receive(frame)

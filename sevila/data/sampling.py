@@ -33,47 +33,47 @@ PLAIN = "plain"  # the view of frames that are only resized and normalised
 
 
 def uniform_indices(
-    length: int, fps: float, n: int, clip: Window | None = None, times: Sequence[float] | None = None
+    length: int, fps: float, n_frames: int, clip: Window | None = None, times: Sequence[float] | None = None
 ) -> list[int]:
-    """The middle frame of each segment: min(n, length) frame numbers, in the clip's order.
+    """The middle frame of each segment: min(n_frames, length) frame numbers, in the clip's order.
 
     length   frames in the video
     fps      its average frame rate
     times    seconds of each frame since the first, where they are not evenly spaced: a clip's frames are those shown
              in it. The official code takes the average rate there too, and hits others
     clip     (start, end) in seconds, or None for the whole video; a part outside the video is cut off.
-             A clip of fewer than n frames gives some of them more than once; one that runs backwards gives
+             A clip of fewer than n_frames frames gives some of them more than once; one that runs backwards gives
              frames that do, as in the official code.
 
     Raises UserError for a clip that is not a number or lies outside the video.
     """
-    edges = _edges(length, fps, n, clip, times)
+    edges = _edges(length, fps, n_frames, clip, times)
     return [(a + b) // 2 for a, b in itertools.pairwise(edges)]
 
 
 def random_indices(
     length: int,
     fps: float,
-    n: int,
+    n_frames: int,
     clip: Window | None = None,
     times: Sequence[float] | None = None,
     *,
     rng: random.Random,
 ) -> list[int]:
     """A random frame of each segment, drawn from `rng` in segment order. Otherwise as `uniform_indices`."""
-    edges = _edges(length, fps, n, clip, times)
+    edges = _edges(length, fps, n_frames, clip, times)
     return [rng.randrange(min(a, b), max(a, b)) if a != b else a for a, b in itertools.pairwise(edges)]
 
 
-def _edges(length: int, fps: float, n: int, clip: Window | None, times: Sequence[float] | None) -> list[int]:
-    """The min(n, length) + 1 borders of the segments, as frame numbers."""
-    if n < 1:
-        raise UserError(f"cannot sample {n} frames of a video: ask for at least 1")
+def _edges(length: int, fps: float, n_frames: int, clip: Window | None, times: Sequence[float] | None) -> list[int]:
+    """The min(n_frames, length) + 1 borders of the segments, as frame numbers."""
+    if n_frames < 1:
+        raise UserError(f"cannot sample {n_frames} frames of a video: ask for at least 1")
     if length < 1:
         raise UserError("cannot sample frames of a video that has none")
     start, end = (0, length) if clip is None else clip_frames(length, fps, clip, times)
     # the official code's edges: float64, cut to whole numbers
-    return np.linspace(start, end, min(n, length) + 1).astype(int).tolist()
+    return np.linspace(start, end, min(n_frames, length) + 1).astype(int).tolist()
 
 
 def clip_frames(length: int, fps: float, clip: Window, times: Sequence[float] | None = None) -> tuple[int, int]:
@@ -140,14 +140,15 @@ class FrameRule(Protocol):
 
 @dataclass(frozen=True)
 class EvaluationFrames:
-    """n midpoints, no crop."""
+    """`n_frames` midpoints, no crop."""
 
-    n: int
+    n_frames: int
 
     def indices(self, video: VideoInfo, clip: Window | None, key: FrameKey) -> list[int]:
-        return uniform_indices(video.length, video.fps, self.n, clip, video.times)
+        return uniform_indices(video.length, video.fps, self.n_frames, clip, video.times)
 
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
+        """uint8 [T, 3, S, S] -> float32, normalised."""
         return normalize(pixels)
 
     def view(self, size: int, key: FrameKey) -> str:
@@ -156,17 +157,18 @@ class EvaluationFrames:
 
 @dataclass(frozen=True)
 class TrainingFrames:
-    """A random frame of each of n segments, and one random crop for all of them (none with crop=False)."""
+    """A random frame of each of `n_frames` segments, and one random crop for all of them (none with crop=False)."""
 
-    n: int
+    n_frames: int
     seed: int
     crop: bool = True
 
     def indices(self, video: VideoInfo, clip: Window | None, key: FrameKey) -> list[int]:
         rng = random.Random(derived_seed("frames", self.seed, *key))
-        return random_indices(video.length, video.fps, self.n, clip, video.times, rng=rng)
+        return random_indices(video.length, video.fps, self.n_frames, clip, video.times, rng=rng)
 
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
+        """uint8 [T, 3, S, S] -> float32, cropped alike and normalised."""
         size = pixels.shape[-1]
         box = self.box(size, key)
         return normalize(pixels) if box is None else normalize(crop_and_resize(pixels, box, size))
@@ -192,6 +194,7 @@ class RecurringFrames:
         return self.rule.indices(video, clip, self._first(key))
 
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
+        """uint8 [T, 3, S, S] -> float32, as the rule has it in that view."""
         return self.rule.transform(pixels, self._first(key))
 
     def view(self, size: int, key: FrameKey) -> str:

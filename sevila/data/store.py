@@ -146,7 +146,7 @@ class Store:
         content = self.contents.of(path)
         if content not in self._infos:
             file = self.folder / store_files.VIDEOS / content[:2] / f"{content}.json"
-            row = store_files.known(self.folder, file, "it is made again")
+            row = store_files.known(self.folder, file, {"rules", "info"}, "it is made again")
             if row is not None and row["rules"] == RULES:
                 info = VideoInfo(**row["info"])
                 self._infos[content] = replace(info, times=info.times and tuple(info.times))

@@ -109,13 +109,17 @@ def read_sealed(folder: Path, file: Path) -> dict[str, Any]:
         raise ValueError(str(error).removeprefix(f"{file}: ")) from None
 
 
-def known(folder: Path, file: Path, again: str) -> dict[str, Any] | None:
+def known(folder: Path, file: Path, keys: set[str], again: str) -> dict[str, Any] | None:
     """What `write_sealed` wrote; None where there is nothing, or something damaged, which is said on stderr.
 
+    keys    of the object; one with others counts as damaged
     again   what happens then
     """
     try:
-        return read_sealed(folder, file)
+        row = read_sealed(folder, file)
+        if set(row) != keys:
+            raise ValueError(f"holds {', '.join(sorted(row))}, not {', '.join(sorted(keys))}")
+        return row
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -340,7 +344,7 @@ class ContentHashes:
         try:
             state = _folder_state(path) if path.is_dir() else _file_state(path)
             if key not in self._known:
-                row = known(self.store, file, "its video is hashed again")
+                row = known(self.store, file, {"path", "state", "content"}, "its video is hashed again")
                 if row is not None and row["path"] == key:
                     self._known[key] = row["state"], row["content"]
             if key not in self._known or self._known[key][0] != state:

@@ -151,7 +151,7 @@ def _facts(model: SeViLA, source: VideoSource, store: Store, head: Head) -> dict
         "prefixes": [backbone.prefix(number) for number in (None, 1)],
         "tokens in a pass": backbone.tokens,
         "patches": store.id,
-        "frames": source.n,
+        "frames": source.n_frames,
     }
 
 

@@ -174,7 +174,7 @@ class LabelledFrames(TrainingFrames):
     def indices(self, video: VideoInfo, clip: Window | None, key: FrameKey) -> list[int]:
         known = self.labels[key[1]].indices
         rng = random.Random(f"labelled:{self.seed}:{key[0]}:{key[1]}")
-        return [known[place] for place in random_indices(len(known), 1.0, self.n, rng=rng)]
+        return [known[place] for place in random_indices(len(known), 1.0, self.n_frames, rng=rng)]
 
     def view(self, size: int, key: FrameKey) -> str | None:
         return None if self.crop else PLAIN  # few frames have labels: each comes again soon

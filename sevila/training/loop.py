@@ -151,9 +151,8 @@ class _Run:
                 with torch.no_grad():
                     for tensor in self.head.state_dict().values():
                         tensor.copy_(broadcast(tensor, from_process=0))
-        if self.accelerator.is_main_process:  # a kill may have left folders that do not count
-            checkpoint.tidy(self.folder, self.state, self.options.keep_all)
-        self.accelerator.wait_for_everyone()
+        # a kill may have left folders that do not count
+        from_main(self.accelerator, lambda: checkpoint.tidy(self.folder, self.state, self.options.keep_all))
 
     def _last(self, resume: bool) -> str | None:
         """The name of the last checkpoint. UserError for one that was not asked to be gone on with."""
@@ -308,11 +307,12 @@ class _Run:
         if self.several:
             rngs = [_from_bytes(data) for data in gather_bytes(self.accelerator, _to_bytes(rngs[0]))]
             self._merge_averages()
-        if self.accelerator.is_main_process:
-            snapshot = Snapshot(state, self.plan, self.optimizer.state_dict()["state"], rngs)
-            checkpoint.save(self.folder, self.head, snapshot, self.options.keep_all)
+        from_main(self.accelerator, lambda: self._write(rngs))  # a full disk ends all processes
         self.saved = (state.step, state.evaluated)
-        self.accelerator.wait_for_everyone()
+
+    def _write(self, rngs: list[dict[str, Any]]) -> None:
+        snapshot = Snapshot(self.state, self.plan, self.optimizer.state_dict()["state"], rngs)
+        checkpoint.save(self.folder, self.head, snapshot, self.options.keep_all)
 
     def leave(self) -> None:
         state = self.state

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sevila.data import store_files as content
-from sevila.data.store_files import ContentHashes
+from sevila.data.store_files import ContentHashes, write_sealed
 from sevila.errors import UserError
 
 
@@ -71,6 +71,17 @@ def test_another_hash_in_the_memory_is_noticed(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().err == (
         f"sevila: warning: {file}: is damaged (its checksum is wrong); its video is hashed again\n"
     )
+
+
+def test_a_hash_of_another_form_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Whole, and in its place, but not what this version writes."""
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"one")
+    first = ContentHashes(tmp_path / "h").of(video)
+    (file,) = (tmp_path / "h").rglob("*.json")
+    write_sealed(tmp_path / "h", file, {"path": str(video), "hash": first})
+    assert ContentHashes(tmp_path / "h").of(video) == first
+    assert capsys.readouterr().err.endswith("holds hash, path, not content, path, state; its video is hashed again\n")
 
 
 def test_folders_of_pictures(tmp_path: Path) -> None:

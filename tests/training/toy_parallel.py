@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from sevila.errors import UserError
+from sevila.training import checkpoint
 from sevila.training.device import from_main, gather_bytes, make_accelerator
 from sevila.training.loop import train
 from sevila.training.optim import CosineSteps, TrainOptions
@@ -74,9 +75,26 @@ def check_collectives(accelerator: Accelerator) -> None:
             raise AssertionError("not refused")
 
 
+def check_full_disk(folder: Path, accelerator: Accelerator) -> None:
+    """A checkpoint that the first process cannot write ends all of them."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "run/x")
+
+    save, checkpoint.save = checkpoint.save, full
+    try:
+        run(folder, accelerator)
+    except (UserError, OSError) as error:
+        assert isinstance(error, OSError if accelerator.is_main_process else UserError)
+    else:
+        raise AssertionError("written")
+    checkpoint.save = save
+
+
 if __name__ == "__main__":
     accelerator = make_accelerator("cpu")
     check_collectives(accelerator)
+    check_full_disk(Path(sys.argv[1]), accelerator)
     task, records = run(Path(sys.argv[1]), accelerator)
     if records:
         torch.save({"head": task.head.state_dict(), "records": records}, Path(sys.argv[1]) / "result.pt")
