@@ -171,9 +171,7 @@ TABLE_4 = Table(
         Row(
             "Localizer",
             "frames of yes joined into spans, at most 6 of no inside; scores and ends of spans are this project's",
-            _moments(
-                "54.5/36.5/32.3", Run.made("eval", "qvhighlights_moments", "qvhighlights", {"localizer": PRETRAIN})
-            ),
+            _moments("54.5/36.5/32.3", "qvhighlights_moments"),
         ),
         Row(
             "neighbours",
