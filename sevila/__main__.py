@@ -9,7 +9,7 @@ from importlib import import_module
 
 from sevila import __version__
 from sevila.cli import guarded
-from sevila.errors import UserError
+from sevila.errors import UserError, suggest
 
 COMMANDS = {
     "predict": "answer a question about a video, or find the frames that matter",
@@ -59,8 +59,6 @@ def _complete(words: list[str]) -> int:
 
 
 def _unknown(name: str) -> None:
-    from sevila.schema import suggest
-
     listed = ", ".join(COMMANDS)
     raise UserError(f"unknown command {name!r}{suggest(name, COMMANDS)}; there are: {listed}")
 

@@ -99,6 +99,8 @@ class SeViLA:
         """
         if type(n_frames) is not int or n_frames < 1:
             raise UserError(f"n_frames={n_frames!r}: must be a whole number of frames, at least 1")
+        if not isinstance(path, str | PathLike):
+            raise UserError(f"video: expected a path or what encode() gives, one at a time; found {path!r}")
         record = Question("", str(Path(path).expanduser()), "", (), clip=clip)
         frames = FrameDataset([record], self.videos, AnyFile(), EvaluationFrames(n_frames), store=self.store)
         sample = frames.sample(record, (0, 0))
@@ -132,7 +134,7 @@ class SeViLA:
 
         Raises UserError for an unreadable video, an empty query, or k not from 1 to the number of frames.
         """
-        texts = [query] if isinstance(query, str) else list(query)
+        texts = _texts(query, "query")
         asked = [_question(text, (), f"query {i}" if len(texts) > 1 else "query") for i, text in enumerate(texts)]
         found = self._choose(self._encoded(video, n_frames), asked, k, selector)
         return found[0] if isinstance(query, str) else found
@@ -203,13 +205,21 @@ def _questions(question: str | Sequence[str], options: Sequence[str] | Sequence[
         raise UserError(f'options={options!r}: a plain text; give a list of texts, such as ["a cup", "a key"]')
     if isinstance(question, str):
         return [_answerable(question, list(options), "")]
-    questions = list(question)
+    questions = _texts(question, "question")
     if len(options) != len(questions) or any(isinstance(each, str) for each in options):
         raise UserError(
             f"options: {len(questions)} questions need {len(questions)} lists of options, one each; "
             f"found {list(options)!r}"
         )
     return [_answerable(text, options[i], f" {i}") for i, text in enumerate(questions)]
+
+
+def _texts(given: str | Sequence[str], name: str) -> list[str]:
+    """A text, or the texts of a list. UserError for none at all."""
+    texts = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
+    if not texts:
+        raise UserError(f"{name}: expected a text or a list of texts, found {given!r}")
+    return texts
 
 
 def _answerable(text: str, options: Sequence[Any], number: str) -> Question:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Timer
 from typing import Any, NoReturn
 
-from sevila.errors import UserError, machine_error
+from sevila.errors import UserError, machine_error, suggest
 from sevila.files import HALF_CHARACTER
 from sevila.report.terminal import printable, steady
 
@@ -74,10 +73,31 @@ class Parser(argparse.ArgumentParser):
         shape = argparse.RawDescriptionHelpFormatter
         super().__init__(**{"formatter_class": shape, "allow_abbrev": False, **options})
 
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As argparse does. UserError for a word like `out=x.html`, which would be taken for an answer or a file."""
+        words = list(sys.argv[1:] if args is None else args)
+        if self.add_help:  # not on Hydra's command lines, which consist of such words
+            self._check_free(words[: words.index("--")] if "--" in words else words)
+        return super().parse_known_args(words, namespace)
+
+    def _check_free(self, words: Sequence[str]) -> None:
+        for before, word in zip(["", *words], words, strict=False):
+            key, equals, value = word.partition("=")
+            option = f"--{key.rpartition('.')[2].replace('_', '-')}"
+            known = self._option_string_actions
+            if equals and option in known and before not in known and not os.path.exists(word):
+                raise UserError(f"{word}: options are written {option} {value or 'VALUE'}{self._hint()}")
+
     def error(self, message: str) -> NoReturn:
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        choice = re.match(r".*: invalid choice: '(.*)' \(choose from (.*)\)", message)
         known = [word for action in self._actions for word in action.option_strings]
-        close = difflib.get_close_matches(unknown[1], known, n=1, cutoff=0.7) if unknown else []
-        meant = f" (did you mean {close[0]!r}?)" if close else ""
-        hint = f"; {self.prog} --help says more" if self.add_help else ""
-        raise UserError(f"{message}{meant}{hint}")
+        meant = ""
+        if unknown:
+            meant = suggest(unknown[1], known)
+        elif choice:
+            meant = suggest(choice[1], [word.strip("' ") for word in choice[2].split(",")])
+        raise UserError(f"{message}{meant}{self._hint()}")
+
+    def _hint(self) -> str:
+        return f"; {self.prog} --help says more" if self.add_help else ""

@@ -32,9 +32,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf, flag_override
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from sevila.cli import Parser, in_utf8
-from sevila.errors import UserError
+from sevila.errors import UserError, suggest
 from sevila.files import read_text
-from sevila.schema import ENTRIES, IN_WORDS, check, expand_homes, nested, suggest, types
+from sevila.schema import ENTRIES, IN_WORDS, check, expand_homes, nested, types
 
 MOST_VALUES = 100_000  # in a yaml file
 _ASSIGNMENT = re.compile(r"(?P<plus>\+{0,2})(?P<key>[A-Za-z_][\w.@/-]*)=(?P<value>.*)", re.DOTALL)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import re
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -75,4 +77,14 @@ def for_others(error: Exception) -> str:
 
 def reason(error: BaseException) -> str:
     """What an error of another library says, in a line of at most 200 letters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """` (did you mean 'X'?)` where a known word is close to `word`, otherwise nothing."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
+    if not close:  # a key given without its group
+        close = [name for name in known if name.rpartition(".")[2] == word][:1]
+    return f" (did you mean {close[0]!r}?)" if close else ""

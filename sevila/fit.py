@@ -22,7 +22,7 @@ from sevila.checkpoints.heads import save_head
 from sevila.data.dataset import Batch, FrameDataset, Record, stream
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames, FrameKey, RecurringFrames, TrainingFrames, epoch_keys
-from sevila.errors import UserError, reason
+from sevila.errors import UserError, reason, suggest
 from sevila.files import read_json, read_jsonl, read_text, sealed, unsealed, write_jsonl, write_text
 from sevila.model.sevila import SeViLA
 from sevila.report.run_page import print_metrics, run_page
@@ -92,7 +92,7 @@ class TrainingRun:
         best = self.config.trainer.best
         if best is not None and best not in known:
             raise UserError(
-                f"trainer.best={best}: unknown{schema.suggest(best, known)}; this validation gives: {', '.join(known)}"
+                f"trainer.best={best}: unknown{suggest(best, known)}; this validation gives: {', '.join(known)}"
             )
         return best or known[0]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sevila import __version__
 from sevila.cli import Parser, guarded, in_utf8, loading
 from sevila.data.records import Question
-from sevila.errors import UserError
+from sevila.errors import UserError, suggest
 from sevila.files import (
     HALF_CHARACTER,
     HALF_CHARACTER_FAULT,
@@ -75,7 +75,12 @@ def parser() -> Parser:
     options.add_argument("question", metavar="QUESTION", nargs="?", help="what is asked, or what is looked for")
     options.add_argument("options", metavar="OPTION", nargs="*", help="the possible answers, 2 to 26")
     options.add_argument("--questions", metavar="FILE", type=home_path, help="jsonl or csv of many, instead")
-    options.add_argument("--model", default="tiny", type=home, help="tiny, a Hub id, or a folder (tiny)")
+    options.add_argument(
+        "--model",
+        default="tiny",
+        type=home,
+        help="tiny, blip2_flan_t5_xl (the paper's), blip2_flan_t5_xxl, a Hub id, or a folder (tiny)",
+    )
     head = "run folder, head file, Hub id, or zeroshot (zeroshot)"
     options.add_argument("--localizer", metavar="HEAD", default="zeroshot", type=home, help=head)
     options.add_argument("--answerer", metavar="HEAD", default="zeroshot", type=home, help=head)
@@ -179,6 +184,10 @@ def _check(given: argparse.Namespace, questions: Sequence[Question]) -> None:
     for name in ("k", "n_frames"):
         if getattr(given, name) < 1:
             raise UserError(f"--{name.replace('_', '-')}={getattr(given, name)}: must be at least 1")
+    known = ("tiny", *MODELS)
+    if given.model not in known and "/" not in given.model and not Path(given.model).is_dir():  # no Hub id: not asked
+        meant, listed = suggest(given.model, known), ", ".join(known)
+        raise UserError(f"--model={given.model}: no such folder{meant}; or a Hub id, OWNER/NAME, or one of: {listed}")
     if given.k > given.n_frames:
         raise UserError(f"--k={given.k}: only --n-frames={given.n_frames} are sampled; choose k at most that")
     if given.out:
@@ -312,8 +321,9 @@ def _answer_one(model: SeViLA, question: Question, given: argparse.Namespace) ->
         score = "" if frame.score is None else f", score {frame.score:.3f}"
         console.print(f"keyframe {frame.index} at {frame.time:.2f} s{score}")
     if given.frames:
-        for file in _write_frames(model, question.video, found, given.frames):
-            print(f"written: {file}")
+        files = list(_write_frames(model, question.video, found, given.frames))
+        row["keyframes"] = [{**frame, "file": str(file)} for frame, file in zip(row["keyframes"], files, strict=True)]
+        print("".join(f"written: {file}\n" for file in files), end="")
     if given.out:
         _write_answer(model, question, row, given)
         print(f"written: {given.out}")

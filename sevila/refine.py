@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sevila import schema
 from sevila.cli import loading
-from sevila.errors import UserError
+from sevila.errors import UserError, suggest
 from sevila.hydra_main import main
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def refine(
     # check
     training.check_frames(frames)
     if frames_from not in FRAMES_FROM:
-        close = schema.suggest(frames_from, FRAMES_FROM)
+        close = suggest(frames_from, FRAMES_FROM)
         raise UserError(f"task.frames_from={frames_from}: unknown{close}; choose from: {', '.join(FRAMES_FROM)}")
     if orders < 1:
         raise UserError(f"task.orders={orders}: must be at least 1 (the order of the file, as in the paper)")

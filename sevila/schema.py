@@ -7,18 +7,17 @@ scoring, the task, the schedule) are plain dicts here: what such a class takes i
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 import yaml
 from omegaconf import MISSING
 
-from sevila.errors import UserError
+from sevila.errors import UserError, suggest
 from sevila.files import HALF_CHARACTER, HALF_CHARACTER_FAULT, home
 
 T = TypeVar("T")
@@ -250,15 +249,6 @@ def expand_homes(config: Any) -> None:
 def to_yaml(config: Any) -> str:
     """A checked configuration as yaml, keys in the schema's order."""
     return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """` (did you mean 'X'?)` where a known word is close to `word`, otherwise nothing."""
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
-    if not close:  # a key given without its group
-        close = [name for name in known if name.rpartition(".")[2] == word][:1]
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def named(group: str, node: Mapping[str, Any], classes: Mapping[str, Callable[..., T]], **given: Any) -> T:

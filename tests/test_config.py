@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sevila.config import load, own_folder
-from sevila.errors import UserError
+from sevila.errors import UserError, suggest
 from sevila.hydra_main import main
-from sevila.schema import Eval, Refine, Train, named, suggest, to_yaml
+from sevila.schema import Eval, Refine, Train, named, to_yaml
 
 PRETRAIN, EVAL = "+exp=synthetic_pretrain", "+exp=synthetic_eval"
 

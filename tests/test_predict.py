@@ -247,6 +247,7 @@ def test_the_keyframes_of_an_open_question(video: Path, capsys: pytest.CaptureFi
     assert [frame["index"] for frame in written["keyframes"]] == [frame.index for frame in found.keyframes]
     assert (written["question"], len(written["frames"])) == (words[1], 16)
     names = [f"frame_{f.index:06d}_{f.time:.2f}s.jpg" for f in found.keyframes]
+    assert [frame["file"] for frame in written["keyframes"]] == [f"kf/{name}" for name in names]
     assert sorted(file.name for file in Path("kf").iterdir()) == names
     reader = VideoReader(video)
     with Image.open(Path("kf") / names[0]) as picture:
@@ -345,3 +346,30 @@ def test_half_a_character_in_a_file_is_named(
     assert predict.cli(["--questions", str(file)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"sevila: error: {file}, line 1, field {place}: ") and "\\ud83d" in line
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("out=x.html", "out=x.html: options are written --out x.html; sevila predict --help says more"),
+        ("n_frames=8", "n_frames=8: options are written --n-frames 8;"),
+        ("selector.k=2", "selector.k=2: options are written --k 2;"),
+        ("model=", "model=: options are written --model VALUE;"),
+    ],
+)
+def test_an_option_as_hydra_writes_it_is_no_answer(
+    video: Path, word: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict.cli([str(video), "what?", "cup", "key", word]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"sevila: error: {said}")
+
+
+def test_other_equations_are_answers() -> None:
+    words = ["v.mp4", "what?", "x=2", "--store", "k=3", "k = 2"]
+    assert predict.parser().parse_intermixed_args(words).options == ["x=2", "k = 2"]
+
+
+def test_a_model_that_no_hub_can_have_is_not_asked_for(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict.cli([str(video), "what?", "cup", "key", "--model=blip2_flan_t5_x"]) == 2
+    assert "--model=blip2_flan_t5_x: no such folder (did you mean 'blip2_flan_t5_xl'?)" in capsys.readouterr().err
