@@ -34,7 +34,7 @@ from sevila.data.transforms import normalize
 from sevila.files import home_path, write_json
 from sevila.model.backbone import Backbone
 from sevila.synthetic import draw
-from sevila.synthetic.language import SLOTS
+from sevila.synthetic.stories import SLOTS
 from tiny_backbone import language, lessons, vision
 from tiny_backbone.vision import Eyes
 

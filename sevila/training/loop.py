@@ -26,9 +26,19 @@ from sevila.errors import UserError
 from sevila.progress import ProgressBar
 from sevila.training import checkpoint
 from sevila.training.checkpoint import Snapshot, TrainState
-from sevila.training.device import from_main, gather_bytes, make_accelerator
+from sevila.training.device import (
+    Interrupted,
+    Sigterm,
+    Stopped,
+    from_main,
+    gather_bytes,
+    make_accelerator,
+    rng_state,
+    seed_all,
+    set_rng_state,
+    still_rng,
+)
 from sevila.training.optim import TrainOptions, adamw
-from sevila.training.process import Interrupted, Sigterm, Stopped, rng_state, seed_all, set_rng_state, still_rng
 
 Log = Callable[[dict[str, Any]], None]
 Loader = Callable[[int, int], Iterable[Any]]

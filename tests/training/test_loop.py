@@ -14,10 +14,9 @@ from torch import nn
 
 from sevila.errors import UserError
 from sevila.training import checkpoint
-from sevila.training.device import make_accelerator
+from sevila.training.device import Stopped, make_accelerator
 from sevila.training.loop import Sums, add, merge, train
 from sevila.training.optim import CosineSteps, PublishedSchedule, adamw
-from sevila.training.process import Stopped
 
 
 @pytest.fixture(scope="module")
