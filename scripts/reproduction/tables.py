@@ -234,11 +234,7 @@ TABLE_6 = Table(
         Row("Localizer", "Localizer (PT)", _nextqa("61.3/61.5/75.6/63.6", zeroshot("nextqa"))),
         Row("ATP", "trained by the answers", _nextqa("60.4/61.3/73.4/62.8", _selector("atp"))),
         Row("top-K", "differentiable, trained by the answers", _nextqa("59.5/59.7/72.7/61.6", _selector("perturbed"))),
-        Row(
-            "Localizer-SR",
-            "Localizer (PT+SR)",
-            _nextqa("62.3/63.1/74.9/64.6", zeroshot("nextqa", refined("nextqa"))),
-        ),
+        Row("Localizer-SR", "Localizer (PT+SR)", _nextqa("62.3/63.1/74.9/64.6", zeroshot("nextqa", refined("nextqa")))),
     ),
 )
 
@@ -365,10 +361,7 @@ def _cost(label: str, title: str, published: str, frames: int) -> Row:
 TABLE_15 = Table(
     "15",
     "cost of a question",
-    (
-        _cost("uniform-4", "4 uniform frames", "7.56/1.79", 4),
-        _cost("32-4", "SeViLA, 32-4", "7.98/3.28", 32),
-    ),
+    (_cost("uniform-4", "4 uniform frames", "7.56/1.79", 4), _cost("32-4", "SeViLA, 32-4", "7.98/3.28", 32)),
 )
 
 
