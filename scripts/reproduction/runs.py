@@ -103,6 +103,15 @@ def plan(wanted: Iterable[Run], given: Collection[str] = ()) -> list[Run]:
     return list(ordered)
 
 
+def scoped(word: str) -> tuple[str, str]:
+    """A word of --set: nextqa:data.root=/x is ("nextqa", "data.root=/x"), and ("", word) where it has no scope."""
+    key, equals, value = word.partition("=")
+    if not (key and equals and value):
+        raise UserError(f"--set {word}: expected KEY=VALUE")
+    scope, colon, _ = key.partition(":")
+    return (scope, word.partition(":")[2]) if colon else ("", word)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What holds for all runs of a call. Trainings keep the published batch: fewer processes than the paper's four
