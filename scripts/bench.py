@@ -72,9 +72,8 @@ def main(argv: list[str] | None = None) -> int:
     if given.json is not None:
         write_json(given.json, rows)
         print(f"written: {given.json}")
-    counted = [
-        row for row in rows if not (given.quick and row["name"].endswith("_fastest"))
-    ]  # tiny: bf16 is too coarse
+    # of a tiny model bfloat16 is too coarse
+    counted = [row for row in rows if not (given.quick and row["name"].endswith("_fastest"))]
     return 0 if all(row["equal"] for row in counted) else 1
 
 
@@ -90,7 +89,8 @@ def measured(names: list[str] | tuple[str, ...], quick: bool, folder: Path) -> I
         folder / "films", 60 if quick else 900, ((160, 120),) if quick else decoding.SIZES
     )
     if "decoding" in names:
-        found = decoding.measure(films(), runs=1 if quick else 5)
+        rounds = 1 if quick else 5
+        found = decoding.measure(films(), runs=rounds)
         middle = statistics.median(row["ratio"] for row in found)
         times = [(row["seconds"][row["fastest"]], row["seconds"]["ours"]) for row in found]
         baseline = statistics.median(a for a, _ in times)
@@ -98,15 +98,8 @@ def measured(names: list[str] | tuple[str, ...], quick: bool, folder: Path) -> I
             "ratio_median_of_files": round(middle, 3),
             "files": {row["video"]: round(row["ratio"], 3) for row in found},
         }
-        yield Row(
-            "decode_sparse",
-            baseline,
-            baseline / middle,
-            all(row["equal"] for row in found),
-            1 if quick else 5,
-            1.4,
-            notes,
-        )
+        equal = all(row["equal"] for row in found)
+        yield Row("decode_sparse", baseline, baseline / middle, equal, rounds, 1.4, notes)
     if not set(names) & {"answers", "training", "evaluation"}:
         return
     made = subject(SMALL if quick else MIDDLE)

@@ -30,15 +30,15 @@ from torch import Tensor, nn
 from transformers import Blip2Config, Blip2ForConditionalGeneration, T5ForConditionalGeneration, T5Tokenizer
 
 from sevila.checkpoints import backbone as backbones
+from sevila.checkpoints.architecture import TINY_FOLDER
 from sevila.data.transforms import normalize
 from sevila.files import home_path, write_json
 from sevila.model.backbone import Backbone
 from sevila.synthetic import draw
-from sevila.synthetic.language import SLOTS
+from sevila.synthetic.stories import SLOTS
 from tiny_backbone import language, lessons, vision
 from tiny_backbone.vision import Eyes
 
-SHIPPED = Path(__file__).resolve().parents[1] / "sevila" / "synthetic" / "tiny_blip2"
 REPORT_LESSONS, FRAMES = 40, 2048
 VIT = "vision_model."
 
@@ -260,7 +260,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", choices=("all", "language", "vision", "export"), default="all")
     parser.add_argument("--folder", type=home_path, default=Path("build/tiny_backbone"), help="where stages are kept")
-    parser.add_argument("--out", type=home_path, default=SHIPPED, help="the BLIP-2 folder to write")
+    parser.add_argument("--out", type=home_path, default=TINY_FOLDER, help="the BLIP-2 folder to write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--language-steps", type=int, default=1500)
     parser.add_argument("--vision-steps", type=int, nargs=3, default=(3000, 1200, 700), metavar="N")

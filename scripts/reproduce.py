@@ -30,7 +30,7 @@ import torch
 from rich.console import Console
 
 from reproduction.cells import HEADINGS, TITLES, Row, Table, document, lines, markdown, rows
-from reproduction.runs import LAUNCH, Ledger, Run, Settings, jobs
+from reproduction.runs import LAUNCH, Ledger, Run, Settings, jobs, scoped
 from reproduction.tables import TABLES
 from sevila.cli import guarded
 from sevila.config import load
@@ -182,7 +182,7 @@ def settings_of(given: argparse.Namespace, trainings: Sequence[str]) -> Settings
     return Settings(
         given.runs,
         given.data,
-        tuple(_scoped(word) for word in given.set),
+        tuple(scoped(word) for word in given.set),
         tuple(shlex.split(given.launch)) if given.launch else LAUNCH,
         heads,
         given.gpus,
@@ -199,20 +199,6 @@ def _use(word: str, trainings: Sequence[str]) -> tuple[str, Path]:
     if not word.removeprefix(f"{name}=") or not head.exists():
         raise UserError(f"--use {name}={word.removeprefix(f'{name}=')}: no such file or folder")
     return name, head
-
-
-def _pair(option: str, word: str) -> tuple[str, str]:
-    key, equals, value = word.partition("=")
-    if not (key and equals and value):
-        raise UserError(f"{option} {word}: expected NAME=VALUE")
-    return key, value
-
-
-def _scoped(word: str) -> tuple[str, str]:
-    """`nextqa:data.root=/x` -> ("nextqa", "data.root=/x"); a scope has no dot and stands before the equals sign."""
-    key, _ = _pair("--set", word)
-    scope, colon, _ = key.partition(":")
-    return (scope, word.partition(":")[2]) if colon else ("", word)
 
 
 def run(given: argparse.Namespace) -> None:

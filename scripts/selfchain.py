@@ -14,11 +14,13 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablation import ablation_page, print_ablation
+from rich.console import Console
+from rich.text import Text
+
 from sevila import build, refine, train
 from sevila import eval as evaluation
 from sevila.cli import guarded
@@ -26,13 +28,11 @@ from sevila.config import load
 from sevila.errors import UserError
 from sevila.examples import examples
 from sevila.files import home_path, read_json, read_jsonl, temporary_beside, write_json
+from sevila.report.page import Block, Facts, Link, Table, write_page
+from sevila.report.terminal import Cell, plain_table
 from sevila.run_folder import REPORT
 
-ENTRIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "train": ("sevila.train", train.run),
-    "refine": ("sevila.refine", refine.run),
-    "eval": ("sevila.eval", evaluation.run),
-}
+ENTRIES: dict[str, Callable[[Any], Any]] = {"train": train.run, "refine": refine.run, "eval": evaluation.run}
 # row of the table: (selector, localizer's stage, answerer's stage); a stage is a run folder's name
 ROWS = {
     "uniform": ("uniform", "zeroshot", "zeroshot"),
@@ -67,12 +67,11 @@ class SelfChain:
         """Make one run, or take it as it is where it has finished; returns its metrics."""
         run_dir = self.folder / name
         words = self._words(exp, name, settings)
-        module, run = ENTRIES[entry]
-        print(f"\n$ python -m {module} {' '.join(words)}", flush=True)
+        print(f"\n$ python -m sevila.{entry} {' '.join(words)}", flush=True)
         if (run_dir / "metrics.json").exists():
             print("(done before)")
         else:
-            run(load(entry, [*words, "resume=true"]))
+            ENTRIES[entry](load(entry, [*words, "resume=true"]))
         return read_json(run_dir / "metrics.json")
 
     def _words(self, exp: str, name: str, settings: dict[str, str]) -> list[str]:
@@ -117,6 +116,81 @@ class SelfChain:
             names = {"row": row, "selector": selector, "localizer": localizer, "answerer": answerer, "k": k}
             table.append(names | {key: metrics[key] for key in ("accuracy", "keyframe_recall", "keyframe_hit", "n")})
         return table
+
+
+# -- the table: which frames the Answerer reads, and what it makes of them ---
+
+# A plain dict: row (its name), selector, localizer and answerer (text or None), k, n, and in percent accuracy,
+# keyframe_recall and keyframe_hit (None where no true windows are known). Where neighbours differ in whether their
+# answerer is ZERO_SHOT, a new group begins.
+Row = Mapping[str, Any]
+
+ZERO_SHOT = "zeroshot"
+UPPER_BOUND = "oracle"  # the selector that knows the true windows
+MEASURES = {
+    "accuracy": "accuracy",
+    "keyframe_recall": "recall",
+    "keyframe_hit": "hit",
+}  # key, name in a table
+
+
+def print_ablation(rows: Sequence[Row], console: Console | None = None) -> None:
+    """Print the rows as a table, on stdout by default; a k or n that all rows share stands on top."""
+    common = {key: str(rows[0][key]) for key in ("k", "n") if len({row[key] for row in rows}) == 1}
+    words = {"k": "keyframes", "n": "questions"}
+    title = ", ".join(["percent", *(f"{key} = {value} {words[key]}" for key, value in common.items())])
+    table = plain_table(title)
+    for key in ("row", "selector", "localizer", "answerer"):
+        table.add_column(key, no_wrap=key == "row", overflow="fold")
+    numbers = [key for key in ("k", *MEASURES, "n") if key not in common]
+    for key in numbers:
+        table.add_column(MEASURES.get(key, key), justify="right", no_wrap=True)
+    groups = [row["answerer"] != ZERO_SHOT for row in rows]
+    for i, row in enumerate(rows):
+        texts = [str(row[key] or "-") for key in ("row", "selector", "localizer", "answerer")]
+        table.add_row(*(Text(text) for text in [*texts, *(_plain(row[key]) for key in numbers)]))
+        if i + 1 < len(rows) and groups[i] != groups[i + 1]:
+            table.add_section()
+    (console or Console()).print(table)
+
+
+def ablation_page(
+    path: str | os.PathLike[str],
+    rows: Sequence[Row],
+    examples: Sequence[Block],
+    notes: Mapping[str, str],
+    chance: float | None = None,
+    pages: Mapping[str, Path] | None = None,
+) -> None:
+    """Write one self-contained page: notes, the table with bars in it, the examples.
+
+    chance   accuracy of guessing in percent, marked in the bars
+    pages    of runs by their names, for links: a row's evaluation is eval_ROW
+    """
+    keys = ("row", "selector", "localizer", "answerer", "k", *MEASURES, "n")
+    guessing = "" if chance is None else f" The mark in the bars of accuracy: guessing, {chance:.0f} %."
+    table = Table(
+        tuple(key.replace("_", " ") for key in keys),
+        [[_linked(row, key, pages or {}) for key in keys] for row in rows],
+        f"Accuracy, recall and hit in percent. Bold: the best that does not know the true windows.{guessing}",
+        best=(5, 6, 7),
+        unranked=[i for i, row in enumerate(rows) if row["selector"] == UPPER_BOUND],
+        bars={5: chance, 6: None, 7: None},
+    )
+    facts: list[Block] = [Facts(notes)] if notes else []
+    write_page(path, "SeViLA: ablation of the self-chain", [*facts, table, *examples])
+
+
+def _linked(row: Row, key: str, pages: Mapping[str, Path]) -> Cell | Link:
+    """A cell of the table: the row's name leads to its evaluation, a head's to its training."""
+    run = {"row": f"eval_{row['row']}", "localizer": row["localizer"], "answerer": row["answerer"]}.get(key)
+    return Link(row[key], pages[run]) if run in pages else row[key]
+
+
+def _plain(number: float | None) -> str:
+    if number is None:
+        return "-"
+    return str(number) if isinstance(number, int) else f"{number:.2f}"
 
 
 def report(folder: Path, table: list[dict[str, Any]], seed: int, overrides: list[str]) -> None:

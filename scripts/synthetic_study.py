@@ -17,6 +17,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from reproduction.runs import scoped
 from sevila import build
 from sevila.cli import guarded
 from sevila.config import load
@@ -70,7 +71,7 @@ def measured(given: argparse.Namespace) -> Outcomes:
         if number < minimum:
             raise UserError(f"{option} {number}: must be at least {minimum}")
     seeds, root = list(range(given.seeds)), given.runs or given.out / "runs"
-    words = [("", f"data.test_videos={given.test_videos}"), *map(_scoped, given.set)]
+    words = [("", f"data.test_videos={given.test_videos}"), *map(scoped, given.set)]
     default = _default_numbers(words)
     places = Worlds(root, tuple(pair for pair in words if not pair[1].startswith(NUMBERS)))
     rows = chosen(all_rows(default), given.rows)
@@ -95,15 +96,6 @@ def _worlds(text: str) -> list[int]:
     if len(set(worlds)) < len(worlds):
         raise UserError(f"--worlds {text}: a world stands there twice")
     return worlds
-
-
-def _scoped(word: str) -> tuple[str, str]:
-    """`synthetic_forward:trainer.epochs=1` -> ("synthetic_forward", "trainer.epochs=1"); without a scope ("", word)."""
-    key, equals, value = word.partition("=")
-    if not (key and equals and value):
-        raise UserError(f"--set {word}: expected KEY=VALUE")
-    scope, colon, _ = key.partition(":")
-    return (scope, word.partition(":")[2]) if colon else ("", word)
 
 
 def _default_numbers(words: Sequence[tuple[str, str]]) -> Numbers:

@@ -53,8 +53,7 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
     from sevila import build
     from sevila.benchmarks.spans import SPANS
     from sevila.examples import moment_examples
-    from sevila.tasks.evaluation import by_processes
-    from sevila.tasks.moments import moment_metrics, retrieve
+    from sevila.tasks.evaluation import by_processes, moment_metrics, retrieve
 
     # check
     _check_outputs(config, export=False)

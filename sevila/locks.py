@@ -84,13 +84,13 @@ class FolderLock:
         self.path.unlink(missing_ok=True)
 
     def alone(self) -> bool:
-        """Whether nobody else shares the lock; if so, it is this process's own until `share`."""
+        """Whether nobody else shares the lock; if so, it is this process's own until `downgrade`."""
         if self._turn(fcntl.LOCK_EX):
             return True
-        self.share()  # a refused turn has lost the share too
+        self.downgrade()  # a refused turn has lost the share too
         return False
 
-    def share(self) -> None:
+    def downgrade(self) -> None:
         """Let others share it again."""
         self._turn(fcntl.LOCK_SH)
 

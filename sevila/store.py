@@ -21,10 +21,12 @@ def run(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=home_path, default=Path(FOLDER), help=f"the store ({FOLDER})")
     given = parser.parse_intermixed_args(argv)
     if given.command == "clear":
-        return _clear(given.folder, given.name)
-    if given.name:
+        freed = clear(given.folder, given.name)
+        print(f"store {given.folder}: {given.name or 'everything'} removed, {_size(freed)} freed")
+    elif given.name:
         parser.error("stats takes no name")
-    _stats(given.folder)
+    else:
+        _stats(given.folder)
 
 
 def cli(argv: Sequence[str] | None = None) -> int:
@@ -45,11 +47,6 @@ def _line(part: Part) -> str:
     about = {**part.about.get("note", {}), **part.about.get("maker", {})}
     made = ", ".join(f"{key} {value}" for key, value in about.items())
     return f"patches {part.name}: {part.rows} frames of {part.videos} videos, {_size(part.bytes)} ({made})"
-
-
-def _clear(folder: Path, name: str | None) -> None:
-    freed = clear(folder, name)
-    print(f"store {folder}: {name or 'everything'} removed, {_size(freed)} freed")
 
 
 def _size(number: float) -> str:

@@ -82,10 +82,7 @@ def measure(model: SeViLA, sizes: Sizes, dtype: torch.dtype, runs: int, side: in
     ways: dict[str, tuple[Callable[[], Any], list[Stage]]] = {
         "vision tower": (lambda: model.backbone.encode(pixels), counted[:1]),
         "Localizer": (lambda: model.relevance(patches, localize), counted[1:4]),
-        "Answerer": (
-            lambda: model.option_logits(patches, keyframes, answer, [OPTIONS] * QUESTIONS),
-            counted[4:],
-        ),
+        "Answerer": (lambda: model.option_logits(patches, keyframes, answer, [OPTIONS] * QUESTIONS), counted[4:]),
         "forward chain": (chain, counted),
     }
     top = peak(device, dtype, side)

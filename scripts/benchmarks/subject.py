@@ -20,7 +20,7 @@ from sevila.model.backbone import assemble_backbone
 from sevila.model.language import Direct, Official
 from sevila.model.prompts import letters
 from sevila.model.sevila import SeViLA
-from sevila.synthetic.language import vocabulary
+from sevila.synthetic.stories import vocabulary
 
 OPTIONS = 5
 FRAMES, KEYFRAMES = 32, 4

@@ -229,8 +229,7 @@ def markdown(table: Table, found: Sequence[Line], settings: Settings) -> str:
     head = [f"# Table {table.number}: {table.title}", ""]
     if differing:
         head += [f"Measured with {'; '.join(differing)}.", ""]
-    head += [_bar(HEADINGS), _bar(["---"] * len(HEADINGS))]
-    return "\n".join(head + [_bar(texts) for texts in rows(found)]) + "\n"
+    return "\n".join([*head, *grid(HEADINGS, list(rows(found)))]) + "\n"
 
 
 def _plain(value: object) -> str:
@@ -252,8 +251,13 @@ def rows(found: Sequence[Line]) -> Iterator[tuple[str, ...]]:
         yield tuple(texts)
 
 
-def _bar(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def grid(headings: Sequence[str], rows: Sequence[Sequence[str | int | float]]) -> list[str]:
+    """The lines of a table in markdown."""
+
+    def line(cells: Sequence[str | int | float]) -> str:
+        return f"| {' | '.join(f'{cell:.2f}' if isinstance(cell, float) else str(cell) for cell in cells)} |"
+
+    return [line(headings), line(["---"] * len(headings)), *map(line, rows)]
 
 
 def document(table: Table, found: Sequence[Line], settings: Settings, seeds: Sequence[int]) -> dict[str, Any]:

@@ -33,6 +33,11 @@ class Run:
     options: tuple[tuple[str, str | Run], ...] = ()
     alias: str = ""
 
+    @classmethod
+    def made(cls, entry: str, exp: str, data: str, options: Options | None = None, alias: str = "") -> Run:
+        pairs = tuple((key, value if isinstance(value, Run) else str(value)) for key, value in (options or {}).items())
+        return cls(entry, exp, data, pairs, alias)
+
     @property
     def needs(self) -> tuple[Run, ...]:
         """The runs that must be there before."""
@@ -76,6 +81,7 @@ class Run:
         return self.exp.startswith(f"{self.data}_")
 
 
+Options = Mapping[str, "str | int | Run"]
 PRETRAIN = Run("train", "qvhighlights_pretrain", "qvhighlights")
 _AS_A_RULE = (("localizer", PRETRAIN), ("answerer", "zeroshot"))
 
@@ -95,6 +101,15 @@ def plan(wanted: Iterable[Run], given: Collection[str] = ()) -> list[Run]:
     for run in wanted:
         add(run)
     return list(ordered)
+
+
+def scoped(word: str) -> tuple[str, str]:
+    """A word of --set: nextqa:data.root=/x is ("nextqa", "data.root=/x"), and ("", word) where it has no scope."""
+    key, equals, value = word.partition("=")
+    if not (key and equals and value):
+        raise UserError(f"--set {word}: expected KEY=VALUE")
+    scope, colon, _ = key.partition(":")
+    return (scope, word.partition(":")[2]) if colon else ("", word)
 
 
 @dataclass(frozen=True)

@@ -9,22 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reproduction.cells import ACCURACY, ANY_FRAME, BY_GROUP, BY_STAR_TYPE, COST, MOMENTS, Cell, Measure, Row, Table
-from reproduction.runs import PRETRAIN, Run
+from reproduction.runs import PRETRAIN, Options, Run
 
 DATA = ("nextqa", "star", "how2qa", "tvqa", "vlep")
 FULL: dict[str, Measure] = {"nextqa": BY_GROUP, "star": BY_STAR_TYPE}
-Options = dict[str, "str | int | Run"]
 Make = Callable[[str], Run]  # of a data set
 
 ALONE: Options = {}  # the Localizer reads a frame at a time
 TOGETHER: Options = {"scorer": "localizer_long_image"}  # four as one long image
 # the published training on four frames: no choice among more, and no Localizer is asked
 UNIFORM: Options = {"selector": "uniform", "frames.n": 4, "localizer": "zeroshot"}
-
-
-def _run(entry: str, exp: str, data: str, options: Options | None = None, alias: str = "") -> Run:
-    pairs = tuple((key, value if isinstance(value, Run) else str(value)) for key, value in (options or {}).items())
-    return Run(entry, exp, data, pairs, alias)
 
 
 # -- the trainings ---
@@ -35,31 +29,31 @@ def refined(data: str, localizer: Run | None = PRETRAIN) -> Run:
 
     BLIP-2's own Answerer gives the labels, for rows of a fine-tuned Answerer too.
     """
-    return _run("refine", f"{data}_reverse", data, {"localizer": localizer or "zeroshot", "answerer": "zeroshot"})
+    return Run.made("refine", f"{data}_reverse", data, {"localizer": localizer or "zeroshot", "answerer": "zeroshot"})
 
 
 def forward(data: str, localizer: Run, scorer: Options = ALONE) -> Run:
     """The Answerer, fine-tuned on the keyframes of a Localizer."""
-    return _run("train", f"{data}_forward", data, {"localizer": localizer, **scorer})
+    return Run.made("train", f"{data}_forward", data, {"localizer": localizer, **scorer})
 
 
 def forward_uniform(data: str) -> Run:
     """The Answerer, fine-tuned on four frames without a Localizer."""
-    return _run("train", f"{data}_forward", data, UNIFORM)
+    return Run.made("train", f"{data}_forward", data, UNIFORM)
 
 
 def forward_voting(data: str) -> Run:
     """The Answerer, fine-tuned on each of four frames alone."""
-    return _run("train", f"{data}_forward", data, {"task.name": "vote", **UNIFORM})
+    return Run.made("train", f"{data}_forward", data, {"task.name": "vote", **UNIFORM})
 
 
 def another_round(data: str, number: int, localizer: Run, answerer: Run) -> tuple[Run, Run]:
     """Localizer and Answerer of a further round: the fine-tuned Answerer labels frames, the Localizer is refined on
     them, and a new Answerer is fine-tuned on its keyframes. (Which parts a round trains anew is our reading.)"""
     heads: Options = {"localizer": localizer, "answerer": answerer}
-    localizer = _run("refine", f"{data}_reverse", data, heads, alias=f"{data}_reverse_round_{number}")
+    localizer = Run.made("refine", f"{data}_reverse", data, heads, alias=f"{data}_reverse_round_{number}")
     heads = {"localizer": localizer}
-    return localizer, _run("train", f"{data}_forward", data, heads, alias=f"{data}_forward_round_{number}")
+    return localizer, Run.made("train", f"{data}_forward", data, heads, alias=f"{data}_forward_round_{number}")
 
 
 # -- the evaluations ---
@@ -69,30 +63,30 @@ def zeroshot(data: str, localizer: Run | None = PRETRAIN, scorer: Options = ALON
     """Keyframes by a Localizer, the Answerer as BLIP-2 has it."""
     options: Options = {"localizer": localizer or "zeroshot", **scorer}
     if frames:
-        options |= {"frames.n": frames["n"], "selector.k": frames["k"]}
-    return _run("eval", f"{data}_zeroshot", data, options)
+        options = {**options, "frames.n": frames["n"], "selector.k": frames["k"]}
+    return Run.made("eval", f"{data}_zeroshot", data, options)
 
 
 def zeroshot_uniform(data: str, n: int = 4) -> Run:
-    return _run("eval", "zeroshot_uniform", data, {} if n == 4 else {"frames.n": n, "selector.k": n})
+    return Run.made("eval", "zeroshot_uniform", data, {} if n == 4 else {"frames.n": n, "selector.k": n})
 
 
 def zeroshot_voting(data: str, n: int = 4) -> Run:
-    return _run("eval", "zeroshot_voting", data, {} if n == 4 else {"frames.n": n, "selector.k": n})
+    return Run.made("eval", "zeroshot_voting", data, {} if n == 4 else {"frames.n": n, "selector.k": n})
 
 
 def finetuned(data: str, localizer: Run, answerer: Run | None = None, scorer: Options = ALONE) -> Run:
     """The forward chain with an Answerer, by default the one fine-tuned on the same Localizer's keyframes."""
     heads: Options = {"localizer": localizer, "answerer": answerer or forward(data, localizer, scorer)}
-    return _run("eval", f"{data}_finetuned", data, {**heads, **scorer})
+    return Run.made("eval", f"{data}_finetuned", data, {**heads, **scorer})
 
 
 def finetuned_uniform(data: str, answerer: Run | None = None) -> Run:
-    return _run("eval", "finetuned_uniform", data, {"answerer": answerer or forward_uniform(data)})
+    return Run.made("eval", "finetuned_uniform", data, {"answerer": answerer or forward_uniform(data)})
 
 
 def finetuned_voting(data: str) -> Run:
-    return _run("eval", "finetuned_voting", data, {"answerer": forward_voting(data)})
+    return Run.made("eval", "finetuned_voting", data, {"answerer": forward_voting(data)})
 
 
 def _everywhere(
@@ -126,15 +120,13 @@ _ft_uniform = _everywhere(FT_UNIFORM, finetuned_uniform)
 _ft_pt = _everywhere(FT_PT, lambda data: finetuned(data, PRETRAIN))
 _ft_pt_sr = _everywhere(FT_PT_SR, lambda data: finetuned(data, refined(data)))
 
+VOTING = "4 uniform frames, each answered from alone; the majority"
+
 TABLE_1 = Table(
     "1",
     "fine-tuned",
     (
-        Row(
-            "voting",
-            "4 uniform frames, each answered from alone; the majority",
-            _everywhere(FT_VOTING, finetuned_voting),
-        ),
+        Row("voting", VOTING, _everywhere(FT_VOTING, finetuned_voting)),
         Row("concat", "BLIP-2, 4 uniform frames one behind the other", _ft_uniform),
         Row("PT", "Localizer (PT), 32-4", _ft_pt),
         Row("PT+SR", "Localizer (PT+SR), 32-4", _ft_pt_sr),
@@ -145,11 +137,7 @@ TABLE_2 = Table(
     "2",
     "zero-shot",
     (
-        Row(
-            "voting",
-            "4 uniform frames, each answered from alone; the majority",
-            _everywhere(ZS_VOTING, zeroshot_voting),
-        ),
+        Row("voting", VOTING, _everywhere(ZS_VOTING, zeroshot_voting)),
         Row("concat", "BLIP-2, 4 uniform frames one behind the other", _zs_uniform),
         Row("PT", "Localizer (PT), 32-4", _zs_pt),
     ),
@@ -170,7 +158,8 @@ TABLE_3 = Table(
 )
 
 
-def _moments(published: str, run: Run | None) -> tuple[Cell, ...]:
+def _moments(published: str, exp: str | None = None) -> tuple[Cell, ...]:
+    run = None if exp is None else Run.made("eval", exp, "qvhighlights", {"localizer": PRETRAIN})
     return (Cell("qvhighlights", published, run, MOMENTS),)
 
 
@@ -182,15 +171,15 @@ TABLE_4 = Table(
         Row(
             "Localizer",
             "frames of yes joined into spans, at most 6 of no inside; scores and ends of spans are this project's",
-            _moments("54.5/36.5/32.3", _run("eval", "qvhighlights_moments", "qvhighlights", {"localizer": PRETRAIN})),
+            _moments("54.5/36.5/32.3", "qvhighlights_moments"),
         ),
         Row(
             "neighbours",
             "only neighbouring frames joined: an ablation of this project's",
-            _moments("-", _run("eval", "qvhighlights_moments_neighbours", "qvhighlights", {"localizer": PRETRAIN})),
+            _moments("-", "qvhighlights_moments_neighbours"),
         ),
-        Row("Moment-DETR", "", _moments("52.8/33.0/30.7", None), OTHERS),
-        Row("QD-DETR", "", _moments("62.4/44.9/39.8", None), OTHERS),
+        Row("Moment-DETR", "", _moments("52.8/33.0/30.7"), OTHERS),
+        Row("QD-DETR", "", _moments("62.4/44.9/39.8"), OTHERS),
     ),
 )
 
@@ -218,15 +207,15 @@ TABLE_5 = Table(
 
 def _selector(name: str) -> Run:
     """The evaluation of a scorer that the frozen Answerer trains."""
-    training = _run("train", f"nextqa_{name}", "nextqa")
-    return _run("eval", f"zeroshot_{name}", "nextqa", {"scorer.file": training})
+    training = Run.made("train", f"nextqa_{name}", "nextqa")
+    return Run.made("eval", f"zeroshot_{name}", "nextqa", {"scorer.file": training})
 
 
 def _moment_detr(published: str) -> Row:
     return Row(
         "Moment-DETR",
         "its spans, from a file",
-        _nextqa(published, _run("eval", "zeroshot_windows", "nextqa")),
+        _nextqa(published, Run.made("eval", "zeroshot_windows", "nextqa")),
         "needs the spans of a moment-retrieval model: selector.file, data/nextqa/windows_val.jsonl by default",
     )
 
@@ -239,17 +228,13 @@ TABLE_6 = Table(
         Row(
             "CLIP",
             "similarity of frame and question",
-            _nextqa("59.2/60.0/72.5/61.8", _run("eval", "zeroshot_clip", "nextqa")),
+            _nextqa("59.2/60.0/72.5/61.8", Run.made("eval", "zeroshot_clip", "nextqa")),
         ),
         _moment_detr("59.5/60.6/72.1/62.0"),
         Row("Localizer", "Localizer (PT)", _nextqa("61.3/61.5/75.6/63.6", zeroshot("nextqa"))),
         Row("ATP", "trained by the answers", _nextqa("60.4/61.3/73.4/62.8", _selector("atp"))),
         Row("top-K", "differentiable, trained by the answers", _nextqa("59.5/59.7/72.7/61.6", _selector("perturbed"))),
-        Row(
-            "Localizer-SR",
-            "Localizer (PT+SR)",
-            _nextqa("62.3/63.1/74.9/64.6", zeroshot("nextqa", refined("nextqa"))),
-        ),
+        Row("Localizer-SR", "Localizer (PT+SR)", _nextqa("62.3/63.1/74.9/64.6", zeroshot("nextqa", refined("nextqa")))),
     ),
 )
 
@@ -337,7 +322,7 @@ TABLE_12 = Table(
     ),
 )
 
-PRETRAIN_ASR = _run("train", "qvhighlights_pretrain_asr", "qvhighlights")
+PRETRAIN_ASR = Run.made("train", "qvhighlights_pretrain_asr", "qvhighlights")
 
 TABLE_13 = Table(
     "13",
@@ -376,16 +361,13 @@ def _cost(label: str, title: str, published: str, frames: int) -> Row:
 TABLE_15 = Table(
     "15",
     "cost of a question",
-    (
-        _cost("uniform-4", "4 uniform frames", "7.56/1.79", 4),
-        _cost("32-4", "SeViLA, 32-4", "7.98/3.28", 32),
-    ),
+    (_cost("uniform-4", "4 uniform frames", "7.56/1.79", 4), _cost("32-4", "SeViLA, 32-4", "7.98/3.28", 32)),
 )
 
 
 def _prompt(name: str, title: str, published: str) -> Row:
     options: Options = {"prompts": name, "localizer": "zeroshot"}
-    return Row(name, title, _nextqa(published, _run("eval", "zeroshot_prompts", "nextqa", options)))
+    return Row(name, title, _nextqa(published, Run.made("eval", "zeroshot_prompts", "nextqa", options)))
 
 
 TABLE_16 = Table(

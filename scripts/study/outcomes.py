@@ -239,10 +239,7 @@ class Values:
         return Mean.over(parts).estimate()
 
     def mean(self, key: str, measure: str) -> float:
-        return float(np.mean([self.world_mean(key, measure, world) for world in self.worlds]))
-
-    def world_mean(self, key: str, measure: str, world: int) -> float:
-        return float(np.nanmean(self._of(key, world, measure)))
+        return float(np.mean([float(np.nanmean(self._of(key, world, measure))) for world in self.worlds]))
 
     def seed_means(self, key: str, measure: str, world: int) -> list[float]:
         """One number a seed; one alone where nothing was trained."""

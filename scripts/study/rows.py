@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reproduction.runs import Run
+from reproduction.runs import Options, Run
 from sevila.errors import UserError
 from sevila.files import read_jsonl, write_jsonl
 from sevila.selection import build
@@ -82,9 +82,8 @@ class Row:
     run: Run
 
 
-def _run(entry: str, exp: str, alias: str, options: dict[str, str | int | Run]) -> Run:
-    pairs = tuple((key, value if isinstance(value, Run) else str(value)) for key, value in options.items())
-    return Run(entry, exp, DATA, pairs, alias=alias)
+def _run(entry: str, exp: str, alias: str, options: Options) -> Run:
+    return Run.made(entry, exp, DATA, options, alias)
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ class Runs:
     def evaluated(self, selection: str, numbers: Numbers, answerer: Run | None = None, rule: str = TOP_K) -> Run:
         """The chain on the test questions. A Localizer scores n frames once, other rows read its scores."""
         name = f"{selection}{self._suffix(numbers)}{'' if rule == TOP_K else f'_{rule}'}"
-        reader: dict[str, str | int | Run] = {} if answerer is None else {"answerer": answerer}
+        reader: Options = {} if answerer is None else {"answerer": answerer}
         if selection in UNSCORED or (answerer is None and rule == TOP_K and numbers.k == self.default.k):
             choice = self._choice(selection)
         else:
@@ -154,12 +153,12 @@ class Runs:
         options = {"selector": "topk", "scorer": network, "scorer.file": trained, **given}
         return _run("eval", "synthetic_eval", f"eval_{network}", options)
 
-    def _choice(self, selection: str) -> dict[str, str | int | Run]:
+    def _choice(self, selection: str) -> Options:
         if selection in UNSCORED:
             return {"selector": selection}
         return {"localizer": self.localizer(selection) or ZEROSHOT}
 
-    def _given(self, numbers: Numbers) -> dict[str, str | int | Run]:
+    def _given(self, numbers: Numbers) -> Options:
         return {"frames.n": numbers.n, "selector.k": numbers.k}
 
     def _suffix(self, numbers: Numbers) -> str:

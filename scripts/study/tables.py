@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from reproduction.cells import grid
 from study.claims import CHECK, PARTS, RULE, Claim, Finding
 from study.outcomes import LABELS, MEASURES, Values
 from study.rows import GROUPS, REFINEMENTS, Row
@@ -59,8 +60,8 @@ def type_headings(values: Values, row: Row) -> tuple[str, ...]:
 def rows_markdown(values: Values, group: str, rows: Sequence[Row]) -> str:
     """A table of rows, percent with intervals, then the same rows by question type."""
     head = [f"# {GROUPS[group]}", "", caption(values), ""]
-    body = markdown(HEADINGS, [cells(values, row) for row in rows])
-    by_type = markdown(type_headings(values, rows[0]), [type_cells(values, row) for row in rows])
+    body = grid(HEADINGS, [cells(values, row) for row in rows])
+    by_type = grid(type_headings(values, rows[0]), [type_cells(values, row) for row in rows])
     return "\n".join([*head, *body, "", "By question type:", "", *by_type]) + "\n"
 
 
@@ -71,13 +72,6 @@ def caption(values: Values) -> str:
         f"world: {len(values.seeds)}, where anything is trained. Recall: true frames chosen of those that k frames "
         "could choose, over the questions that have a true frame among the n sampled ones."
     )
-
-
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str | int | float]]) -> list[str]:
-    def line(cells: Sequence[str | int | float]) -> str:
-        return f"| {' | '.join(f'{cell:.2f}' if isinstance(cell, float) else str(cell) for cell in cells)} |"
-
-    return [line(headings), line(["---"] * len(headings)), *map(line, rows)]
 
 
 # -- the findings in words: what was asked for beforehand, a table of the claims, a sentence for each ---
@@ -180,7 +174,7 @@ def claims_markdown(values: Values, found: Sequence[Finding], missing: Sequence[
     """The rule, what was asked for, and the findings, as a table and in words."""
     lines = [f"# {TITLE}", "", RULE, "", targets(values), ""]
     for title, part in parts(found):
-        lines += [f"## {title}", "", *markdown(CLAIM_HEADINGS, [claim_cells(finding) for finding in part]), ""]
+        lines += [f"## {title}", "", *grid(CLAIM_HEADINGS, [claim_cells(finding) for finding in part]), ""]
         lines += [f"- {sentence(finding)}" for finding in part] + [""]
     return "\n".join([*lines, *filter(None, [unmeasured_text(missing)])]).rstrip() + "\n"
 
@@ -226,4 +220,4 @@ def refinement_cells(row: Mapping[str, Any]) -> tuple[str | int | float, ...]:
 def refinements_markdown(found: Sequence[Mapping[str, Any]]) -> str:
     head = ["# Pseudo-labels and what refinement gained", ""]
     head += ["Of the labels of the training questions, in percent; gains on the test questions, in points.", ""]
-    return "\n".join(head + markdown(REFINEMENT_HEADINGS, [refinement_cells(row) for row in found])) + "\n"
+    return "\n".join(head + grid(REFINEMENT_HEADINGS, [refinement_cells(row) for row in found])) + "\n"

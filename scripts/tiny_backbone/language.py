@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer
 
-from sevila.synthetic.language import ACTIONS, COLOURS, GROUNDS, SHAPES, SIDES, SLOTS, THINGS, vocabulary
+from sevila.synthetic.stories import ACTIONS, COLOURS, GROUNDS, SHAPES, SIDES, SLOTS, THINGS, vocabulary
 from tiny_backbone.lessons import Lesson
 
 WIDTH, HEADS, HEAD_WIDTH, INNER, ENCODER, DECODER = 128, 10, 32, 256, 5, 3

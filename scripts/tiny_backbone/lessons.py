@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from random import Random
 
 from sevila.model.prompts import QuestionPrompts, letters, moment_prompt, target
-from sevila.synthetic.language import ACTIONS, ACTORS, COLOURS, EMPTY, SHAPES, SIDES, THINGS, Scene
-from sevila.synthetic.stories import Asked, Cast, Story, ask_more, tell
+from sevila.synthetic import stories
+from sevila.synthetic.stories import ACTORS, EMPTY, Asked, Cast, Scene, Story, ask_more, tell
 
 PROMPTS = QuestionPrompts()
 CAST = Cast(plain=2, temporal=2, causal=2, standing=2, lying=2, lengths=(45, 40, 15))  # all kinds alike
@@ -101,12 +101,12 @@ def _simple(rng: Random, scene: Scene) -> tuple[str, tuple[str, ...], str, str]:
     kinds = []
     if scene.actor:
         name = " ".join(scene.actor)
-        kinds.append(("side", SIDES, f"which side is the {name} on", scene.side))
-        kinds.append(("action", ACTIONS, f"what does the {name} do", scene.action))
-        kinds.append(("shade", COLOURS, f"what is the color of the {scene.actor[1]}", scene.actor[0]))
-        kinds.append(("form", SHAPES, f"what shape is the {scene.actor[0]} one", scene.actor[1]))
+        kinds.append(("side", stories.SIDES, f"which side is the {name} on", scene.side))
+        kinds.append(("action", stories.ACTIONS, f"what does the {name} do", scene.action))
+        kinds.append(("shade", stories.COLOURS, f"what is the color of the {scene.actor[1]}", scene.actor[0]))
+        kinds.append(("form", stories.SHAPES, f"what shape is the {scene.actor[0]} one", scene.actor[1]))
     if scene.thing:
-        kinds.append(("thing_side", SIDES, f"which side is the {scene.thing} on", scene.side))
+        kinds.append(("thing_side", stories.SIDES, f"which side is the {scene.thing} on", scene.side))
     family, words, question, answer = rng.choice(kinds)
     wrong = rng.sample([w for w in words if w != answer], min(len(words) - 1, rng.randint(1, 4)))
     options = [answer, *wrong]
@@ -181,7 +181,7 @@ def yes_or_no(rng: Random, story: Story, k: int) -> Lesson:
         actor = rng.choice([a for a in ACTORS if set(a) & set(actor)])
     name = " ".join(actor)
     if about.thing and rng.random() < 0.5:
-        thing = about.thing if rng.random() < 0.6 else rng.choice(THINGS)
+        thing = about.thing if rng.random() < 0.6 else rng.choice(stories.THINGS)
         if about.actor:
             question = rng.choice((f"does the {name} hold the {thing}", f"is the {thing} held by the {name}"))
             true = any(s.actor == actor and s.thing == thing for s in scenes)

@@ -17,31 +17,19 @@ from transformers import Blip2QFormerConfig, Blip2VisionConfig
 from transformers.models.blip_2.modeling_blip_2 import Blip2QFormerModel, Blip2VisionModel
 
 from sevila.data.transforms import CLIP_MEAN, CLIP_STD
+from sevila.synthetic import stories
 from sevila.synthetic.draw import SIZE, Style, paint
-from sevila.synthetic.language import (
-    ACTIONS,
-    ACTORS,
-    COLOURS,
-    EFFECTS,
-    EMPTY,
-    GROUNDS,
-    HOLDS,
-    LIES,
-    NO,
-    NOTHING,
-    ONE,
-    SHAPES,
-    SIDES,
-    SLOTS,
-    STANDS,
-    THINGS,
-    Scene,
-)
+from sevila.synthetic.stories import ACTORS, EMPTY, SIDES, SLOTS, THINGS, Scene
 from tiny_backbone.lessons import exam_seed
 
 CHOICES: tuple[tuple[str, ...], ...] = (
-    (*COLOURS, NO), (*SHAPES, ONE), ACTIONS, (*THINGS, NOTHING), SIDES, GROUNDS,
-)  # fmt: skip
+    (*stories.COLOURS, stories.NO),
+    (*stories.SHAPES, stories.ONE),
+    stories.ACTIONS,
+    (*THINGS, stories.NOTHING),
+    SIDES,
+    stories.GROUNDS,
+)
 
 
 def vision_config() -> Blip2VisionConfig:
@@ -81,11 +69,11 @@ class Eyes(nn.Module):
 
 def random_scene(rng: Random) -> Scene:
     """A scene of any kind, with every word equally likely among its kind."""
-    action = rng.choices((HOLDS, STANDS, LIES, EMPTY, "effect"), weights=(58, 8, 10, 5, 19))[0]
-    action = rng.choice(list(EFFECTS.values())) if action == "effect" else action
-    actor = None if action in (LIES, EMPTY) else rng.choice(ACTORS)
-    thing = rng.choice(THINGS) if action in (HOLDS, LIES) else None
-    return Scene(actor, action, thing, rng.choice(SIDES), rng.choice(GROUNDS))
+    action = rng.choices((stories.HOLDS, stories.STANDS, stories.LIES, EMPTY, "effect"), weights=(58, 8, 10, 5, 19))[0]
+    action = rng.choice(list(stories.EFFECTS.values())) if action == "effect" else action
+    actor = None if action in (stories.LIES, EMPTY) else rng.choice(ACTORS)
+    thing = rng.choice(THINGS) if action in (stories.HOLDS, stories.LIES) else None
+    return Scene(actor, action, thing, rng.choice(SIDES), rng.choice(stories.GROUNDS))
 
 
 def picture_book(n: int, style: Style, rng: Random, generator: torch.Generator) -> tuple[Tensor, list[Scene]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sevila.benchmarks.nextqa import mapped_folder
 from sevila.benchmarks.rows import Dropped, Row, headless_csv_rows, records
-from sevila.benchmarks.value import ValueTask
+from sevila.benchmarks.tvqa import ValueTask
 from sevila.data.folders import Videos
 from sevila.data.records import Question
 

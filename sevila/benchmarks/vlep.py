@@ -13,8 +13,7 @@ from pathlib import Path
 from sevila.benchmarks.base import Answered
 from sevila.benchmarks.predictions import RowForm
 from sevila.benchmarks.rows import Row, shown
-from sevila.benchmarks.tvqa import TVQAVideos
-from sevila.benchmarks.value import ValueTask
+from sevila.benchmarks.tvqa import TVQAVideos, ValueTask
 from sevila.data.folders import VideoFolder, Videos
 from sevila.data.records import Question
 from sevila.files import write_jsonl

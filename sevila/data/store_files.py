@@ -74,7 +74,7 @@ def claim(folder: Path) -> FolderLock:
         lock.acquire(folder, shared=True)
         if lock.found and lock.alone():
             sweep(folder)
-            lock.share()
+            lock.downgrade()
     except (Held, OSError):  # somebody tidies up just now, or the store may only be read
         pass
     return lock

@@ -297,21 +297,12 @@ class SeViLA(nn.Module):
         return out
 
     @torch.no_grad()
-    def single_frame_logits(
-        self,
-        patches: Tensor,
-        texts: Sequence[str],
-        options: Sequence[int],
-        decoding: AnswerDecoding | None = None,
-    ) -> list[Tensor]:
-        """Answers of M questions from each of T frames alone: patches [T, P, Dv] -> of each question [T, A].
-
-        decoding   in the place of the Answerer's own
-        """
+    def single_frame_logits(self, patches: Tensor, texts: Sequence[str], options: Sequence[int]) -> list[Tensor]:
+        """Answers of M questions from each of T frames alone: patches [T, P, Dv] -> of each question [T, A]."""
         soft = self.answerer.head(patches)
         frames = len(soft)
         return [
-            self.frame_logits(soft, [text] * frames, [number] * frames, decoding)
+            self.frame_logits(soft, [text] * frames, [number] * frames)
             for text, number in zip(texts, options, strict=True)
         ]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from sevila.synthetic.language import COLOURS, EFFECTS, GROUNDS, SHAPES, SIDES, THINGS, Scene
+from sevila.synthetic.stories import COLOURS, EFFECTS, GROUNDS, SHAPES, SIDES, THINGS, Scene
 
 SIZE = 64  # pixels a side
 ACTOR_RADIUS, THING_RADIUS = 0.42, 0.32

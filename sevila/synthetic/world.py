@@ -35,8 +35,7 @@ from sevila.errors import UserError
 from sevila.files import atomic_path, write_json, write_jsonl, write_text
 from sevila.progress import track
 from sevila.synthetic import draw
-from sevila.synthetic.language import SLOTS
-from sevila.synthetic.stories import BUSY, CALM, SHOTS, Event, Story, ask, moment_queries, tell
+from sevila.synthetic.stories import BUSY, CALM, SHOTS, SLOTS, Event, Story, ask, moment_queries, tell
 
 FPS = 4
 FRAMES_A_SHOT = 2

@@ -69,9 +69,9 @@ class TrainedSelectorTask:
         for k, rows in self._alike(batch).items():
             weights = self.network.pick(scores[rows], k)
             seen = torch.einsum("bkn,bnqd->bkqd", weights, soft[rows].to(weights.dtype))
-            share = len(rows) / len(batch)
-            total = total + share * self._answer_loss(seen, [batch.questions[row] for row in rows])
-            peaks += share * float(weights.detach().amax(-1).mean())
+            part = len(rows) / len(batch)
+            total = total + part * self._answer_loss(seen, [batch.questions[row] for row in rows])
+            peaks += part * float(weights.detach().amax(-1).mean())
         entropy = score_entropy(scores)
         return total - self.entropy * entropy, {"weight": peaks, "entropy": float(entropy.detach())}
 

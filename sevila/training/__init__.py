@@ -3,6 +3,5 @@
 loop         the steps of a training, from the first to the last
 optim        AdamW, learning-rate schedules, the options
 checkpoint   the state of a run on disk, whole at any moment
-device       device, precision, and what several processes tell each other
-process      random generators and SIGTERM
+device       device and precision, what several processes tell each other, random generators, SIGTERM
 """

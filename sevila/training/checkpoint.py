@@ -102,7 +102,7 @@ def last_evaluated(folder: Path) -> int:
     return 0 if last is None else _description(last / STATE)["state"]["evaluated"]
 
 
-def save(folder: Path, head: nn.Module, snapshot: Snapshot, keep_all: bool = False) -> Path:
+def save(folder: Path, head: nn.Module, snapshot: Snapshot) -> Path:
     """Write the checkpoint of this step under `folder`, make it `last` (and `best`), then drop older ones.
 
     A folder of this very step (written before its evaluation) holds the same weights, so only
@@ -123,7 +123,7 @@ def save(folder: Path, head: nn.Module, snapshot: Snapshot, keep_all: bool = Fal
             files = {name: file_digest(temporary / name) for name in (HEAD, TRAINING)}
             _write_state(temporary / STATE, snapshot, files)
     write_text(folder / "last", target.name + "\n")
-    tidy(folder, state, keep_all)
+    tidy(folder, state)
     return target
 
 
@@ -168,7 +168,7 @@ def load_head(checkpoint: Path, head: nn.Module) -> None:
     head.load_state_dict(weights)
 
 
-def tidy(folder: Path, state: TrainState, keep_all: bool = False) -> None:
+def tidy(folder: Path, state: TrainState) -> None:
     """Bring `best` in line with the `last` checkpoint's `state`, then remove the folders that nothing names.
 
     Done after every save, and before a run goes on after a kill, which may have come between any two writes.
@@ -181,8 +181,7 @@ def tidy(folder: Path, state: TrainState, keep_all: bool = False) -> None:
     else:
         (folder / "best").unlink(missing_ok=True)
     for path in folder.glob("step_*"):
-        stale = path.name not in keep and (not keep_all or _step_of(path) > state.step)
-        if stale:
+        if path.name not in keep:
             # under a temporary name first: what is half-removed must not look complete
             going = temporary_beside(path)
             os.replace(path, going)

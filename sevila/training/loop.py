@@ -26,9 +26,19 @@ from sevila.errors import UserError
 from sevila.progress import ProgressBar
 from sevila.training import checkpoint
 from sevila.training.checkpoint import Snapshot, TrainState
-from sevila.training.device import from_main, gather_bytes, make_accelerator
+from sevila.training.device import (
+    Interrupted,
+    Sigterm,
+    Stopped,
+    from_main,
+    gather_bytes,
+    make_accelerator,
+    rng_state,
+    seed_all,
+    set_rng_state,
+    still_rng,
+)
 from sevila.training.optim import TrainOptions, adamw
-from sevila.training.process import Interrupted, Sigterm, Stopped, rng_state, seed_all, set_rng_state, still_rng
 
 Log = Callable[[dict[str, Any]], None]
 Loader = Callable[[int, int], Iterable[Any]]
@@ -142,7 +152,7 @@ class _Run:
                     for tensor in self.head.state_dict().values():
                         tensor.copy_(broadcast(tensor, from_process=0))
         # a kill may have left folders that do not count
-        from_main(self.accelerator, lambda: checkpoint.tidy(self.folder, self.state, self.options.keep_all))
+        from_main(self.accelerator, lambda: checkpoint.tidy(self.folder, self.state))
 
     def _last(self, resume: bool) -> str | None:
         """The name of the last checkpoint. UserError for one that was not asked to be gone on with."""
@@ -302,7 +312,7 @@ class _Run:
 
     def _write(self, rngs: list[dict[str, Any]]) -> None:
         snapshot = Snapshot(self.state, self.plan, self.optimizer.state_dict()["state"], rngs)
-        checkpoint.save(self.folder, self.head, snapshot, self.options.keep_all)
+        checkpoint.save(self.folder, self.head, snapshot)
 
     def leave(self) -> None:
         state = self.state

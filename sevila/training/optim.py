@@ -130,7 +130,6 @@ class TrainOptions:
     eval_every       optimiser steps between evaluations, None for every epoch's end; the end is one too
     save_every       further checkpoints every so many optimiser steps, None for none but those of evaluations
     log_every        optimiser steps between log records
-    keep_all         keep every checkpoint, not just best and last
     seed             of dropout and everything else random in training
     label            the run's name on the progress bar
     """
@@ -147,7 +146,6 @@ class TrainOptions:
     eval_every: int | None = None
     save_every: int | None = None
     log_every: int = 10
-    keep_all: bool = False
     seed: int = 0
     label: str = "training"
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ablation import ablation_page, print_ablation
 from parsed_page import read_page
+from selfchain import ablation_page, print_ablation
 from sevila.report.page import Heading
 from sevila.report.timeline import Example, Timeline
 

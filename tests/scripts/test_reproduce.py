@@ -463,7 +463,7 @@ def test_wrong_words_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert refused(capsys, "--table", "10", *runs).startswith("--table 10: there are 1, 2, 3, ")
     assert refused(capsys, "--table", "12", "--rows", "2", *runs) == "--rows 2: the rows are ZS-1, ZS-4, FT-1, FT-4"
     assert "no such row" in refused(capsys, "--table", "4", "--datasets", "star", *runs)
-    assert refused(capsys, "--table", "12", "--set", "model", *runs) == "--set model: expected NAME=VALUE"
+    assert refused(capsys, "--table", "12", "--set", "model", *runs) == "--set model: expected KEY=VALUE"
     message = refused(capsys, "--table", "12", "--use", "nextqa_reverse=/nowhere", *runs)
     assert message == "--use nextqa_reverse=/nowhere: no such file or folder"
     message = refused(capsys, "--table", "12", "--rows", "ZS-1", "--use", f"x={tmp_path}", *runs)

@@ -25,9 +25,8 @@ from study.claims import CHECK, PAPER, Claim, Finding, claims, findings, verdict
 from study.intervals import Estimate
 from study.outcomes import Outcomes, Values, collect, read_outcomes, score, write_outcomes
 from study.outputs import write_all
-from study.pool import Ended, Task, open_pool, perform
 from study.rows import CHOOSE, GROUPS, REFINEMENTS, SELECTIONS, Chosen, Numbers, Row, Runs, all_rows, choose, chosen
-from study.schedule import Job, Times, Worlds, duration, environment, make
+from study.schedule import Ended, Job, Task, Times, Worlds, duration, environment, make, open_pool, perform
 from tiny_backbone import lessons
 
 DEFAULT = Numbers(n=32, k=4)

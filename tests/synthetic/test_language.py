@@ -6,8 +6,7 @@ import re
 from random import Random
 
 from sevila.model.prompts import EventPrompts, QuestionPrompts, moment_prompt
-from sevila.synthetic.language import ACTORS, SLOTS, Scene, vocabulary
-from sevila.synthetic.stories import ask, moment_queries, tell
+from sevila.synthetic.stories import ACTORS, SLOTS, Scene, ask, moment_queries, tell, vocabulary
 
 
 def test_a_scene_in_words_and_as_a_sentence() -> None:

@@ -13,15 +13,19 @@ from hypothesis import strategies as st
 
 from sevila.data.sampling import uniform_indices
 from sevila.metrics.keyframes import true_positions
-from sevila.synthetic.language import COLOURS, EFFECTS, GROUNDS, THINGS, Scene
 from sevila.synthetic.stories import (
     BUSY,
     CALM,
+    COLOURS,
+    EFFECTS,
+    GROUNDS,
     OPTIONS,
     SHOTS,
+    THINGS,
     Asked,
     Cast,
     Event,
+    Scene,
     Story,
     ask,
     ask_more,

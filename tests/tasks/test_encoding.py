@@ -24,7 +24,7 @@ from sevila.selection.scorers import CLIPScorer, JointLocalizerScorer, Localizer
 from sevila.selection.trained import TrainedScorer
 from sevila.tasks.answer import AnswerTask, SelectEachStep
 from sevila.tasks.chain import ForwardChain
-from sevila.tasks.moments import retrieve
+from sevila.tasks.evaluation import retrieve
 from sevila.tasks.pretrain import PretrainTask
 from sevila.tasks.refine import LabelEachStep, LabelledBefore, LabelledFrames, RefineTask, make_pseudo_labels
 

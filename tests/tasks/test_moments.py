@@ -14,7 +14,7 @@ from sevila.benchmarks.synthetic import Synthetic
 from sevila.model.prompts import moment_prompt
 from sevila.model.sevila import SeViLA
 from sevila.tasks.chain import ForwardChain
-from sevila.tasks.moments import retrieve
+from sevila.tasks.evaluation import retrieve
 
 
 def test_binary_predictions_are_the_official_ones(shared: Path) -> None:

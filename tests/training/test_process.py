@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sevila.training.process import Interrupted, Sigterm, rng_state, seed_all, set_rng_state, still_rng
+from sevila.training.device import Interrupted, Sigterm, rng_state, seed_all, set_rng_state, still_rng
 
 
 def draw() -> list[float]:
