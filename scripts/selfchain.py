@@ -127,11 +127,7 @@ Row = Mapping[str, Any]
 
 ZERO_SHOT = "zeroshot"
 UPPER_BOUND = "oracle"  # the selector that knows the true windows
-MEASURES = {
-    "accuracy": "accuracy",
-    "keyframe_recall": "recall",
-    "keyframe_hit": "hit",
-}  # key, name in a table
+MEASURES = {"accuracy": "accuracy", "keyframe_recall": "recall", "keyframe_hit": "hit"}  # key: its name in a table
 
 
 def print_ablation(rows: Sequence[Row], console: Console | None = None) -> None:

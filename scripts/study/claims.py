@@ -148,13 +148,12 @@ def _listed(main: Sequence[str], more_uniform: tuple[str, ...]) -> Iterator[Clai
 
 
 def _further(values: Values, main: Sequence[str]) -> Iterator[Claim]:
-    def further(name: str, measure: str, better: str, others: tuple[str, ...], text: str, **more: float) -> Claim:
+    def further(name: str, measure: str, better: str, others: tuple[str, ...], text: str, **more: Any) -> Claim:
         return Claim(name, measure, better, others, text, part=FURTHER, **more)
 
     for measure, target in (("accuracy", None), ("recall", 10.0)):
         text = "there is a gap to close: training on true windows beats the zero-shot Localizer"
-        more = {} if target is None else {"target": target}
-        yield further("true_windows_beat_zero_shot", measure, "true_windows", ("zero_shot",), text, **more)
+        yield further("true_windows_beat_zero_shot", measure, "true_windows", ("zero_shot",), text, target=target)
     for measure in ("accuracy", "recall"):
         text = "SR beats the zero-shot Localizer, on labels that stand in five orders of the options"
         yield further("refinement_helps_five_orders_without_pretraining", measure, "sr", ("zero_shot",), text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
@@ -152,22 +152,10 @@ class TrainOptions:
     @classmethod
     def of(cls, trainer: Trainer, batches_per_epoch: int, metric: str, seed: int, label: str) -> TrainOptions:
         """The options of a configuration; `batches_per_epoch` says where a schedule by steps ends."""
-        return cls(
-            schedule=build_schedule(trainer, _total_steps(trainer, batches_per_epoch)),
-            epochs=trainer.epochs,
-            metric=metric,
-            max_steps=trainer.max_steps,
-            accumulate=trainer.accumulate,
-            loss_divisor=trainer.loss_divisor,
-            weight_decay=trainer.weight_decay,
-            betas=(trainer.betas[0], trainer.betas[1]),
-            clip_grad_norm=trainer.clip_grad_norm,
-            eval_every=trainer.eval_every,
-            save_every=trainer.save_every,
-            log_every=trainer.log_every,
-            seed=seed,
-            label=label,
-        )
+        given = {item.name: getattr(trainer, item.name) for item in fields(cls) if hasattr(trainer, item.name)}
+        given["schedule"] = build_schedule(trainer, _total_steps(trainer, batches_per_epoch))
+        given["betas"] = tuple(trainer.betas)
+        return cls(**given, metric=metric, seed=seed, label=label)
 
     def __post_init__(self) -> None:
         counts = "epochs", "max_steps", "accumulate", "eval_every", "save_every", "log_every"
