@@ -113,6 +113,7 @@ def saved(folder: Path, name: str, model: torch.nn.Module) -> torch.nn.Module:
 
 # -- the practice loop of both halves, which resumes ---
 
+LR, REPORT_EVERY = 1e-3, 500  # learning rate at its peak; steps between reports
 WARM_UP, COOL_DOWN = 100, 0.3  # steps of linear warm-up; share of all steps in which the rate falls to zero
 
 
@@ -122,14 +123,14 @@ def rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARM_UP, left)
 
 
-def optimisers(model: nn.Module, plain: Callable[[str], bool], lr: float) -> list[torch.optim.Optimizer]:
+def optimisers(model: nn.Module, plain: Callable[[str], bool]) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for everything else (`plain` names those by parameter name)."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     matrices = [p for name, p in named if p.ndim == 2 and not plain(name)]
     rest = [p for name, p in named if p.ndim != 2 or plain(name)]
     return [
-        torch.optim.Muon(matrices, lr=2 * lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(rest, lr=lr, weight_decay=0.01, betas=(0.9, 0.98)),
+        torch.optim.Muon(matrices, lr=2 * LR, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=LR, weight_decay=0.01, betas=(0.9, 0.98)),
     ]
 
 
@@ -141,14 +142,12 @@ def practise(
     folder: Path,
     plain: Callable[[str], bool],
     report: Callable[[], dict[str, float]],
-    lr: float = 1e-3,
-    report_every: int = 500,
 ) -> None:
     """Train `model` on `loss_of(step)` and keep `folder/NAME.pt` so that a later call goes on where this one ended.
 
     The loss of a step depends on its number alone (and on the weights), so that stopping changes nothing.
     """
-    optims = optimisers(model, plain, lr)
+    optims = optimisers(model, plain)
     base = [[group["lr"] for group in optim.param_groups] for optim in optims]
     path, start = folder / f"{name}.pt", 0
     if path.exists():
@@ -174,7 +173,7 @@ def practise(
             pace = (time.time() - since) / 50
             print(f"{name} {step + 1}/{steps} loss {total / 50:.4f} {pace:.2f} s/step", flush=True)
             total, since = 0.0, time.time()
-        if (step + 1) % report_every == 0 or step + 1 == steps:
+        if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
             model.eval()
             print(name, {kind: round(value, 1) for kind, value in report().items()}, flush=True)
             state = {"model": model.state_dict(), "optims": [o.state_dict() for o in optims], "step": step + 1}
