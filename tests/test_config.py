@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -499,8 +501,10 @@ def test_an_experiment_can_be_a_sweep(empty: Path) -> None:
 
 
 def test_info_and_completion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert main("eval", pytest.fail, [EVAL, "--info", "defaults"]) == 0
-    assert re.search(r"\| selector/localizer +\| selector", capsys.readouterr().out)
+    # in a process of its own: Hydra prints this through its logger, which a sweep in this one may have silenced
+    words = [sys.executable, "-m", "sevila.eval", EVAL, "--info", "defaults"]
+    printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"\| selector/localizer +\| selector", printed)
     monkeypatch.setenv("COMP_LINE", "sevila selector=un")
     monkeypatch.setenv("COMP_POINT", "18")
     assert main("eval", pytest.fail, ["-sc", "query=bash"]) == 0
