@@ -10,6 +10,7 @@ damaged on the way, it is decoded plainly.
 from __future__ import annotations
 
 import itertools
+import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -28,12 +29,13 @@ from sevila.data.frame_table import FrameTable, decoded_frames, frame_table, ope
 from sevila.data.transforms import Size, to_tensor
 
 Convert = Callable[[VideoFrame], Tensor]
+MOST_THREADS = 16  # that FFmpeg advises
 PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE: no field of a frame has a packet of its own
 
 
 @dataclass(frozen=True)
 class PyAv:
-    """threads: that decode one file; 0: as many as there are processors. Use 1 where several processes decode."""
+    """threads: that decode one file; 0: as many as its processors can use. Use 1 where several processes decode."""
 
     threads: int = 0
 
@@ -101,6 +103,8 @@ def needed_frames(
     """
     if not table.by_packet:
         raise Inexact("its packets do not tell its frames apart")
+    # a packet that is left out takes its turn among FFmpeg's threads: twice as many keep the processors at work
+    threads = threads or min(MOST_THREADS, 2 * (os.cpu_count() or 1))
     with open_video(path, 1 if table.open_groups else threads) as (container, stream):
         if not table.open_groups:
             stream.codec_context.options = {"err_detect": "explode"}  # raise for damage, do not paint over it

@@ -107,8 +107,7 @@ def frame_table(path: Path) -> FrameTable:
 def open_video(path: Path, threads: int = 1) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The open file and its main video stream; FFmpeg's errors until it is closed become UserErrors.
 
-    threads   that decode; 0: as many as there are processors. With more than one, what a damaged file gives may
-              differ from run to run.
+    threads   that decode. With more than one, what a damaged file gives may differ from run to run.
     """
     try:
         # "file:" keeps a name such as "concat:x" from being read as one of FFmpeg's protocols.
