@@ -22,9 +22,11 @@ from sevila.checkpoints.heads import save_head
 from sevila.data.dataset import Batch, FrameDataset, Record, stream
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames, FrameKey, RecurringFrames, TrainingFrames, epoch_keys
+from sevila.data.store_files import row_key
 from sevila.errors import UserError, reason, suggest
 from sevila.files import read_json, read_jsonl, read_text, sealed, unsealed, write_jsonl, write_text
 from sevila.model.sevila import SeViLA
+from sevila.processes import check_same, from_main
 from sevila.report.run_page import print_metrics, run_page
 from sevila.run_folder import ENVIRONMENT, KEYFRAMES, LABELS, LOG, RunFolder
 from sevila.schema import Wandb
@@ -32,9 +34,9 @@ from sevila.tasks.chain import ForwardChain
 from sevila.tasks.evaluation import by_processes
 from sevila.tasks.refine import PseudoLabels, make_pseudo_labels
 from sevila.training import checkpoint
-from sevila.training.device import from_main
-from sevila.training.loop import Log, Task, train
+from sevila.training.loop import Log, train
 from sevila.training.optim import TrainOptions, build_schedule
+from sevila.training.task import Task
 
 T = TypeVar("T")
 
@@ -142,9 +144,9 @@ class TrainingRun:
 
         Every row has a checksum. UserError for a file that an earlier start made and that is not as it was.
         """
-        if not from_main(self.accelerator, path.exists):
+        if not from_main(path.exists):
             rows = by_processes(questions, make)
-            from_main(self.accelerator, lambda: write_jsonl(path, map(sealed, rows)))
+            from_main(lambda: write_jsonl(path, map(sealed, rows)))
         again = "remove the file, and resume=true makes it again"
 
         def read() -> list[dict[str, Any]]:
@@ -153,7 +155,7 @@ class TrainingRun:
             except UserError as error:
                 raise UserError(f"{error}; {again}") from None
 
-        rows = from_main(self.accelerator, read)
+        rows = from_main(read)
         if [row.get("qid") for row in rows] != [question.qid for question in questions]:
             raise UserError(f"{path}: its {len(rows)} rows are not those of the {len(questions)} questions; {again}")
         parsed = []
@@ -180,9 +182,11 @@ class TrainingRun:
         batches = Batches(dataset, config, accelerator)
         if batches.count < 1:
             raise UserError(f"{len(dataset)} training items make no batch of {config.trainer.batch_size} a process")
+        known = row_key([record.qid for record in dataset.records])[:12]
+        check_same({"the training items": f"{len(dataset)}, {known}"})
         options = TrainOptions.of(config.trainer, batches.count, metric, config.seed, config.exp)
         if folder.resumed:
-            from_main(accelerator, self._rewind)
+            from_main(self._rewind)
         with tracking(accelerator, folder.path, config.wandb, asdict(config)) as track:
 
             def log(record: dict[str, Any]) -> None:
@@ -194,8 +198,7 @@ class TrainingRun:
                 accelerator=accelerator, resume=folder.resumed,
             )  # fmt: skip
         metrics = {**state.best_metrics, **(extra or {}), "step": state.best_step}
-        if accelerator.is_main_process:
-            self._write(task.head, role, metrics)
+        from_main(lambda: self._write(task.head, role, metrics))
         return metrics
 
     def _rewind(self) -> None:
@@ -233,7 +236,7 @@ def _frame_numbers(row: Mapping[str, Any]) -> tuple[int, ...]:
 def training_run(config: schema.Train | schema.Refine) -> Iterator[TrainingRun]:
     """Check and build everything; nothing is written yet (but the synthetic world is drawn if it is not there)."""
     accelerator = build.accelerator(config)
-    with build.run_folder(config, accelerator) as folder:
+    with build.run_folder(config) as folder:
         # what is wrong is said before the model is loaded
         build.selector(config.selector, config.frames.n)
         build.check_choices(config)
@@ -276,7 +279,7 @@ def tracking(accelerator: Accelerator, folder: Path, options: Wandb, config: Map
         _one_line(options.mode, lambda: accelerator.init_trackers(options.project, init_kwargs={"wandb": settings}))
 
     if options.mode != "disabled":
-        from_main(accelerator, begin)
+        from_main(begin)
 
     def log(record: dict[str, Any]) -> None:
         numbers = {key: value for key, value in record.items() if key != "step"}
