@@ -135,9 +135,10 @@ class Noise:
     size: int
 
     def sample(self, record: Record) -> Sample:
-        pixels = torch.randn(self.n, 3, self.size, self.size, generator=torch.Generator().manual_seed(0))
+        shape, generator = (self.n, 3, self.size, self.size), torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
         seconds = tuple(60.0 * (i + 0.5) / self.n for i in range(self.n))
-        return Sample(record, Frames(pixels.to(torch.uint8), tuple(range(self.n)), seconds), pixels)
+        return Sample(record, Frames(pixels, tuple(range(self.n)), seconds), pixels)
 
     def walk(self, records: Sequence[Record], label: str | None = None) -> Iterator[tuple[list[int], Sample]]:
         yield list(range(len(records))), self.sample(records[0])

@@ -27,6 +27,7 @@ from sevila.data.video import CachedVideos
 from sevila.errors import UserError
 from sevila.model.digest import digest
 from sevila.model.language import ANSWER_DECODINGS, Compared, Direct, Official
+from sevila.model.pixels import normalize
 from sevila.model.precision import DTYPES, PRECISIONS, arithmetic, fast_dtype, warn_if_slow
 from sevila.model.prompts import PROMPTS, Prompts
 from sevila.model.sevila import SeViLA
@@ -192,7 +193,7 @@ def store(config: schema.Store, backbone: backbones.Backbone, decoded: CachedVid
         "device": backbone.device.type,  # rounds differently
         "size": str(decoded.size),
         "decoder": type(decoded.decoder).__name__,
-        "transform": transform_digest(decoded.size),
+        "transform": transform_digest(decoded.size, normalize),
     }
     rest = None if config.dtype is None else DTYPES[config.dtype]
     limit = None if config.max_gb is None else int(config.max_gb * 10**9)

@@ -23,10 +23,11 @@ from sevila.data.folders import AnyFile
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames, ordered_keys, uniform_indices
 from sevila.data.store import Store
-from sevila.data.transforms import normalize, transform_digest
+from sevila.data.transforms import transform_digest
 from sevila.data.video import CachedVideos, VideoReader
 from sevila.model.digest import digest
 from sevila.model.head import Head
+from sevila.model.pixels import normalize
 from sevila.model.prompts import letters, target
 from sevila.model.sevila import SeViLA
 from sevila.selection import SELECTORS
@@ -60,7 +61,7 @@ def source(model: SeViLA, n: int, store: Store | None) -> VideoSource:
 
 def store_of(model: SeViLA, folder: Path) -> Store:
     backbone = model.backbone
-    maker = {"tower": digest(backbone.tower), "transform": transform_digest(backbone.image_size)}
+    maker = {"tower": digest(backbone.tower), "transform": transform_digest(backbone.image_size, normalize)}
     return Store(folder, maker, backbone.dtype)
 
 

@@ -31,7 +31,7 @@ GROUP = 32  # frames in a pass of the tower for the store, on a GPU
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A record, its frames as decoded, and `pixels` as the model sees them: float32 [T, 3, S, S].
+    """A record, its frames as decoded, and `pixels` as the model sees them, but for normalisation: uint8 [T, 3, S, S].
 
     stored   what a store knows of the frames. Then `pixels` are only those that it lacks, [M, 3, S, S], and
              so are `frames.pixels`, unless the dataset was asked for all of them
@@ -48,7 +48,7 @@ class Batch:
     """B samples, padded with zeros to the longest T.
 
     records   questions, or moment queries: a task knows which
-    pixels    float32 [B, T, 3, S, S], normalised
+    pixels    uint8 [B, T, 3, S, S]: a quarter of the bytes that normalised ones would have on their way
     mask      bool [B, T], False where there is no frame
     indices   of each video, its frame numbers
     times     of each video, its frames' seconds
@@ -155,8 +155,7 @@ class FrameDataset(Dataset[Sample]):
         misses = Misses(place, tuple(indices[row] for row in lacking), tuple(frames.times[row] for row in lacking))
         fresh = pixels[missing] if self.pictures else pixels
         stored = Stored(store, missing, spread(found.patches, ~missing), (misses,))
-        ready = self.rule.transform(fresh, key) if lacking else fresh.float()
-        return Sample(record, frames, ready, stored)
+        return Sample(record, frames, self.rule.transform(fresh, key) if lacking else fresh, stored)
 
     def _indices(self, record: Record, info: VideoInfo, key: FrameKey) -> Sequence[int]:
         if record.qid in self.fixed_indices:
@@ -175,7 +174,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     if kept:
         pixels = torch.cat([sample.pixels for sample in samples])
     else:
-        pixels = torch.zeros(len(samples), longest, *samples[0].pixels.shape[1:])
+        pixels = samples[0].pixels.new_zeros(len(samples), longest, *samples[0].pixels.shape[1:])
         for row, sample in enumerate(samples):
             pixels[row, : len(sample.pixels)] = sample.pixels
     return Batch(
@@ -326,7 +325,7 @@ class Tower(Protocol):
     def device(self) -> torch.device: ...
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """float32 [..., 3, S, S] -> [..., P, Dv]."""
+        """uint8 [..., 3, S, S] -> [..., P, Dv]."""
         ...
 
 

@@ -23,6 +23,7 @@ from sevila.model import torchvision_check  # noqa: F401  before anything import
 from sevila.model.digest import fingerprint_of, first_fingerprint_of, name_in_blip2
 from sevila.model.head import Head, HeadConfig
 from sevila.model.language import TOKENS, fuse_norms, run_decoder, run_encoder
+from sevila.model.pixels import normalize, upload
 from sevila.model.precision import at_least_float32, wide
 
 if TYPE_CHECKING:
@@ -177,15 +178,24 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels [..., 3, S, S] -> patches [..., P, Dv], in the tower's dtype.
+        """Pictures [..., 3, S, S] -> patches [..., P, Dv], in the tower's dtype.
+
+        pixels   uint8 RGB, as they are decoded; or of a floating type and normalised already. UserError for others
 
         Pictures of another size than `image_size` get their position embeddings interpolated, bicubically.
         """
-        # frame by frame, in passes that fit into memory
+        if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
+            raise UserError(f"pixels of {pixels.dtype}: expected uint8 (0 to 255), or normalised ones of a float type")
+        # frame by frame, in passes that fit into memory, all of nearly the same size
         frames = pixels.flatten(0, -4)
         each = max(1, self.tokens // self.tower.positions.shape[1])
-        parts = [self._patches(part.to(self.device, self.patches_dtype)) for part in frames.split(each)]
-        return torch.cat(parts).unflatten(0, pixels.shape[:-3])
+        passes = frames.tensor_split(max(1, -(-len(frames) // each)))
+        return torch.cat([self._patches(self._ready(part)) for part in passes]).unflatten(0, pixels.shape[:-3])
+
+    def _ready(self, pixels: Tensor) -> Tensor:
+        """uint8 or normalised [N, 3, S, S] -> normalised, on the tower's device and in its dtype."""
+        there = upload(pixels, self.device)
+        return (normalize(there) if there.dtype == torch.uint8 else there).to(self.patches_dtype)
 
     def _patches(self, pixels: Tensor) -> Tensor:
         """[N, 3, S, S] -> [N, P, Dv]. Each number of frames costs a compiled tower a compilation.

@@ -81,7 +81,7 @@ def find_precision(name: str | torch.dtype | None, device: str | torch.device) -
         return Precision(dtype, dtype)
     if isinstance(name, str) and name in PRECISIONS:
         return PRECISIONS[name]
-    if name not in DTYPES.values():
+    if not isinstance(name, torch.dtype) or name not in DTYPES.values():
         raise UserError(f"dtype={name!r}: must be auto, {', '.join(PRECISIONS)}, or one of torch's of that precision")
     return Precision(name, name)
 
