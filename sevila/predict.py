@@ -80,7 +80,10 @@ def parser() -> Parser:
     options.add_argument("--decoder", choices=("pyav", "decord", "torchcodec"), default="pyav", help="of videos (pyav)")
     options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
     options.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16", "fp64"), default="auto", help="auto: what the device is fast in"
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp64", "published"),
+        default="auto",
+        help="auto: what the device is fast in",
     )
     options.add_argument("--store", metavar="FOLDER", type=home, help="keeps what the vision tower made of videos")
     help_out = f"{', '.join(OUTPUTS)}; of many: .jsonl, or a folder"
