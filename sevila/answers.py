@@ -12,7 +12,6 @@ from itertools import tee
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sevila import build
 from sevila.api import SeViLA
 from sevila.checkpoints.heads import ROLES, ZEROSHOT, find_head
 from sevila.cli import loading
@@ -28,7 +27,6 @@ from sevila.locks import LOCK, FolderLock, Held
 from sevila.model.precision import DTYPES, PRECISIONS, find_device, find_precision
 from sevila.model.sevila import Answer, EncodedVideo, Localization
 from sevila.questions import Asked
-from sevila.schema import Store
 from sevila.selection import SELECTORS
 from sevila.selection.rules import Selector
 
@@ -137,6 +135,9 @@ def load(given: Namespace, video: str | None = None) -> Answering:
     backbone = model.model.backbone
     videos.size, model.videos = backbone.image_size, videos
     if given.store is not None:
+        from sevila import build
+        from sevila.schema import Store
+
         model.store = build.store(Store(given.store), backbone, videos)
     if given.precision == "auto":
         name = next(name for name, dtype in DTYPES.items() if dtype == backbone.dtype)
@@ -153,7 +154,7 @@ def about(given: Namespace) -> dict[str, Any]:
         "shard": str(given.shard),
         "model": given.source,
         **{role: file_digest(file)[:16] if file else ZEROSHOT for role, file in heads.items()},
-        **{name: getattr(given, name) for name in ("selector", "k", "n_frames", "decoder")},
+        **{name: getattr(given, name) for name in ("selector", "k", "n_frames", "decoder", "window")},
         "precision": next(name for name in PRECISIONS if PRECISIONS[name] == precision),
     }
 
