@@ -105,6 +105,8 @@ class SeViLA:
         frames = FrameDataset([record], self.videos, AnyFile(), EvaluationFrames(n_frames), store=self.store)
         sample = frames.sample(record, (0, 0))
         patches = patches_of(self.model.backbone, sample)
+        if self.store is not None:
+            self.store.flush()
         return EncodedVideo(sample.frames.indices, sample.frames.times, patches)
 
     @overload
