@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ from sevila.errors import UserError
 from sevila.model.digest import digest
 from sevila.model.language import ANSWER_DECODINGS, Compared, Direct, Official
 from sevila.model.pixels import normalize
-from sevila.model.precision import DTYPES, fast_dtype, warn_if_slow
+from sevila.model.precision import DTYPES, PRECISIONS, arithmetic, fast_dtype, warn_if_slow
 from sevila.model.prompts import PROMPTS, Prompts
 from sevila.model.sevila import SeViLA
 from sevila.run_folder import RunFolder
@@ -58,6 +59,11 @@ def resolved(config: Config) -> Config:
 def accelerator(config: schema.Base) -> Accelerator:
     """Device and precision of the run."""
     return make_accelerator(config.device, resolved(config).precision)
+
+
+def computing(config: schema.Base) -> AbstractContextManager[None]:
+    """Around a run: torch's settings of the process as the configuration says; afterwards they are as before."""
+    return arithmetic(config.tf32, config.deterministic)
 
 
 def tell_precision(config: schema.Base) -> None:
@@ -117,21 +123,22 @@ def check_heads(config: schema.Base) -> None:
 def model(config: schema.Base, device: torch.device) -> SeViLA:
     """The frozen backbone and the two heads that `localizer` and `answerer` name."""
     check_heads(config)
-    dtype = DTYPES[resolved(config).precision]
-    warn_if_slow(dtype, device)
+    precision = PRECISIONS[resolved(config).precision]
+    warn_if_slow(precision.language, device)
     if config.model.weights == "random":
         print("sevila: warning: model.weights=random: good for measuring; its answers mean nothing", file=sys.stderr)
     with loading(f"the model {config.model.source}"):
         backbone = backbones.load(
             config.model.source,
             device,
-            dtype,
+            precision.language,
             text_tokens=config.model.max_text_tokens,
             weights=backbones.WEIGHTS[config.model.weights](),
             tokenizer=config.model.tokenizer,
             vision=schema.named("vision", config.vision, VISION),
             checkpointing=config.model.checkpointing,
             tokens=config.model.tokens,
+            half_tower=precision.half_tower,
         )
     size = config.model.image_size
     if size is not None and size < backbone.tower.patch:
@@ -191,7 +198,7 @@ def store(config: schema.Store, backbone: backbones.Backbone, decoded: CachedVid
     }
     rest = None if config.dtype is None else DTYPES[config.dtype]
     limit = None if config.max_gb is None else int(config.max_gb * 10**9)
-    return Store(Path(config.folder), maker, backbone.dtype, rest, limit, {"backbone": backbone.source})
+    return Store(Path(config.folder), maker, backbone.patches_dtype, rest, limit, {"backbone": backbone.source})
 
 
 def prompts(config: schema.Experiment, data: Benchmark) -> Prompts:

@@ -237,7 +237,7 @@ def _frame_numbers(row: Mapping[str, Any]) -> tuple[int, ...]:
 def training_run(config: schema.Train | schema.Refine) -> Iterator[TrainingRun]:
     """Check and build everything; nothing is written yet (but the synthetic world is drawn if it is not there)."""
     accelerator = build.accelerator(config)
-    with build.run_folder(config, accelerator) as folder:
+    with build.computing(config), build.run_folder(config, accelerator) as folder:
         # what is wrong is said before the model is loaded
         build.selector(config.selector, config.frames.n)
         build.check_choices(config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from multiprocessing import active_children
 from typing import Any, Protocol
@@ -26,7 +26,7 @@ class Loadable(Protocol):
         ...
 
 
-def stream(dataset: Loadable, workers: int, keys: Sequence[Any], pin: bool = False) -> Iterator[Any]:
+def stream(dataset: Loadable, workers: int, keys: Iterable[Any], pin: bool = False) -> Iterator[Any]:
     """What `Loader` gives for these keys, once; its workers end with the iterator, whatever happens."""
     with Loader(dataset, workers, pin) as loader:
         yield from loader(keys)
@@ -49,11 +49,11 @@ class Loader:
 
     def __init__(self, dataset: Loadable, workers: int, pin: bool = False) -> None:
         self.dataset, self.workers = dataset, workers
-        self._keys: list[Any] = []  # of the next pass
+        self._turn = _Turn()
         self._loader: Any = DataLoader(
             _Faults(dataset),
             batch_size=None,  # a key is a whole item's
-            sampler=self._keys,
+            sampler=self._turn,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=pin,
@@ -61,9 +61,9 @@ class Loader:
             worker_init_fn=ignore_sigterm,
         )
 
-    def __call__(self, keys: Sequence[Any]) -> Iterator[Any]:
-        """The items of these keys, in their order; one pass at a time."""
-        self._keys[:] = keys
+    def __call__(self, keys: Iterable[Any]) -> Iterator[Any]:
+        """The items of these keys, in their order; one pass at a time. Of many keys a few are taken ahead."""
+        self._turn.keys = keys
         self._flush()  # what the last pass added to the store is found in this one
         try:
             for item in self._begin():
@@ -109,6 +109,15 @@ def _with_store(item: Any, store: Store | None) -> Any:
 def ignore_sigterm(worker: int) -> None:
     """The `worker_init_fn` of a `Loader`."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+class _Turn:
+    """The keys of the next pass, as a DataLoader asks for them."""
+
+    keys: Iterable[Any] = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.keys)
 
 
 class _Faults(Dataset[Any]):

@@ -26,12 +26,12 @@ from sevila.errors import UserError, for_others
 
 _SETTINGS = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_")
 _TRUE = ("1", "true", "yes", "y", "t", "on")  # as accelerate reads them
-PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp64": "no"}  # ours -> accelerate's
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "published": "bf16", "fp64": "no"}  # ours -> accelerate's
 PATIENCE = timedelta(hours=12)  # of processes for each other: shares of labels or of an evaluation differ in length
 
 
 def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerator:
-    """The accelerator for `device` ("auto", "cpu", "cuda", "cuda:1", ...) and `precision` ("fp32", "bf16", "fp64").
+    """The accelerator for `device` ("auto", "cpu", "cuda", "cuda:1", ...) and `precision` ("fp32", "bf16", ...).
 
     Under `accelerate launch` or `torchrun` every process gets its own GPU. A process that is alone where several were
     asked for says so. May be called again with other values. Of accelerate's own variables only ACCELERATE_USE_CPU
