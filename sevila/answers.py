@@ -15,9 +15,10 @@ from typing import Any, BinaryIO
 from sevila.api import SeViLA
 from sevila.checkpoints.heads import ROLES, ZEROSHOT, find_head
 from sevila.cli import loading
-from sevila.data.dataset import FrameDataset, Sample, stream
+from sevila.data.dataset import FrameDataset, Sample
 from sevila.data.decoders import decoder_for
 from sevila.data.folders import AnyFile
+from sevila.data.loading import stream
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames
 from sevila.data.video import CachedVideos
@@ -79,7 +80,8 @@ class Answering:
         left = (group for group in groups if not all(each.question.qid in done for each in group))
         here, ahead = tee(left)
         dataset = _Videos([], self.model.videos, AnyFile(), EvaluationFrames(self.n_frames), store=self.model.store)
-        samples = stream(dataset, self.workers, batch_size=None, sampler=(group[0].question for group in ahead))
+        pin = self.model.model.backbone.device.type == "cuda"
+        samples = stream(dataset, self.workers, (group[0].question for group in ahead), pin)
         for group, sample in zip(here, samples, strict=True):
             # once, however many ask about it
             video = sample if isinstance(sample, Unreadable) else self.model.encode_sample(sample)

@@ -115,7 +115,10 @@ class SeViLA:
             raise UserError(f"video: expected a path or what encode() gives, one at a time; found {path!r}")
         record = Question("", str(Path(path).expanduser()), "", (), clip=clip)
         frames = FrameDataset([record], self.videos, AnyFile(), EvaluationFrames(n_frames), store=self.store)
-        return self.encode_sample(frames.sample(record, (0, 0)))
+        encoded = self.encode_sample(frames.sample(record, (0, 0)))
+        if self.store is not None:
+            self.store.flush()
+        return encoded
 
     def encode_sample(self, sample: Sample) -> EncodedVideo:
         """The same of T frames that are decoded already, [T, P, Dv]."""

@@ -180,7 +180,8 @@ def source(config: schema.Experiment, sevila: SeViLA, data: Benchmark, scorer: S
     decoded = videos(config, sevila)
     kept = store(config.store, sevila.backbone, decoded)
     pictures = scorer is not None and scorer.needs_pictures
-    return VideoSource(decoded, data.folder(), config.frames.n, config.frames.workers, kept, pictures)
+    pin = sevila.backbone.device.type == "cuda"
+    return VideoSource(decoded, data.folder(), config.frames.n, config.frames.workers, kept, pictures, pin)
 
 
 def store(config: schema.Store, backbone: backbones.Backbone, decoded: CachedVideos) -> Store | None:
