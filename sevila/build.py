@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +28,8 @@ from sevila.data.video import CachedVideos
 from sevila.errors import UserError
 from sevila.model.digest import digest
 from sevila.model.language import ANSWER_DECODINGS, Compared, Direct, Official
-from sevila.model.precision import DTYPES, fast_dtype, warn_if_slow
+from sevila.model.pixels import normalize
+from sevila.model.precision import DTYPES, PRECISIONS, arithmetic, fast_dtype, warn_if_slow
 from sevila.model.prompts import PROMPTS, Prompts
 from sevila.model.sevila import SeViLA
 from sevila.processes import check_same, from_main, together
@@ -60,6 +61,11 @@ def resolved(config: Config) -> Config:
 def accelerator(config: schema.Base) -> Accelerator:
     """Device and precision of the run."""
     return make_accelerator(config.device, resolved(config).precision)
+
+
+def computing(config: schema.Base) -> AbstractContextManager[None]:
+    """Around a run: torch's settings of the process as the configuration says; afterwards they are as before."""
+    return arithmetic(config.tf32, config.deterministic)
 
 
 def tell_precision(config: schema.Base) -> None:
@@ -131,21 +137,22 @@ def check_heads(config: schema.Base) -> None:
 def model(config: schema.Base, device: torch.device) -> SeViLA:
     """The frozen backbone and the two heads that `localizer` and `answerer` name."""
     check_heads(config)
-    dtype = DTYPES[resolved(config).precision]
-    warn_if_slow(dtype, device)
+    precision = PRECISIONS[resolved(config).precision]
+    warn_if_slow(precision.language, device)
     if config.model.weights == "random":
         print("sevila: warning: model.weights=random: good for measuring; its answers mean nothing", file=sys.stderr)
     with loading(f"the model {config.model.source}"):
         backbone = backbones.load(
             config.model.source,
             device,
-            dtype,
+            precision.language,
             text_tokens=config.model.max_text_tokens,
             weights=backbones.WEIGHTS[config.model.weights](),
             tokenizer=config.model.tokenizer,
             vision=schema.named("vision", config.vision, VISION),
             checkpointing=config.model.checkpointing,
             tokens=config.model.tokens,
+            half_tower=precision.half_tower,
         )
     size = config.model.image_size
     if size is not None and size < backbone.tower.patch:
@@ -187,7 +194,8 @@ def source(config: schema.Experiment, sevila: SeViLA, data: Benchmark, scorer: S
     decoded = videos(config, sevila)
     kept = store(config.store, sevila.backbone, decoded)
     pictures = scorer is not None and scorer.needs_pictures
-    return VideoSource(decoded, data.folder(), config.frames.n, config.frames.workers, kept, pictures)
+    pin = sevila.backbone.device.type == "cuda"
+    return VideoSource(decoded, data.folder(), config.frames.n, config.frames.workers, kept, pictures, pin)
 
 
 def store(config: schema.Store, backbone: backbones.Backbone, decoded: CachedVideos) -> Store | None:
@@ -200,11 +208,11 @@ def store(config: schema.Store, backbone: backbones.Backbone, decoded: CachedVid
         "device": backbone.device.type,  # rounds differently
         "size": str(decoded.size),
         "decoder": type(decoded.decoder).__name__,
-        "transform": transform_digest(decoded.size),
+        "transform": transform_digest(decoded.size, normalize),
     }
     rest = None if config.dtype is None else DTYPES[config.dtype]
     limit = None if config.max_gb is None else int(config.max_gb * 10**9)
-    return Store(Path(config.folder), maker, backbone.dtype, rest, limit, {"backbone": backbone.source})
+    return Store(Path(config.folder), maker, backbone.patches_dtype, rest, limit, {"backbone": backbone.source})
 
 
 def prompts(config: schema.Experiment, data: Benchmark) -> Prompts:

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 def run(config: schema.Eval) -> dict[str, Any]:
     """Evaluate; returns what metrics.json holds."""
     with loading("PyTorch and transformers"):
-        import sevila.build  # noqa: F401
-    return schema.named("task", config.task, {"answer": answer, "vote": vote, "moments": moments}, config=config)
+        from sevila import build
+    with build.computing(config):
+        return schema.named("task", config.task, {"answer": answer, "vote": vote, "moments": moments}, config=config)
 
 
 def answer(config: schema.Eval) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from accelerate import Accelerator
 from torch import nn
 
 from sevila import build, schema
 from sevila.benchmarks.base import Benchmark
 from sevila.checkpoints.heads import save_head
-from sevila.data.dataset import Batch, FrameDataset, Record, stream
+from sevila.data.dataset import Batch, FrameDataset, Record
+from sevila.data.loading import Loader
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames, FrameKey, RecurringFrames, TrainingFrames, epoch_keys
 from sevila.data.store_files import row_key
@@ -42,10 +42,14 @@ T = TypeVar("T")
 
 
 class Batches:
-    """The micro-batches of an epoch for one of several processes; every process has as many as the others."""
+    """The micro-batches of an epoch for one of several processes; every process has as many as the others.
+
+    Its workers stay over all epochs, until `loader` is closed: what is random about an item follows from its key.
+    """
 
     def __init__(self, dataset: FrameDataset, config: schema.Train | schema.Refine, accelerator: Accelerator) -> None:
-        self.dataset, self.seed, self.workers = dataset, config.seed, config.frames.workers
+        self.dataset, self.seed = dataset, config.seed
+        self.loader = Loader(dataset, config.frames.workers, pin=accelerator.device.type == "cuda")
         self.size = config.trainer.batch_size
         self.rank, self.processes = accelerator.process_index, accelerator.num_processes
         whole = self.size * self.processes
@@ -59,7 +63,7 @@ class Batches:
         for step in range(skip, self.count):
             start = step * whole + self.rank * self.size
             mine.append(keys[start : start + self.size])
-        return stream(self.dataset, self.workers, batch_sampler=mine, pin_memory=torch.cuda.is_available())
+        return self.loader(mine)
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,7 @@ class TrainingRun:
         options = TrainOptions.of(config.trainer, batches.count, metric, config.seed, config.exp)
         if folder.resumed:
             from_main(self._rewind)
-        with tracking(accelerator, folder.path, config.wandb, asdict(config)) as track:
+        with batches.loader, tracking(accelerator, folder.path, config.wandb, asdict(config)) as track:
 
             def log(record: dict[str, Any]) -> None:
                 folder.log(record)
@@ -236,7 +240,7 @@ def _frame_numbers(row: Mapping[str, Any]) -> tuple[int, ...]:
 def training_run(config: schema.Train | schema.Refine) -> Iterator[TrainingRun]:
     """Check and build everything; nothing is written yet (but the synthetic world is drawn if it is not there)."""
     accelerator = build.accelerator(config)
-    with build.run_folder(config) as folder:
+    with build.computing(config), build.run_folder(config) as folder:
         # what is wrong is said before the model is loaded
         build.selector(config.selector, config.frames.n)
         build.check_choices(config)

@@ -24,11 +24,11 @@ from sevila.processes import gather_bytes, part, several
 
 _SETTINGS = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_")
 _TRUE = ("1", "true", "yes", "y", "t", "on")  # as accelerate reads them
-PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp64": "no"}  # ours -> accelerate's
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "published": "bf16", "fp64": "no"}  # ours -> accelerate's
 
 
 def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerator:
-    """The accelerator for `device` ("auto", "cpu", "cuda", "cuda:1", ...) and `precision` ("fp32", "bf16", "fp64").
+    """The accelerator for `device` ("auto", "cpu", "cuda", "cuda:1", ...) and `precision` ("fp32", "bf16", ...).
 
     Under `accelerate launch` or `torchrun` every process gets its own GPU. A process that is alone where several were
     asked for says so. May be called again with other values. Of accelerate's own variables only ACCELERATE_USE_CPU

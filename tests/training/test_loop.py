@@ -414,7 +414,7 @@ def test_options_that_cannot_be(toy, name):
 
 
 def test_devices_and_precisions():
-    with pytest.raises(UserError, match="precision=float16: must be one of fp32, bf16, fp64"):
+    with pytest.raises(UserError, match="precision=float16: must be one of fp32, bf16, published, fp64"):
         make_accelerator("cpu", "float16")
     for device in ("tpu", "cpu:1", "cuda:x"):
         with pytest.raises(UserError, match=f"device={device}: must be auto, cpu, cuda or cuda:N"):
