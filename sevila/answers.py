@@ -12,23 +12,22 @@ from itertools import tee
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sevila import build
 from sevila.api import SeViLA
 from sevila.checkpoints.heads import ROLES, ZEROSHOT, find_head
 from sevila.cli import loading
-from sevila.data.dataset import FrameDataset, Sample, patches_of, stream
+from sevila.data.dataset import FrameDataset, Sample
 from sevila.data.decoders import decoder_for
 from sevila.data.folders import AnyFile
+from sevila.data.loading import stream
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
 from sevila.files import TEMPORARY_MARK, file_digest, json_line, naming, numbered_jsonl, read_json, write_json
 from sevila.locks import LOCK, FolderLock, Held
-from sevila.model.precision import DTYPES, find_device, find_dtype
+from sevila.model.precision import DTYPES, PRECISIONS, find_device, find_precision
 from sevila.model.sevila import Answer, EncodedVideo, Localization
 from sevila.questions import Asked
-from sevila.schema import Store
 from sevila.selection import SELECTORS
 from sevila.selection.rules import Selector
 
@@ -81,9 +80,11 @@ class Answering:
         left = (group for group in groups if not all(each.question.qid in done for each in group))
         here, ahead = tee(left)
         dataset = _Videos([], self.model.videos, AnyFile(), EvaluationFrames(self.n_frames), store=self.model.store)
-        samples = stream(dataset, self.workers, batch_size=None, sampler=(group[0].question for group in ahead))
+        pin = self.model.model.backbone.device.type == "cuda"
+        samples = stream(dataset, self.workers, (group[0].question for group in ahead), pin)
         for group, sample in zip(here, samples, strict=True):
-            video = self._encoded(sample)  # once, however many ask about it
+            # once, however many ask about it
+            video = sample if isinstance(sample, Unreadable) else self.model.encode_sample(sample)
             for start in range(0, len(group), TOGETHER):
                 together = group[start : start + TOGETHER]
                 new = [each.question.qid not in done for each in together]
@@ -106,12 +107,6 @@ class Answering:
             queries = [questions[i].question for i in without]
             found |= zip(without, self.model.localize(encoded, queries, selector=self.selector), strict=True)
         return [found[i] for i in range(len(questions))]
-
-    def _encoded(self, sample: Sample | Unreadable) -> EncodedVideo | Unreadable:
-        if isinstance(sample, Unreadable):
-            return sample
-        frames = sample.frames
-        return EncodedVideo(frames.indices, frames.times, patches_of(self.model.model.backbone, sample))
 
     def _results(self, video: EncodedVideo | Unreadable, asked: Sequence[Asked]) -> list[dict[str, Any]]:
         if isinstance(video, Unreadable):
@@ -142,6 +137,9 @@ def load(given: Namespace, video: str | None = None) -> Answering:
     backbone = model.model.backbone
     videos.size, model.videos = backbone.image_size, videos
     if given.store is not None:
+        from sevila import build
+        from sevila.schema import Store
+
         model.store = build.store(Store(given.store), backbone, videos)
     if given.precision == "auto":
         name = next(name for name, dtype in DTYPES.items() if dtype == backbone.dtype)
@@ -152,14 +150,14 @@ def load(given: Namespace, video: str | None = None) -> Answering:
 def about(given: Namespace) -> dict[str, Any]:
     """All that the rows of a file of questions depend on, by a command line's names. UserError for no such head."""
     heads = {role: _head_file(given, role) for role in ROLES}
-    dtype = find_dtype(given.precision, find_device(given.device))
+    precision = find_precision(given.precision, find_device(given.device))
     return {
         "questions": file_digest(given.questions)[:16],
         "shard": str(given.shard),
         "model": given.source,
         **{role: file_digest(file)[:16] if file else ZEROSHOT for role, file in heads.items()},
-        **{name: getattr(given, name) for name in ("selector", "k", "n_frames", "decoder")},
-        "precision": next(name for name in DTYPES if DTYPES[name] == dtype),
+        **{name: getattr(given, name) for name in ("selector", "k", "n_frames", "decoder", "window")},
+        "precision": next(name for name in PRECISIONS if PRECISIONS[name] == precision),
     }
 
 

@@ -24,7 +24,7 @@ import torch
 from sevila.checkpoints import backbone as backbones
 from sevila.checkpoints.architecture import TINY
 from sevila.checkpoints.heads import ZEROSHOT, load_head
-from sevila.data.dataset import FrameDataset, patches_of
+from sevila.data.dataset import FrameDataset, Sample, patches_of
 from sevila.data.folders import AnyFile
 from sevila.data.records import Question, Window
 from sevila.data.sampling import EvaluationFrames
@@ -115,7 +115,13 @@ class SeViLA:
             raise UserError(f"video: expected a path or what encode() gives, one at a time; found {path!r}")
         record = Question("", str(Path(path).expanduser()), "", (), clip=clip)
         frames = FrameDataset([record], self.videos, AnyFile(), EvaluationFrames(n_frames), store=self.store)
-        sample = frames.sample(record, (0, 0))
+        encoded = self.encode_sample(frames.sample(record, (0, 0)))
+        if self.store is not None:
+            self.store.flush()
+        return encoded
+
+    def encode_sample(self, sample: Sample) -> EncodedVideo:
+        """The same of T frames that are decoded already, [T, P, Dv]."""
         with arithmetic(self.tf32):
             patches = patches_of(self.model.backbone, sample)
         return EncodedVideo(sample.frames.indices, sample.frames.times, patches)

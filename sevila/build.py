@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,11 +32,12 @@ from sevila.model.pixels import normalize
 from sevila.model.precision import DTYPES, PRECISIONS, arithmetic, fast_dtype, warn_if_slow
 from sevila.model.prompts import PROMPTS, Prompts
 from sevila.model.sevila import SeViLA
-from sevila.run_folder import RunFolder
+from sevila.processes import check_same, from_main, together
+from sevila.run_folder import RunFolder, settings
 from sevila.selection import SCORERS, SELECTORS, build_scorer
 from sevila.selection.scorers import Scorer
 from sevila.tasks.chain import Answering, ForwardChain, Joint
-from sevila.training.device import from_main, make_accelerator
+from sevila.training.device import make_accelerator
 
 MIB = 2**20
 
@@ -72,21 +74,31 @@ def tell_precision(config: schema.Base) -> None:
         print(f"sevila: precision=auto takes {resolved(config).precision} here", file=sys.stderr)
 
 
-def run_folder(config: schema.Experiment, accelerator: Accelerator) -> RunFolder:
-    """The run's folder: the first process chooses and checks it for all."""
+@contextmanager
+def run_folder(config: schema.Experiment) -> Iterator[RunFolder]:
+    """The run's folder, which the first of several processes chooses and checks, and the end of a run for all of them.
+
+    UserError where these were not asked for the same.
+    """
 
     def find() -> tuple[str, bool, bool]:
         found = RunFolder.create(config.run_dir, config.exp, config.resume)
         return str(found.path), found.resumed, found.free
 
-    path, resumed, free = from_main(accelerator, find)
-    return RunFolder(Path(path), resumed, free)
+    with together():
+        check_same(settings(asdict(resolved(config))))
+        path, resumed, free = from_main(find)
+        with RunFolder(Path(path), resumed, free) as folder:
+            yield folder
 
 
 def start_run(config: schema.Experiment, folder: RunFolder, data: Benchmark, accelerator: Accelerator) -> None:
-    """Make the run folder, once for all processes: without run_dir its name is the time, and the first to make it."""
+    """Make the run folder, once for all processes: without run_dir its name is the time, and the first to make it.
 
-    def start() -> str:
+    UserError where another process does not see it.
+    """
+
+    def start() -> tuple[str, str]:
         folder.start(resolved(config), str(accelerator.device))
         tell_precision(config)
         if data.name != "synthetic":
@@ -94,9 +106,11 @@ def start_run(config: schema.Experiment, folder: RunFolder, data: Benchmark, acc
         folder.write_dropped(data.dropped)
         if not folder.resumed:
             print(f"sevila: the run folder is {folder.path}", file=sys.stderr)
-        return str(folder.path)
+        return str(folder.path), folder.mark()
 
-    folder.path = Path(from_main(accelerator, start))
+    path, mark = from_main(start)
+    folder.path = Path(path)
+    folder.check_shared(mark, accelerator.process_index)
 
 
 def check_choices(config: schema.Experiment) -> None:
@@ -180,7 +194,8 @@ def source(config: schema.Experiment, sevila: SeViLA, data: Benchmark, scorer: S
     decoded = videos(config, sevila)
     kept = store(config.store, sevila.backbone, decoded)
     pictures = scorer is not None and scorer.needs_pictures
-    return VideoSource(decoded, data.folder(), config.frames.n, config.frames.workers, kept, pictures)
+    pin = sevila.backbone.device.type == "cuda"
+    return VideoSource(decoded, data.folder(), config.frames.n, config.frames.workers, kept, pictures, pin)
 
 
 def store(config: schema.Store, backbone: backbones.Backbone, decoded: CachedVideos) -> Store | None:

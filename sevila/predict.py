@@ -24,7 +24,7 @@ from sevila.files import (
     write_jsonl,
 )
 from sevila.progress import ProgressBar
-from sevila.questions import Shard, by_video, question, read_questions, windows
+from sevila.questions import WHOLE, WINDOW, Shard, by_video, question, read_questions, windows
 from sevila.report.terminal import knows_unicode, printable
 
 if TYPE_CHECKING:
@@ -88,8 +88,12 @@ def parser() -> Parser:
     options.add_argument("--store", metavar="FOLDER", type=home, help="keeps what the vision tower made of videos")
     help_out = f"{', '.join(OUTPUTS)}; of many: .jsonl, or a folder"
     options.add_argument("--out", metavar="FILE", type=home_path, help=help_out)
-    options.add_argument("--shard", metavar="I/N", type=Shard.of, default=Shard(), help="of many: a part, by video")
+    options.add_argument("--shard", metavar="I/N", type=Shard.of, default=WHOLE, help="of many: a part, by video")
+    options.add_argument(
+        "--window", type=int, default=WINDOW, metavar="N", help=f"of many: rows that are read at a time ({WINDOW})"
+    )
     options.add_argument("--workers", type=int, metavar="N", help="of many: processes that decode (GPU: 2, else 0)")
+    options.add_argument("--actors", type=int, metavar="N", help="of many: models, each on a GPU or a core, by Ray")
     options.add_argument("--frames", metavar="FOLDER", type=home_path, help="writes the keyframes there, as jpg")
     return options
 
@@ -113,8 +117,8 @@ def _check(given: argparse.Namespace) -> None:
         raise UserError(f"--frames={given.frames}: keyframes of one video; leave it out, or name a VIDEO")
     if not given.questions and given.shard.among > 1:
         raise UserError(f"--shard={given.shard}: a part of many questions; leave it out, or name --questions FILE")
-    for name, least in (("k", 1), ("n_frames", 1), ("workers", 0)):
-        if (getattr(given, name) or 0) < least:
+    for name, least in (("k", 1), ("n_frames", 1), ("window", 1), ("workers", 0), ("actors", 1)):
+        if getattr(given, name) is not None and getattr(given, name) < least:
             raise UserError(f"--{name.replace('_', '-')}={getattr(given, name)}: must be at least {least}")
     known = ("tiny", *MODELS)
     if given.model not in known and "/" not in given.model and not Path(given.model).is_dir():  # no Hub id: not asked
@@ -122,6 +126,8 @@ def _check(given: argparse.Namespace) -> None:
         raise UserError(f"--model={given.model}: no such folder{meant}; or a Hub id, OWNER/NAME, or one of: {listed}")
     if given.k > given.n_frames:
         raise UserError(f"--k={given.k}: only --n-frames={given.n_frames} are sampled; choose k at most that")
+    if given.actors and not _is_folder(given):
+        raise UserError(f"--actors={given.actors}: write parts of many answers; name --questions FILE --out FOLDER")
     if given.out:
         _check_out(given)
     if given.frames:
@@ -158,16 +164,33 @@ def _check_not_input(given: argparse.Namespace, video: str) -> None:
 
 def _answer_many(given: argparse.Namespace) -> None:
     _check(given)
-    total = _check_rows(given)  # a fault of any row is known before anything slow begins
-    faults = _into_folder(given, total) if _is_folder(given) else _into_file(given, total)
+    rows, own = _check_rows(given)  # a fault of any row is known before anything slow begins
+    if given.actors:
+        faults = _by_actors(given, rows)
+    else:
+        faults = _into_folder(given, own) if _is_folder(given) else _into_file(given, own)
     faults.check()
+
+
+def _by_actors(given: argparse.Namespace, rows: int) -> Faults:
+    with loading("Ray, PyTorch and transformers"):
+        from sevila.answers import about, answer_folder
+
+        try:
+            from sevila.ray_answers import answer_by_ray
+        except ImportError as error:
+            raise UserError(f"--actors={given.actors}: Ray is not installed ({error}); pip install .[ray]") from None
+    with answer_folder(given.out / given.shard.folder, {**about(given), "by": "Ray"}) as folder:
+        answer_by_ray(given, folder, rows)
+    print(f"written: {folder.path / 'parts'}, {folder.faults.answers} answers")
+    return folder.faults
 
 
 def _into_folder(given: argparse.Namespace, total: int) -> Faults:
     """Rows are appended as they are made, and those that are there already are not made again."""
     with loading("PyTorch and transformers"):
         from sevila.answers import about, answer_folder, load
-    with answer_folder(given.out / given.shard.folder, about(given)) as folder:
+    with answer_folder(given.out / given.shard.folder, {**about(given), "by": "sevila"}) as folder:
         answering = load(given)
         for together in _rows(answering, given, total, folder.done):
             folder.append([row for _, row in together])
@@ -197,9 +220,10 @@ def _into_file(given: argparse.Namespace, total: int) -> Faults:
     return faults
 
 
-def _check_rows(given: argparse.Namespace) -> int:
-    """How many rows of a file its shard has. UserError for any row that cannot be asked, of whatever shard."""
-    rows, names, folder = 0, set(), _is_folder(given)
+def _check_rows(given: argparse.Namespace) -> tuple[int, int]:
+    """How many rows a file has, and its shard. UserError for any row that cannot be asked, of whatever shard."""
+    rows, own, folder = 0, 0, _is_folder(given)
+    names: set[str] = set()
     for asked in read_questions(given.questions):
         if not folder:
             _check_not_input(given, asked.question.video)
@@ -210,8 +234,9 @@ def _check_rows(given: argparse.Namespace) -> int:
             )
         else:
             names.add(asked.question.qid)
-        rows += given.shard.holds(asked.video)
-    return rows
+        rows += 1
+        own += given.shard.holds(asked.video)
+    return rows, own
 
 
 def _rows(
@@ -219,12 +244,8 @@ def _rows(
 ) -> Iterator[list[tuple[int, dict[str, Any]]]]:
     """The shard's rows as they are made, with the numbers of their lines, and a bar of how many there are."""
     made = len(done)
-    groups = (
-        group
-        for window in windows(read_questions(given.questions))
-        for group in by_video(window)
-        if given.shard.holds(group[0].video)
-    )
+    read = windows(read_questions(given.questions), given.window)
+    groups = (group for window in read for group in by_video(window, given.shard))
     with ProgressBar("questions by video", total, made) as bar:
         for rows in answering.rows(groups, done):
             yield rows

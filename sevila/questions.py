@@ -63,6 +63,9 @@ class Shard:
         return number % self.among == self.number - 1
 
 
+WHOLE = Shard()
+
+
 def read_questions(file: Path) -> Iterator[Asked]:
     """The questions of a file, read as they are asked for. UserError names the line of one that is malformed."""
     if file.suffix not in (".jsonl", ".csv"):
@@ -82,12 +85,12 @@ def windows(rows: Iterable[Asked], size: int = WINDOW) -> Iterator[list[Asked]]:
         yield window
 
 
-def by_video(window: Sequence[Asked]) -> list[list[Asked]]:
-    """The rows about each video, in the order in which the videos first appear."""
+def by_video(window: Sequence[Asked], shard: Shard = WHOLE) -> list[list[Asked]]:
+    """The rows about each video of a shard, in the order in which the videos first appear."""
     groups: dict[str, list[Asked]] = {}
     for asked in window:
         groups.setdefault(asked.video, []).append(asked)
-    return list(groups.values())
+    return [group for video, group in groups.items() if shard.holds(video)]
 
 
 def question(qid: str, row: Mapping[str, Any], where: str, folder: Path | None = None) -> Question:

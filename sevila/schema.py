@@ -88,6 +88,7 @@ class Store:
 class Trainer:
     batch_size: int = option("videos in a batch of one process", 16, least=1)
     accumulate: int = option("batches in an optimiser step", 1, least=1)
+    carry_over: bool = option("batches left at an epoch's end go into the next one's first step, as published", False)
     epochs: int = option("passes over the training set", 10, least=1)
     lr: float = option("learning rate at its peak", 3e-5, above=0)
     min_lr: float = option("learning rate at the end", 0.0, least=0)

@@ -23,8 +23,9 @@ from sevila.model import torchvision_check  # noqa: F401  before anything import
 from sevila.model.digest import fingerprint_of, first_fingerprint_of, name_in_blip2
 from sevila.model.head import Head, HeadConfig
 from sevila.model.language import TOKENS, fuse_norms, run_decoder, run_encoder
-from sevila.model.pixels import normalize, upload
+from sevila.model.pixels import normalize
 from sevila.model.precision import at_least_float32, wide
+from sevila.transfer import upload
 
 if TYPE_CHECKING:
     from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
