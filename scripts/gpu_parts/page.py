@@ -72,6 +72,7 @@ def figure(chart: Lines) -> object:
         xs, ys = [x for x, _ in points], [y for _, y in points]
         axes.plot(xs, ys, marker, color=colour, linewidth=2, markersize=4, label=name)
     axes.set_xlabel("step", fontsize=SMALL, color=INK)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylim(bottom=0)
     axes.tick_params(labelsize=SMALL, color=GREY, labelcolor=INK)
     axes.spines[["top", "right"]].set_visible(False)
