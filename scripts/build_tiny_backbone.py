@@ -31,7 +31,6 @@ from transformers import Blip2Config, Blip2ForConditionalGeneration, T5ForCondit
 
 from sevila.checkpoints import backbone as backbones
 from sevila.checkpoints.architecture import TINY_FOLDER
-from sevila.data.transforms import normalize
 from sevila.files import home_path, write_json
 from sevila.model.backbone import Backbone
 from sevila.synthetic import draw
@@ -225,7 +224,7 @@ class _Eyes(nn.Module):
         self.backbone = backbone
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        return self.backbone.zeroshot(self.backbone.encode(normalize(frames)))
+        return self.backbone.zeroshot(self.backbone.encode(frames))
 
 
 def _text(backbone: Backbone, exam: Sequence[lessons.Lesson]) -> dict[str, float]:

@@ -18,15 +18,17 @@ from torch import Tensor
 from benchmarks.baseline import Plain
 from benchmarks.subject import FRAMES, KEYFRAMES, OPTIONS, questions
 from benchmarks.timing import Row, compared, interleaved
-from sevila.data.dataset import Batch, Sample, VideoSource, stream
+from sevila.data.dataset import Batch, Sample, VideoSource
 from sevila.data.folders import AnyFile
+from sevila.data.loading import stream
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames, ordered_keys, uniform_indices
 from sevila.data.store import Store
-from sevila.data.transforms import normalize, transform_digest
+from sevila.data.transforms import transform_digest
 from sevila.data.video import CachedVideos, VideoReader
 from sevila.model.digest import digest
 from sevila.model.head import Head
+from sevila.model.pixels import normalize
 from sevila.model.prompts import letters, target
 from sevila.model.sevila import SeViLA
 from sevila.selection import SELECTORS
@@ -60,7 +62,7 @@ def source(model: SeViLA, n: int, store: Store | None) -> VideoSource:
 
 def store_of(model: SeViLA, folder: Path) -> Store:
     backbone = model.backbone
-    maker = {"tower": digest(backbone.tower), "transform": transform_digest(backbone.image_size)}
+    maker = {"tower": digest(backbone.tower), "transform": transform_digest(backbone.image_size, normalize)}
     return Store(folder, maker, backbone.dtype)
 
 
@@ -85,7 +87,7 @@ def batches(
 ) -> Iterator[Batch]:
     keys = ordered_keys(len(asked))
     parts = [keys[i : i + BATCH] for i in range(0, len(keys), BATCH)]
-    return stream(made.dataset(asked, EvaluationFrames(n), fixed), 0, batch_sampler=parts)
+    return stream(made.dataset(asked, EvaluationFrames(n), fixed), 0, parts)
 
 
 class PlainEpoch:

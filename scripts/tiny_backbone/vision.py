@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from transformers import Blip2QFormerConfig, Blip2VisionConfig
 from transformers.models.blip_2.modeling_blip_2 import Blip2QFormerModel, Blip2VisionModel
 
-from sevila.data.transforms import CLIP_MEAN, CLIP_STD
+from sevila.model.pixels import CLIP_MEAN, CLIP_STD
 from sevila.synthetic import stories
 from sevila.synthetic.draw import SIZE, Style, paint
 from sevila.synthetic.stories import ACTORS, EMPTY, SIDES, SLOTS, THINGS, Scene

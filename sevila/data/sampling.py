@@ -24,12 +24,12 @@ import torch
 from torch import Tensor
 
 from sevila.data.records import Window
-from sevila.data.transforms import Box, crop_and_resize, normalize, random_box
+from sevila.data.transforms import Box, crop_and_resize, random_box
 from sevila.data.video import VideoInfo
 from sevila.errors import UserError
 
 FrameKey = tuple[int, int]  # (epoch, index of the item)
-PLAIN = "plain"  # the view of frames that are only resized and normalised
+PLAIN = "plain"  # the view of frames that are only resized
 
 
 def uniform_indices(
@@ -127,7 +127,7 @@ class FrameRule(Protocol):
         ...
 
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
-        """uint8 [T, 3, S, S] -> float32 [T, 3, S, S]; frame by frame."""
+        """uint8 [T, 3, S, S] -> uint8 [T, 3, S, S]; frame by frame."""
         ...
 
     def view(self, size: int, key: FrameKey) -> str | None:
@@ -148,8 +148,8 @@ class EvaluationFrames:
         return uniform_indices(video.length, video.fps, self.n_frames, clip, video.times)
 
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
-        """uint8 [T, 3, S, S] -> float32, normalised."""
-        return normalize(pixels)
+        """uint8 [T, 3, S, S], as it is."""
+        return pixels
 
     def view(self, size: int, key: FrameKey) -> str:
         return PLAIN
@@ -168,10 +168,10 @@ class TrainingFrames:
         return random_indices(video.length, video.fps, self.n_frames, clip, video.times, rng=rng)
 
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
-        """uint8 [T, 3, S, S] -> float32, cropped alike and normalised."""
+        """uint8 [T, 3, S, S] -> uint8 [T, 3, S, S], cropped alike."""
         size = pixels.shape[-1]
         box = self.box(size, key)
-        return normalize(pixels) if box is None else normalize(crop_and_resize(pixels, box, size))
+        return pixels if box is None else crop_and_resize(pixels, box, size)
 
     def view(self, size: int, key: FrameKey) -> str | None:
         return None
@@ -194,7 +194,7 @@ class RecurringFrames:
         return self.rule.indices(video, clip, self._first(key))
 
     def transform(self, pixels: Tensor, key: FrameKey) -> Tensor:
-        """uint8 [T, 3, S, S] -> float32, as the rule has it in that view."""
+        """uint8 [T, 3, S, S] -> uint8, as the rule has it in that view."""
         return self.rule.transform(pixels, self._first(key))
 
     def view(self, size: int, key: FrameKey) -> str:

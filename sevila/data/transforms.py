@@ -1,4 +1,4 @@
-"""What happens to a decoded frame before the vision tower: resize, CLIP's normalisation, and the training crop.
+"""What happens to a decoded frame before it travels to the model: resize and the training crop, uint8 as it is.
 
 Frames are resized straight to S x S, aspect lost, by FFmpeg's swscale with its bilinear filter, which widens as it
 shrinks; decord, with which the official code reads videos, resizes by the same filter. The crop draws its random
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from sevila.errors import UserError
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 # Exact arithmetic gives the same bytes on every processor.
 RESIZE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
@@ -85,13 +83,6 @@ def _turned(pixels: np.ndarray, turn: np.ndarray) -> np.ndarray:
     return pixels[::d, ::a]
 
 
-def normalize(pixels: Tensor) -> Tensor:
-    """uint8 RGB [T, 3, H, W] -> float32 [T, 3, H, W] with CLIP's mean and deviation: all that evaluation does."""
-    mean = torch.tensor(CLIP_MEAN).view(3, 1, 1)
-    std = torch.tensor(CLIP_STD).view(3, 1, 1)
-    return (pixels.to(torch.float32) / 255 - mean) / std
-
-
 def random_box(height: int, width: int, generator: torch.Generator) -> Box:
     """A box of random area (`CROP_AREA`) and shape (`CROP_RATIO`) somewhere in a height x width picture."""
 
@@ -136,17 +127,19 @@ def crop_and_resize(pixels: Tensor, box: Box, size: int) -> Tensor:
 
 
 def training_transform(pixels: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """uint8 [T, 3, H, W] -> float32 [T, 3, size, size]: one random crop for all frames, normalised."""
+    """uint8 [T, 3, H, W] -> uint8 [T, 3, size, size]: one random crop for all frames."""
     box = random_box(pixels.shape[-2], pixels.shape[-1], generator)
-    return normalize(crop_and_resize(pixels, box, size))
+    return crop_and_resize(pixels, box, size)
 
 
-def transform_digest(size: int) -> str:
+def transform_digest(size: int, normalize: Callable[[Tensor], Tensor]) -> str:
     """What all transforms do to pictures of size x size, as sixteen hex digits: those of a test picture, resized,
-    normalised and cropped, so that no change of them goes unnoticed.
+    cropped and normalised, so that no change of them goes unnoticed.
+
+    normalize   the model's, uint8 [T, 3, H, W] -> float32 of the same shape
     """
     planes = VideoFrame.from_ndarray(np.arange(96 * 64, dtype=np.uint16).reshape(96, 64).astype(np.uint8), "yuv420p")
     picture = to_tensor(planes, (size, size), VideoReformatter())[None]
     crop = training_transform(picture, size, torch.Generator().manual_seed(0))
-    ready = torch.cat([normalize(picture), crop])
+    ready = normalize(torch.cat([picture, crop]))
     return hashlib.sha256(ready.numpy().tobytes()).hexdigest()[:16]

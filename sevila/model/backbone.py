@@ -7,7 +7,7 @@ interpolated, bicubically.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,9 @@ from sevila.model import torchvision_check  # noqa: F401  before anything import
 from sevila.model.digest import fingerprint_of, first_fingerprint_of, name_in_blip2
 from sevila.model.head import Head, HeadConfig
 from sevila.model.language import TOKENS, fuse_norms, run_decoder, run_encoder
+from sevila.model.pixels import normalize
 from sevila.model.precision import at_least_float32, wide
+from sevila.transfer import upload
 
 if TYPE_CHECKING:
     from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
@@ -137,6 +139,11 @@ class Backbone(nn.Module):
         return self.language.shared.weight.dtype
 
     @property
+    def patches_dtype(self) -> torch.dtype:
+        """What pixels are given to the tower in, and patches come out in."""
+        return self.tower.positions.dtype
+
+    @property
     def vision(self) -> nn.Module:
         """transformers' or timm's own module inside the tower."""
         return self.tower.model
@@ -172,15 +179,24 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels [..., 3, S, S] -> patches [..., P, Dv], in the backbone's dtype.
+        """Pictures [..., 3, S, S] -> patches [..., P, Dv], in the tower's dtype.
+
+        pixels   uint8 RGB, as they are decoded; or of a floating type and normalised already. UserError for others
 
         Pictures of another size than `image_size` get their position embeddings interpolated, bicubically.
         """
-        # frame by frame, in passes that fit into memory
+        if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
+            raise UserError(f"pixels of {pixels.dtype}: expected uint8 (0 to 255), or normalised ones of a float type")
+        # frame by frame, in passes that fit into memory, all of nearly the same size
         frames = pixels.flatten(0, -4)
         each = max(1, self.tokens // self.tower.positions.shape[1])
-        parts = [self._patches(part.to(self.device, self.dtype)) for part in frames.split(each)]
-        return torch.cat(parts).unflatten(0, pixels.shape[:-3])
+        passes = frames.tensor_split(max(1, -(-len(frames) // each)))
+        return torch.cat([self._patches(self._ready(part)) for part in passes]).unflatten(0, pixels.shape[:-3])
+
+    def _ready(self, pixels: Tensor) -> Tensor:
+        """uint8 or normalised [N, 3, S, S] -> normalised, on the tower's device and in its dtype."""
+        there = upload(pixels, self.device)
+        return (normalize(there) if there.dtype == torch.uint8 else there).to(self.patches_dtype)
 
     def _patches(self, pixels: Tensor) -> Tensor:
         """[N, 3, S, S] -> [N, P, Dv]. Each number of frames costs a compiled tower a compilation.
@@ -309,6 +325,27 @@ def zeroshot_head(blip2: Blip2ForConditionalGeneration, attention: str = "sdpa")
     tensors["queries"] = blip2.query_tokens.detach()
     head.load_state_dict({name: t.to(wide(t.dtype), copy=True) for name, t in tensors.items()}, assign=True)
     return head
+
+
+@torch.no_grad()
+def halve(tower: Tower) -> None:
+    """Hold a float32 tower as LAVIS does (`vit_precision: fp16`): products in float16, norms and sums in float32.
+
+    Pixels and patches are float32 then.
+    """
+    for part in tower.modules():
+        if isinstance(part, nn.Linear):
+            part.half()
+        elif isinstance(part, nn.Conv2d):  # rounded, but not held so: transformers would make sums of its dtype
+            for parameter in part.parameters():
+                parameter.copy_(parameter.half())
+    tower.forward = partial(_in_half, tower.forward)  # type: ignore[method-assign]
+
+
+def _in_half(forward: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
+    """[N, 3, S, S] -> [N, P, Dv], float16 where autocast would have it."""
+    with torch.autocast(pixels.device.type, torch.float16):
+        return forward(pixels)
 
 
 def checkpoint_blocks(model: nn.Module) -> None:

@@ -214,7 +214,8 @@ NETWORKS: dict[str, Callable[..., Network]] = {"atp": ATP, "perturbed": Perturbe
 @torch.no_grad()
 def frame_features(backbone: Backbone, patches: Tensor) -> Tensor:
     """Patches [..., P, Dv] -> frame embeddings [..., Dl]: the mean of what BLIP-2's own Q-Former reads from them."""
-    return at_least_float32(backbone.zeroshot(patches).mean(-2))
+    reader = backbone.zeroshot.to(patches.device)  # it lies on the CPU until somebody reads with it
+    return at_least_float32(reader(patches).mean(-2))
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from sevila.data.dataset import Batch, patches_of
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.selection.trained import Network, TrainedScorer, frame_features, text_features
-from sevila.tasks.chain import ForwardChain, true_answers
+from sevila.tasks.chain import ForwardChain, Prediction, true_answers
 from sevila.tasks.evaluation import by_processes, validation_metrics
 
 
@@ -76,7 +76,7 @@ class TrainedSelectorTask:
         return total - self.entropy * entropy, {"weight": peaks, "entropy": float(entropy.detach())}
 
     def evaluate(self) -> dict[str, float]:
-        predictions = by_processes(self.validation, lambda own: self.chain.predict(own, "validation"))
+        predictions = by_processes(self.validation, lambda own: self.chain.predict(own, "validation"), Prediction)
         return validation_metrics(self.benchmark, predictions)
 
     def _alike(self, batch: Batch) -> dict[int, list[int]]:

@@ -15,7 +15,6 @@ from sevila.data.dataset import Batch, FrameDataset, collate
 from sevila.data.folders import VideoFolder
 from sevila.data.records import Moment, Question
 from sevila.data.sampling import EvaluationFrames, TrainingFrames, epoch_keys
-from sevila.data.transforms import normalize
 from sevila.data.video import CachedVideos
 from sevila.errors import UserError
 
@@ -54,7 +53,7 @@ def test_evaluation_takes_midpoints(
         assert sample.frames.indices == indices
         assert sample.frames.times == pytest.approx([number / 25 for number in indices])
         assert numbers(sample.frames.pixels) == list(indices)
-        assert torch.equal(sample.pixels, normalize(sample.frames.pixels))
+        assert torch.equal(sample.pixels, sample.frames.pixels)
     assert torch.equal(dataset[5, 0].pixels, dataset[0, 0].pixels)  # the epoch makes no difference
 
 
@@ -81,7 +80,7 @@ def test_training_crops_all_frames_of_a_video_alike(make: Callable[..., FrameDat
     assert torch.equal(first[0], first[1]) and torch.equal(first[0], first[2])
     assert not torch.equal(first, second)  # another epoch, another crop
     plain = make(TrainingFrames(4, seed=1, crop=False))[0, 0]
-    assert torch.equal(plain.pixels, normalize(plain.frames.pixels))
+    assert torch.equal(plain.pixels, plain.frames.pixels)
 
 
 def test_fixed_indices_go_before_the_rule(make: Callable[..., FrameDataset]) -> None:
@@ -96,7 +95,7 @@ def test_collation_pads_and_masks(make: Callable[..., FrameDataset], records: li
     dataset = make(EvaluationFrames(5))
     batch = collate([dataset[0, index] for index in range(4)])
     assert batch.records == records and len(batch) == 4
-    assert batch.pixels.shape == (4, 5, 3, SIZE, SIZE) and batch.pixels.dtype == torch.float32
+    assert batch.pixels.shape == (4, 5, 3, SIZE, SIZE) and batch.pixels.dtype == torch.uint8
     assert batch.mask.tolist() == [[True] * 5, [True] * 5, [True] * 3 + [False] * 2, [True] * 5]
     assert batch.indices[2] == [0, 1, 2]
     assert batch.times[2] == pytest.approx([0, 0.04, 0.08])

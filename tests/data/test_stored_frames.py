@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from sevila.data.dataset import Batch, FrameDataset, Sample, collate, stream
+from sevila.data.dataset import Batch, FrameDataset, Sample, collate
 from sevila.data.folders import VideoFolder
+from sevila.data.loading import stream
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames, RecurringFrames, TrainingFrames
 from sevila.data.store import Store
-from sevila.data.transforms import normalize
 from sevila.data.video import CachedVideos, VideoReader
 from sevila.errors import UserError
 
@@ -62,11 +62,12 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def tower(pixels: torch.Tensor) -> torch.Tensor:
     """Of pictures [..., 3, S, S] the means: [..., 3, 1]."""
-    return pixels.mean((-2, -1))[..., None]
+    return pixels.float().mean((-2, -1))[..., None]
 
 
 def keep(item: Sample | Batch) -> None:
     item.stored.keep(tower(item.pixels))
+    item.stored.store.flush()
 
 
 def test_only_what_the_store_lacks_is_decoded(make: Callable[..., FrameDataset], decoded: list[int]) -> None:
@@ -104,9 +105,9 @@ def test_pictures_are_decoded_where_somebody_looks_at_them(
     sample = make(EvaluationFrames(4), pictures=True)[0, 0]
     assert decoded == [6, 18, 31, 43] and sample.frames.pixels.shape == (4, 3, SIZE, SIZE)
     assert len(sample.pixels) == 0 and not sample.stored.missing.any()
-    assert torch.equal(tower(normalize(sample.frames.pixels)), sample.stored.patches)
+    assert torch.equal(tower(sample.frames.pixels), sample.stored.patches)
     partly = make(EvaluationFrames(4), pictures=True, fixed_indices={"q0": [6, 8]})[0, 0]
-    assert len(partly.frames.pixels) == 2 and torch.equal(partly.pixels, normalize(partly.frames.pixels[1:]))
+    assert len(partly.frames.pixels) == 2 and torch.equal(partly.pixels, partly.frames.pixels[1:])
 
 
 def test_a_batch_of_videos_that_are_partly_known(make: Callable[..., FrameDataset]) -> None:
@@ -169,8 +170,8 @@ def test_views_come_again(make: Callable[..., FrameDataset], crop: bool, decoded
 def test_workers_find_the_same(make: Callable[..., FrameDataset], store: Store, decoded: list[int]) -> None:
     keep(make(EvaluationFrames(4))[0, 0])
     keys = [[(0, 0), (0, 1)], [(0, 2)]]
-    here = list(stream(make(EvaluationFrames(4)), 0, batch_sampler=keys))
-    there = list(stream(make(EvaluationFrames(4)), 1, batch_sampler=keys))
+    here = list(stream(make(EvaluationFrames(4)), 0, keys))
+    there = list(stream(make(EvaluationFrames(4)), 1, keys))
     for ours, theirs in zip(here, there, strict=True):
         assert torch.equal(ours.pixels, theirs.pixels) and torch.equal(ours.stored.missing, theirs.stored.missing)
         assert ours.stored.misses == theirs.stored.misses and theirs.stored.store is store

@@ -14,7 +14,8 @@ from official.difference import EXACT, Difference, compared, equal
 from official.golden import Golden
 from sevila.checkpoints.lavis import backbone_from
 from sevila.data.sampling import random_indices, uniform_indices
-from sevila.data.transforms import crop_and_resize, normalize, random_box, training_transform
+from sevila.data.transforms import crop_and_resize, random_box, training_transform
+from sevila.model.pixels import normalize
 from sevila.model.prompts import EventPrompts, QuestionPrompts, moment_prompt, target
 from sevila.training.optim import PublishedSchedule
 
@@ -85,7 +86,7 @@ def transforms(golden: Golden) -> Iterator[Difference]:
     box = random_box(*raw.shape[-2:], seeded())
     yield equal("crop", list(box), notes["train_crop_ijhw"])
     size = trained.shape[-1]
-    ours = training_transform(raw, size, seeded())
+    ours = normalize(training_transform(raw, size, seeded()))
     inside = _inside(raw, box, size)
     yield compared("training", ours[inside], trained[inside], PIXELS)
     yield compared("crop_and_resize", normalize(crop_and_resize(raw, box, size)), ours, EXACT)

@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from sevila import api
 from sevila.data.records import Question
-from sevila.data.transforms import normalize
 from sevila.data.video import Frames
 from sevila.model.sevila import EncodedVideo, SeViLA
 
@@ -37,7 +36,7 @@ def frames(sevila: SeViLA) -> Frames:
 
 @pytest.fixture(scope="session")
 def patches(sevila: SeViLA, frames: Frames) -> Tensor:
-    return sevila.backbone.encode(normalize(frames.pixels))
+    return sevila.backbone.encode(frames.pixels)
 
 
 @pytest.fixture(scope="session")
