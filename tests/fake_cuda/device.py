@@ -6,8 +6,6 @@ autograd, autocast and AdamW run at any size without memory and without time. Wh
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,8 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
-from fake_cuda.ledger import SMALL, Ledger
+from fake_cuda.ledger import Ledger
 from fake_cuda.stand_ins import as_on_a_gpu
+from fake_cuda.values import flat, follow, known, seen
 
 aten: Any = torch.ops.aten
 VIEWS = {
@@ -33,21 +32,6 @@ Call = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
 def on_cuda(value: Any) -> bool:
     return isinstance(value, FakeTensor) and value.fake_device.type == "cuda"
-
-
-def invented(shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """What the host reads back: numbers 1, 2, 3, ... (no two scores alike), small whole numbers, True."""
-    if dtype == torch.bool:
-        return torch.ones(shape, dtype=dtype)
-    numbers = torch.arange(math.prod(shape), dtype=torch.float64).view(shape)
-    return (numbers + 1 if dtype.is_floating_point else numbers % 4).to(dtype)
-
-
-def flat(values: Sequence[Any]) -> list[Any]:
-    """The values, and in the place of lists what is in them."""
-    if not any(isinstance(value, list | tuple) for value in values):
-        return list(values)
-    return [leaf for value in values for leaf in (flat(value) if isinstance(value, list | tuple) else (value,))]
 
 
 class FakeCuda(TorchDispatchMode):
@@ -99,7 +83,9 @@ class FakeCuda(TorchDispatchMode):
             return True
         if func is aten._to_copy.default and to_host:
             if kwargs.get("non_blocking"):  # into page-locked memory; who reads it must have waited otherwise
-                return self._values(args[0], kwargs.get("dtype")).pin_memory()
+                values = seen(args[0], kwargs.get("dtype"))
+                with unset_fake_temporarily():
+                    return values.contiguous().pin_memory()
             return self.read_back(args[0], "to the host", kwargs.get("dtype"))
         if func is aten.copy_.default and not on_cuda(args[0]):
             return self._copied_back(*args, **kwargs)
@@ -112,7 +98,8 @@ class FakeCuda(TorchDispatchMode):
 
     def _compute(self, call: Call) -> Any:
         """Shapes and dtypes of the results; RuntimeError where tensors of host and device meet."""
-        func, args, kwargs = call
+        func, given, named = call
+        args, kwargs = given, named
         if any(
             isinstance(leaf, Tensor) and not isinstance(leaf, FakeTensor) for leaf in flat((*args, *kwargs.values()))
         ):
@@ -125,6 +112,7 @@ class FakeCuda(TorchDispatchMode):
         for tensor in flat(out if isinstance(out, tuple | list) else (out,)):
             if on_cuda(tensor):
                 self.ledger.holds(tensor.untyped_storage())
+        follow(func, given, named, out)
         return out
 
     def _as_fake(self, tensor: Tensor) -> FakeTensor:
@@ -139,36 +127,25 @@ class FakeCuda(TorchDispatchMode):
     # --- between host and device ---
 
     def _uploaded(self, call: Call) -> Tensor:
-        """A copy to the device, or on it. A tensor that came from the host as it is keeps its values in mind."""
+        """A copy to the device, or on it."""
         func, args, kwargs = call
         source = args[0] if func is aten._to_copy.default else args[1]
-        out = self._compute(call)
         if not isinstance(source, FakeTensor):
             non_blocking = kwargs.get("non_blocking") or (func is aten.copy_.default and args[2:] == (True,))
             with unset_fake_temporarily():
                 self.ledger.copied(source, bool(non_blocking))
-            if func is aten._to_copy.default and source.nbytes <= SMALL:
-                with unset_fake_temporarily():
-                    out.known = source.clone()  # the host may change its own
-        return out
-
-    def _values(self, tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """What the host sees of a tensor of the device: what it sent there, or inventions."""
-        known = getattr(tensor, "known", None)
-        with unset_fake_temporarily():
-            made = invented(tensor.shape, tensor.dtype) if known is None else known
-            return made.to(dtype or tensor.dtype, copy=True)
+        return self._compute(call)
 
     def read_back(self, tensor: Tensor, kind: str, dtype: torch.dtype | None = None) -> Tensor:
         """A tensor's values on the host, which waits for them."""
         self.wait(kind)
-        return self._values(tensor, dtype)
+        return seen(tensor, dtype)
 
     def _copied_back(self, target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
         with unset_fake_temporarily():
             if not (non_blocking and target.is_pinned()):
                 self.wait("copy to the host")
-            return target.copy_(self._values(source))
+            return target.copy_(seen(source))
 
     # --- results whose size follows from values: the host must learn it ---
 
@@ -204,8 +181,8 @@ class FakeCuda(TorchDispatchMode):
 
     def _true(self, mask: Tensor) -> int:
         """How many are True, where the host once knew; else all."""
-        known = mask if not isinstance(mask, FakeTensor) else getattr(mask, "known", None)
-        if known is None:
+        values = known(mask)
+        if values is None:
             return mask.numel()
         with unset_fake_temporarily():
-            return int(known.count_nonzero())
+            return int(values.count_nonzero())

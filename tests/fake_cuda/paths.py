@@ -6,7 +6,7 @@ A training is the library's own loop over two steps; the second one counts, with
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +19,9 @@ from fake_cuda.scene import Scene
 from sevila.benchmarks.spans import BinarySpans
 from sevila.checkpoints.architecture import TINY
 from sevila.checkpoints.heads import save_head
-from sevila.data.dataset import FrameDataset, VideoSource, patches_of, stream
+from sevila.data.dataset import FrameDataset, VideoSource, patches_of
 from sevila.data.folders import AnyFile
+from sevila.data.loading import stream
 from sevila.data.sampling import EvaluationFrames, FrameRule, TrainingFrames
 from sevila.data.store import Store
 from sevila.fit import Batches
@@ -67,7 +68,7 @@ class Meter:
 
 
 def source(scene: Scene, model: SeViLA, frames: int = FRAMES, store: Store | None = None) -> VideoSource:
-    return VideoSource(scene.videos(model), AnyFile(), frames, store=store)
+    return VideoSource(scene.videos(model), AnyFile(), frames, store=store, pin=True)
 
 
 def chain(scene: Scene, model: SeViLA, selector: Selector | None = None, **options: Any) -> ForwardChain:
@@ -246,12 +247,8 @@ def store(scene: Scene, meter: Meter) -> None:
             for _, sample in frames.walk(questions):
                 patches_of(model.backbone, sample)
         partly = frames.dataset(questions, EvaluationFrames(2 * KEYFRAMES + 1))
-        for batch in _batches(partly):
+        for batch in stream(partly, 0, [[(0, row) for row in range(len(partly))]]):
             patches_of(model.backbone, batch)
-
-
-def _batches(dataset: FrameDataset) -> Sequence[Any]:
-    return list(stream(dataset, 0, batch_sampler=[[(0, row) for row in range(len(dataset))]]))
 
 
 def saving(scene: Scene, meter: Meter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -18,7 +19,7 @@ aten: Any = torch.ops.aten
 
 
 class Event:
-    """torch.cuda.Event: all is done at once, but who asks for it waits."""
+    """torch.cuda.Event: all is done at once, but who asks for it waits; a thread beside the main one may."""
 
     wait_for: Callable[[str], None]
 
@@ -30,7 +31,8 @@ class Event:
         return True
 
     def synchronize(self) -> None:
-        self.wait_for("event")
+        if threading.current_thread() is threading.main_thread():
+            self.wait_for("event")
 
 
 @contextmanager
@@ -49,6 +51,7 @@ def as_on_a_gpu(wait: Callable[[str], None], read_back: Callable[[Tensor, str], 
         (torch.cuda, "is_bf16_supported", lambda *args, **options: True),
         (torch.cuda, "synchronize", lambda device=None: wait("synchronize")),
         (torch.cuda, "Event", event),
+        (torch.cuda, "current_stream", lambda device=None: None),
         (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
         (_foreach_utils, "_foreach_supported_types", [*_foreach_utils._foreach_supported_types, FakeTensor]),
         (optimizers, "_foreach_supported_types", [*optimizers._foreach_supported_types, FakeTensor]),
