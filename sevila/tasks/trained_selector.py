@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from sevila.data.dataset import Batch, patches_of
 from sevila.data.records import Question
 from sevila.errors import UserError
+from sevila.model.device import taken
+from sevila.model.pixels import upload
 from sevila.selection.trained import Network, TrainedScorer, frame_features, text_features
 from sevila.tasks.chain import ForwardChain, true_answers
 from sevila.tasks.evaluation import by_processes, validation_metrics
@@ -57,7 +59,7 @@ class TrainedSelectorTask:
         """
         backbone = self.model.backbone
         patches = patches_of(backbone, batch)  # [B, T, P, Dv]
-        mask = batch.mask.to(patches.device)
+        mask = upload(batch.mask, patches.device)
         with torch.no_grad():
             soft = self.model.answerer.head(patches)  # [B, T, Q, Dl]
         # the network scores all T frames: [B, T]
@@ -67,8 +69,8 @@ class TrainedSelectorTask:
         total = scores.new_zeros(())
         peaks = 0.0
         for k, rows in self._alike(batch).items():
-            weights = self.network.pick(scores[rows], k)
-            seen = torch.einsum("bkn,bnqd->bkqd", weights, soft[rows].to(weights.dtype))
+            weights = self.network.pick(next(taken(scores, [rows])), k)
+            seen = torch.einsum("bkn,bnqd->bkqd", weights, next(taken(soft, [rows])).to(weights.dtype))
             part = len(rows) / len(batch)
             total = total + part * self._answer_loss(seen, [batch.questions[row] for row in rows])
             peaks += part * float(weights.detach().amax(-1).mean())
