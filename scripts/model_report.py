@@ -116,9 +116,9 @@ def show_parts(report: dict[str, Any]) -> None:
         size = f"{sum(row['bytes'].values()) / GIB:.3f}"
         table.add_row(name, f"{row['parameters']:,}", ", ".join(row["bytes"]), size)
     table.add_section()
-    table.add_row("model (without the spare head)", f"{report['parameters']:,}", "", "")
+    table.add_row("model (without the spare head, which lies on the CPU)", f"{report['parameters']:,}", "", "")
     for dtype, size in report["bytes"].items():
-        table.add_row("all bytes", "", dtype, f"{size / GIB:.3f}")
+        table.add_row("its bytes", "", dtype, f"{size / GIB:.3f}")
     Console(width=110).print(table)
     share = f"{report['trainable']:,} of {report['parameters']:,}, {report['trainable_percent']} %"
     print(f"trainable in one run, one head: {share}")

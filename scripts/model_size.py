@@ -26,7 +26,8 @@ from sevila.checkpoints.timm import VISION, TimmVision
 from sevila.data.dataset import Batch, Record, Sample
 from sevila.data.records import Moment, Question
 from sevila.data.video import Frames
-from sevila.model.backbone import Backbone, assemble_backbone
+from sevila.model.backbone import Backbone, assemble_backbone, halve
+from sevila.model.precision import wide
 from sevila.model.sevila import SeViLA
 from sevila.selection.rules import LocalizerTopK
 from sevila.tasks.answer import AnswerTask, SelectEachStep
@@ -63,7 +64,7 @@ class Shapes(Random):
 
 
 def parts(config: schema.Base) -> list[Part]:
-    """The backbone, the two heads, and the zero-shot head that the backbone keeps to begin others with."""
+    """The backbone, the two heads, and the zero-shot head that the backbone keeps on the CPU to begin others with."""
     backbone = _outlined(config)
     rows = [
         Part.of("backbone", "vision tower", backbone.tower.parameters()),
@@ -81,22 +82,29 @@ def parts(config: schema.Base) -> list[Part]:
 
 
 def _outlined(config: schema.Base) -> Backbone:
-    weights, dtype, nowhere = Shapes(), build.DTYPES[build.resolved(config).precision], torch.device("meta")
+    weights, nowhere = Shapes(), torch.device("meta")
+    precision = build.PRECISIONS[build.resolved(config).precision]
+    rest = wide(precision.language) if precision.half_tower else precision.language
     sizes = weights.architecture(config.model.source)
     vision = schema.named("vision", config.vision, VISION)
     if isinstance(vision, TimmVision):
         vision = replace(vision, file=None)
-    tower = vision.tower(sizes.vision_config.hidden_size, weights.fill, dtype, nowhere)
-    return assemble_backbone(outline(sizes).to(dtype), None, config.model.source, tower=tower)
+    tower = vision.tower(sizes.vision_config.hidden_size, weights.fill, rest, nowhere)
+    backbone = assemble_backbone(outline(sizes).to(rest), None, config.model.source, tower=tower)
+    backbone.language.to(precision.language)
+    if precision.half_tower:
+        halve(backbone.tower)
+    return backbone
 
 
 def summary(rows: list[Part]) -> dict[str, Any]:
-    """The same as JSON: the parts, and what follows from them. The spare head is in the bytes, not in the model."""
+    """The same as JSON: the parts, and what follows from them: the model, without the spare head."""
     model = sum(row.parameters for row in rows if row.group != "spare")
     head = sum(row.parameters for row in rows if row.group == "localizer")
     size: Counter[str] = Counter()
     for row in rows:
-        size.update(row.bytes)
+        if row.group != "spare":
+            size.update(row.bytes)
     return {
         "parts": [asdict(row) for row in rows],
         "parameters": model,
@@ -214,6 +222,11 @@ def measure(config: schema.Eval, name: str) -> dict[str, Any]:
     whose peak while building stands in `build_peak_bytes`. Where a system cannot forget an earlier peak, the work's
     is that of both, and `peak_includes_building` says so.
     """
+    with build.computing(config):
+        return _measured(config, name)
+
+
+def _measured(config: schema.Eval, name: str) -> dict[str, Any]:
     accelerator = build.accelerator(config)
     memory = GpuMemory(accelerator.device) if accelerator.device.type == "cuda" else ResidentMemory()
     started = time.monotonic()

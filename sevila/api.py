@@ -24,7 +24,7 @@ import torch
 from sevila.checkpoints import backbone as backbones
 from sevila.checkpoints.architecture import TINY
 from sevila.checkpoints.heads import ZEROSHOT, load_head
-from sevila.data.dataset import FrameDataset, patches_of
+from sevila.data.dataset import FrameDataset, Sample, patches_of
 from sevila.data.folders import AnyFile
 from sevila.data.records import Question, Window
 from sevila.data.sampling import EvaluationFrames
@@ -33,7 +33,7 @@ from sevila.data.video import CachedVideos
 from sevila.errors import UserError
 from sevila.files import home
 from sevila.model import sevila as core
-from sevila.model.precision import find_device, find_dtype, warn_if_slow
+from sevila.model.precision import arithmetic, find_device, find_precision, warn_if_slow
 from sevila.model.prompts import letters
 from sevila.model.sevila import Answer, EncodedVideo, Localization
 from sevila.selection.rules import LocalizerTopK, Selector
@@ -55,10 +55,14 @@ class SeViLA:
     model    what does the work, a torch module
     videos   how frames are decoded, and to which size; by default by PyAV, to the size that the model was trained on
     store    where the tower's patches are kept, if anywhere
+    tf32     on CUDA, products of float32 as TF32: faster, no longer float32's numbers; torch's own settings are not
+             asked, and stay as they are
     """
 
-    def __init__(self, model: core.SeViLA, videos: CachedVideos | None = None, store: Store | None = None) -> None:
-        self.model, self.store = model, store
+    def __init__(
+        self, model: core.SeViLA, videos: CachedVideos | None = None, store: Store | None = None, tf32: bool = False
+    ) -> None:
+        self.model, self.store, self.tf32 = model, store, tf32
         self.videos = videos or CachedVideos(model.backbone.image_size, cache_bytes=0)
 
     @classmethod
@@ -70,25 +74,33 @@ class SeViLA:
         device: str | torch.device = "cpu",
         dtype: str | torch.dtype | None = None,
         text_tokens: int = TEXT_TOKENS,
+        tf32: bool = False,
     ) -> SeViLA:
         """A backbone by Hub id, folder or `tiny`, and its heads by run folder, head file, Hub id or `zeroshot`.
 
         source        None: the tiny backbone too, with a warning that it knows the drawn world alone
         device        `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one
-        dtype         of the backbone: `fp32`, `bf16`, `fp64` or torch's; None: bfloat16 where the device has units for
-                      it, else float32
+        dtype         of the backbone: `fp32`, `bf16`, `fp64`, torch's, or `published` (tower float16, T5 bfloat16);
+                      None: bfloat16 where the device has units for it, as GPUs do since Ampere, else float32
         text_tokens   longer prompts lose their end
+        tf32          as of `SeViLA`
 
         Raises UserError for a device that is not there, an unknown dtype, and files that are missing or do not fit.
         """
         if source is None:
             print(WARNING, file=sys.stderr)
         device = find_device(device)
-        dtype = find_dtype(dtype, device)
-        warn_if_slow(dtype, device)
-        backbone = backbones.load(home(source or TINY), device, dtype, text_tokens=text_tokens)
+        precision = find_precision(dtype, device)
+        warn_if_slow(precision.language, device)
+        backbone = backbones.load(
+            home(source or TINY),
+            device,
+            precision.language,
+            text_tokens=text_tokens,
+            half_tower=precision.half_tower,
+        )
         finder = load_head(home(localizer), "localizer", backbone)
-        return cls(core.SeViLA(backbone, finder, load_head(home(answerer), "answerer", backbone)))
+        return cls(core.SeViLA(backbone, finder, load_head(home(answerer), "answerer", backbone)), tf32=tf32)
 
     def encode(self, path: str | PathLike[str], n_frames: int = 32, clip: Window | None = None) -> EncodedVideo:
         """n frames of a video file or a folder of pictures, evenly spread, through the vision tower: [n, P, Dv].
@@ -103,8 +115,15 @@ class SeViLA:
             raise UserError(f"video: expected a path or what encode() gives, one at a time; found {path!r}")
         record = Question("", str(Path(path).expanduser()), "", (), clip=clip)
         frames = FrameDataset([record], self.videos, AnyFile(), EvaluationFrames(n_frames), store=self.store)
-        sample = frames.sample(record, (0, 0))
-        patches = patches_of(self.model.backbone, sample)
+        encoded = self.encode_sample(frames.sample(record, (0, 0)))
+        if self.store is not None:
+            self.store.flush()
+        return encoded
+
+    def encode_sample(self, sample: Sample) -> EncodedVideo:
+        """The same of T frames that are decoded already, [T, P, Dv]."""
+        with arithmetic(self.tf32):
+            patches = patches_of(self.model.backbone, sample)
         return EncodedVideo(sample.frames.indices, sample.frames.times, patches)
 
     @overload
@@ -183,7 +202,8 @@ class SeViLA:
         asked = _questions(question, options)
         encoded = self._encoded(video, n_frames)
         found = self._choose(encoded, asked, k, selector)
-        answers = self.model.answer(encoded, asked, [each.positions for each in found], [e.frames for e in found])
+        with arithmetic(self.tf32):
+            answers = self.model.answer(encoded, asked, [each.positions for each in found], [e.frames for e in found])
         return answers[0] if isinstance(question, str) else answers
 
     def _encoded(self, video: Video, n_frames: int) -> EncodedVideo:
@@ -196,7 +216,8 @@ class SeViLA:
             if type(k) is not int or not 1 <= k <= len(encoded):
                 raise UserError(f"k={k!r}: {len(encoded)} frames were sampled; choose k from 1 to that")
             selector = LocalizerTopK(k)
-        return choose_keyframes(encoded, asked, selector, LocalizerScorer(self.model))
+        with arithmetic(self.tf32):
+            return choose_keyframes(encoded, asked, selector, LocalizerScorer(self.model))
 
 
 def _questions(question: str | Sequence[str], options: Sequence[str] | Sequence[Sequence[str]]) -> list[Question]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,14 +29,15 @@ from sevila.errors import UserError
 from sevila.model.digest import digest
 from sevila.model.language import ANSWER_DECODINGS, Compared, Direct, Official
 from sevila.model.pixels import normalize
-from sevila.model.precision import DTYPES, fast_dtype, warn_if_slow
+from sevila.model.precision import DTYPES, PRECISIONS, arithmetic, fast_dtype, warn_if_slow
 from sevila.model.prompts import PROMPTS, Prompts
 from sevila.model.sevila import SeViLA
-from sevila.run_folder import RunFolder
+from sevila.processes import check_same, from_main, together
+from sevila.run_folder import RunFolder, settings
 from sevila.selection import SCORERS, SELECTORS, build_scorer
 from sevila.selection.scorers import Scorer
 from sevila.tasks.chain import Answering, ForwardChain, Joint
-from sevila.training.device import from_main, make_accelerator
+from sevila.training.device import make_accelerator
 
 MIB = 2**20
 
@@ -60,27 +63,42 @@ def accelerator(config: schema.Base) -> Accelerator:
     return make_accelerator(config.device, resolved(config).precision)
 
 
+def computing(config: schema.Base) -> AbstractContextManager[None]:
+    """Around a run: torch's settings of the process as the configuration says; afterwards they are as before."""
+    return arithmetic(config.tf32, config.deterministic)
+
+
 def tell_precision(config: schema.Base) -> None:
     """Say on stderr what `precision=auto` takes; once all is checked, so that a refusal stays one line."""
     if config.precision == "auto":
         print(f"sevila: precision=auto takes {resolved(config).precision} here", file=sys.stderr)
 
 
-def run_folder(config: schema.Experiment, accelerator: Accelerator) -> RunFolder:
-    """The run's folder: the first process chooses and checks it for all."""
+@contextmanager
+def run_folder(config: schema.Experiment) -> Iterator[RunFolder]:
+    """The run's folder, which the first of several processes chooses and checks, and the end of a run for all of them.
+
+    UserError where these were not asked for the same.
+    """
 
     def find() -> tuple[str, bool, bool]:
         found = RunFolder.create(config.run_dir, config.exp, config.resume)
         return str(found.path), found.resumed, found.free
 
-    path, resumed, free = from_main(accelerator, find)
-    return RunFolder(Path(path), resumed, free)
+    with together():
+        check_same(settings(asdict(resolved(config))))
+        path, resumed, free = from_main(find)
+        with RunFolder(Path(path), resumed, free) as folder:
+            yield folder
 
 
 def start_run(config: schema.Experiment, folder: RunFolder, data: Benchmark, accelerator: Accelerator) -> None:
-    """Make the run folder, once for all processes: without run_dir its name is the time, and the first to make it."""
+    """Make the run folder, once for all processes: without run_dir its name is the time, and the first to make it.
 
-    def start() -> str:
+    UserError where another process does not see it.
+    """
+
+    def start() -> tuple[str, str]:
         folder.start(resolved(config), str(accelerator.device))
         tell_precision(config)
         if data.name != "synthetic":
@@ -88,9 +106,11 @@ def start_run(config: schema.Experiment, folder: RunFolder, data: Benchmark, acc
         folder.write_dropped(data.dropped)
         if not folder.resumed:
             print(f"sevila: the run folder is {folder.path}", file=sys.stderr)
-        return str(folder.path)
+        return str(folder.path), folder.mark()
 
-    folder.path = Path(from_main(accelerator, start))
+    path, mark = from_main(start)
+    folder.path = Path(path)
+    folder.check_shared(mark, accelerator.process_index)
 
 
 def check_choices(config: schema.Experiment) -> None:
@@ -117,21 +137,22 @@ def check_heads(config: schema.Base) -> None:
 def model(config: schema.Base, device: torch.device) -> SeViLA:
     """The frozen backbone and the two heads that `localizer` and `answerer` name."""
     check_heads(config)
-    dtype = DTYPES[resolved(config).precision]
-    warn_if_slow(dtype, device)
+    precision = PRECISIONS[resolved(config).precision]
+    warn_if_slow(precision.language, device)
     if config.model.weights == "random":
         print("sevila: warning: model.weights=random: good for measuring; its answers mean nothing", file=sys.stderr)
     with loading(f"the model {config.model.source}"):
         backbone = backbones.load(
             config.model.source,
             device,
-            dtype,
+            precision.language,
             text_tokens=config.model.max_text_tokens,
             weights=backbones.WEIGHTS[config.model.weights](),
             tokenizer=config.model.tokenizer,
             vision=schema.named("vision", config.vision, VISION),
             checkpointing=config.model.checkpointing,
             tokens=config.model.tokens,
+            half_tower=precision.half_tower,
         )
     size = config.model.image_size
     if size is not None and size < backbone.tower.patch:
@@ -173,7 +194,8 @@ def source(config: schema.Experiment, sevila: SeViLA, data: Benchmark, scorer: S
     decoded = videos(config, sevila)
     kept = store(config.store, sevila.backbone, decoded)
     pictures = scorer is not None and scorer.needs_pictures
-    return VideoSource(decoded, data.folder(), config.frames.n, config.frames.workers, kept, pictures)
+    pin = sevila.backbone.device.type == "cuda"
+    return VideoSource(decoded, data.folder(), config.frames.n, config.frames.workers, kept, pictures, pin)
 
 
 def store(config: schema.Store, backbone: backbones.Backbone, decoded: CachedVideos) -> Store | None:
@@ -190,7 +212,7 @@ def store(config: schema.Store, backbone: backbones.Backbone, decoded: CachedVid
     }
     rest = None if config.dtype is None else DTYPES[config.dtype]
     limit = None if config.max_gb is None else int(config.max_gb * 10**9)
-    return Store(Path(config.folder), maker, backbone.dtype, rest, limit, {"backbone": backbone.source})
+    return Store(Path(config.folder), maker, backbone.patches_dtype, rest, limit, {"backbone": backbone.source})
 
 
 def prompts(config: schema.Experiment, data: Benchmark) -> Prompts:

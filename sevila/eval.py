@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 def run(config: schema.Eval) -> dict[str, Any]:
     """Evaluate; returns what metrics.json holds."""
     with loading("PyTorch and transformers"):
-        import sevila.build  # noqa: F401
-    return schema.named("task", config.task, {"answer": answer, "vote": vote, "moments": moments}, config=config)
+        from sevila import build
+    with build.computing(config):
+        return schema.named("task", config.task, {"answer": answer, "vote": vote, "moments": moments}, config=config)
 
 
 def answer(config: schema.Eval) -> dict[str, Any]:
@@ -53,13 +54,14 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
     from sevila import build
     from sevila.benchmarks.spans import SPANS
     from sevila.examples import moment_examples
-    from sevila.tasks.evaluation import by_processes, moment_metrics, retrieve
+    from sevila.processes import from_main
+    from sevila.tasks.evaluation import Retrieval, by_processes, moment_metrics, retrieve
 
     # check
-    _check_outputs(config, export=False)
     rule = schema.named("task.spans", spans or {"name": "binary"}, SPANS)
     accelerator = build.accelerator(config)
-    with build.run_folder(config, accelerator) as folder:
+    with build.run_folder(config) as folder:
+        from_main(lambda: _check_outputs(config, export=False))
         # model and data
         build.check_choices(config)
         model = build.model(config, accelerator.device)
@@ -70,7 +72,7 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
         source = build.source(config, model, data)
         build.start_run(config, folder, data, accelerator)
         # evaluate: each process its videos, one process the numbers
-        found = by_processes(queries, lambda own: retrieve(model, source, own, rule))
+        found = by_processes(queries, lambda own: retrieve(model, source, own, rule), Retrieval)
         metrics = moment_metrics(found)
         if not accelerator.is_main_process:
             return metrics
@@ -86,14 +88,16 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     from sevila import build
     from sevila.benchmarks.predictions import write_keyframes
     from sevila.examples import examples
+    from sevila.processes import from_main
+    from sevila.tasks.chain import Prediction
     from sevila.tasks.evaluation import benchmark_metrics, by_processes
 
     # check
-    _check_outputs(config)
     accelerator = build.accelerator(config)
     if config.compare_scoring and accelerator.num_processes > 1:
         raise UserError("compare_scoring=true: counts in one process; leave it out, or start one")
-    with build.run_folder(config, accelerator) as folder:
+    with build.run_folder(config) as folder:
+        from_main(lambda: _check_outputs(config))
         # model, data, chain
         build.selector(config.selector, config.frames.n)
         build.check_choices(config)
@@ -107,7 +111,9 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
         build.start_run(config, folder, data, accelerator)
         # evaluate: each process its videos, one process the numbers
         kept = None if comparison else folder.unfinished  # a comparison counts as it goes
-        predictions = by_processes(questions, lambda own: chain.predict(own, "questions by video", keep=kept))
+        predictions = by_processes(
+            questions, lambda own: chain.predict(own, "questions by video", keep=kept), Prediction
+        )
         metrics = benchmark_metrics(data.name, predictions)
         if not accelerator.is_main_process:
             return metrics

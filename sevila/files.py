@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from sevila.errors import UserError, system_error
 
@@ -190,18 +190,36 @@ def check_plain(path: str | os.PathLike[str]) -> None:
             raise UserError(f"{file}: is a pipe or device: name a file")
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a UTF-8 file, without a byte order mark. UserError if it is missing or something else."""
+@contextmanager
+def opened_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """A UTF-8 file, without a byte order mark, to read from. UserError if it is missing or something else."""
     try:
         if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
             raise UserError(f"{path}: is a pipe or device: name a file")  # reading it might never end
-        return Path(path).read_text(encoding="utf-8-sig")
+        with open(path, encoding="utf-8-sig") as file:
+            yield file
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a UTF-8 text file (byte {error.start})") from None
     except (OSError, ValueError) as error:  # also a name that no file system takes
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a UTF-8 file. UserError as `opened_text`."""
+    with opened_text(path) as file:
+        return file.read()
+
+
+def text_lines(path: str | os.PathLike[str]) -> Iterator[str]:
+    """The lines of a UTF-8 file, read as they are asked for. UserError as `opened_text`."""
+    with opened_text(path) as file:
+        try:
+            yield from file
+        except UnicodeDecodeError:  # counts from the last piece that was read
+            read_text(path)
+            raise
 
 
 class BadJson(Exception):
@@ -265,14 +283,19 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return [row for _, row in numbered_jsonl(path)]
 
 
-def numbered_jsonl(path: str | os.PathLike[str]) -> list[tuple[int, dict[str, Any]]]:
-    """The same with the number of each row's line, from 1, for errors that name it."""
-    return list(parse_jsonl(read_text(path), path))
+def numbered_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The same with the number of each row's line, from 1, for errors that name it; read as they are asked for."""
+    lines = enumerate(text_lines(path), start=1)
+    yield from _rows(((number, line) for number, line in lines if line.strip()), path)
 
 
 def parse_jsonl(text: str, path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     """The same of the text of a jsonl file; `path` is what errors name."""
-    for number, line in json_lines(text):
+    yield from _rows(json_lines(text), path)
+
+
+def _rows(lines: Iterable[tuple[int, str]], path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in lines:
         try:
             row = parse_json(line)
         except BadJson as error:

@@ -12,19 +12,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from accelerate import Accelerator
 from torch import nn
 
 from sevila import build, schema
 from sevila.benchmarks.base import Benchmark
 from sevila.checkpoints.heads import save_head
-from sevila.data.dataset import Batch, FrameDataset, Record, stream
+from sevila.data.dataset import Batch, FrameDataset, Record
+from sevila.data.loading import Loader
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames, FrameKey, RecurringFrames, TrainingFrames, epoch_keys
+from sevila.data.store_files import row_key
 from sevila.errors import UserError, reason, suggest
 from sevila.files import read_json, read_jsonl, read_text, sealed, unsealed, write_jsonl, write_text
 from sevila.model.sevila import SeViLA
+from sevila.processes import check_same, from_main
 from sevila.report.run_page import print_metrics, run_page
 from sevila.run_folder import ENVIRONMENT, KEYFRAMES, LABELS, LOG, RunFolder
 from sevila.schema import Wandb
@@ -32,18 +34,22 @@ from sevila.tasks.chain import ForwardChain
 from sevila.tasks.evaluation import by_processes
 from sevila.tasks.refine import PseudoLabels, make_pseudo_labels
 from sevila.training import checkpoint
-from sevila.training.device import from_main
-from sevila.training.loop import Log, Task, train
+from sevila.training.loop import Log, train
 from sevila.training.optim import TrainOptions, build_schedule
+from sevila.training.task import Task
 
 T = TypeVar("T")
 
 
 class Batches:
-    """The micro-batches of an epoch for one of several processes; every process has as many as the others."""
+    """The micro-batches of an epoch for one of several processes; every process has as many as the others.
+
+    Its workers stay over all epochs, until `loader` is closed: what is random about an item follows from its key.
+    """
 
     def __init__(self, dataset: FrameDataset, config: schema.Train | schema.Refine, accelerator: Accelerator) -> None:
-        self.dataset, self.seed, self.workers = dataset, config.seed, config.frames.workers
+        self.dataset, self.seed = dataset, config.seed
+        self.loader = Loader(dataset, config.frames.workers, pin=accelerator.device.type == "cuda")
         self.size = config.trainer.batch_size
         self.rank, self.processes = accelerator.process_index, accelerator.num_processes
         whole = self.size * self.processes
@@ -57,7 +63,7 @@ class Batches:
         for step in range(skip, self.count):
             start = step * whole + self.rank * self.size
             mine.append(keys[start : start + self.size])
-        return stream(self.dataset, self.workers, batch_sampler=mine, pin_memory=torch.cuda.is_available())
+        return self.loader(mine)
 
 
 @dataclass(frozen=True)
@@ -142,9 +148,9 @@ class TrainingRun:
 
         Every row has a checksum. UserError for a file that an earlier start made and that is not as it was.
         """
-        if not from_main(self.accelerator, path.exists):
+        if not from_main(path.exists):
             rows = by_processes(questions, make)
-            from_main(self.accelerator, lambda: write_jsonl(path, map(sealed, rows)))
+            from_main(lambda: write_jsonl(path, map(sealed, rows)))
         again = "remove the file, and resume=true makes it again"
 
         def read() -> list[dict[str, Any]]:
@@ -153,7 +159,7 @@ class TrainingRun:
             except UserError as error:
                 raise UserError(f"{error}; {again}") from None
 
-        rows = from_main(self.accelerator, read)
+        rows = from_main(read)
         if [row.get("qid") for row in rows] != [question.qid for question in questions]:
             raise UserError(f"{path}: its {len(rows)} rows are not those of the {len(questions)} questions; {again}")
         parsed = []
@@ -180,10 +186,12 @@ class TrainingRun:
         batches = Batches(dataset, config, accelerator)
         if batches.count < 1:
             raise UserError(f"{len(dataset)} training items make no batch of {config.trainer.batch_size} a process")
+        known = row_key([record.qid for record in dataset.records])[:12]
+        check_same({"the training items": f"{len(dataset)}, {known}"})
         options = TrainOptions.of(config.trainer, batches.count, metric, config.seed, config.exp)
         if folder.resumed:
-            from_main(accelerator, self._rewind)
-        with tracking(accelerator, folder.path, config.wandb, asdict(config)) as track:
+            from_main(self._rewind)
+        with batches.loader, tracking(accelerator, folder.path, config.wandb, asdict(config)) as track:
 
             def log(record: dict[str, Any]) -> None:
                 folder.log(record)
@@ -194,8 +202,7 @@ class TrainingRun:
                 accelerator=accelerator, resume=folder.resumed,
             )  # fmt: skip
         metrics = {**state.best_metrics, **(extra or {}), "step": state.best_step}
-        if accelerator.is_main_process:
-            self._write(task.head, role, metrics)
+        from_main(lambda: self._write(task.head, role, metrics))
         return metrics
 
     def _rewind(self) -> None:
@@ -233,7 +240,7 @@ def _frame_numbers(row: Mapping[str, Any]) -> tuple[int, ...]:
 def training_run(config: schema.Train | schema.Refine) -> Iterator[TrainingRun]:
     """Check and build everything; nothing is written yet (but the synthetic world is drawn if it is not there)."""
     accelerator = build.accelerator(config)
-    with build.run_folder(config, accelerator) as folder:
+    with build.computing(config), build.run_folder(config) as folder:
         # what is wrong is said before the model is loaded
         build.selector(config.selector, config.frames.n)
         build.check_choices(config)
@@ -276,7 +283,7 @@ def tracking(accelerator: Accelerator, folder: Path, options: Wandb, config: Map
         _one_line(options.mode, lambda: accelerator.init_trackers(options.project, init_kwargs={"wandb": settings}))
 
     if options.mode != "disabled":
-        from_main(accelerator, begin)
+        from_main(begin)
 
     def log(record: dict[str, Any]) -> None:
         numbers = {key: value for key, value in record.items() if key != "step"}

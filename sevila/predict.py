@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import count, takewhile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,23 +14,21 @@ from sevila.cli import Parser, guarded, in_utf8, loading
 from sevila.data.records import Question
 from sevila.errors import UserError, suggest
 from sevila.files import (
-    HALF_CHARACTER,
-    HALF_CHARACTER_FAULT,
     atomic_path,
     check_other,
     check_place,
     home,
     home_path,
     json_line,
-    numbered_jsonl,
-    read_text,
     write_json,
     write_jsonl,
 )
-from sevila.model.prompts import letters
+from sevila.progress import ProgressBar
+from sevila.questions import WHOLE, WINDOW, Shard, by_video, question, read_questions, windows
 from sevila.report.terminal import knows_unicode, printable
 
 if TYPE_CHECKING:
+    from sevila.answers import Answering, Faults
     from sevila.api import SeViLA
     from sevila.model.sevila import Answer, Localization
 
@@ -46,28 +41,23 @@ examples:
   sevila predict cat.mp4 "what does the cat do?" sleep eat play --out cat.html
   sevila predict cat.mp4 "the cat jumps onto the table" --frames keyframes
   sevila predict --questions questions.jsonl --out answers.jsonl --model Salesforce/blip2-flan-t5-xl
+  sevila predict --questions millions.jsonl --out answers --shard 3/8
 
 A line of questions.jsonl has "video", "question" and, if it is to be answered, "options"; a csv the columns video,
-question, a0, a1, ... All other fields are kept. Videos are named as seen from the file's folder.
+question, a0, a1, ... All other fields are kept. Videos are named as seen from the file's folder. A
+FILE.jsonl is written when all is answered; in a FOLDER predictions.jsonl grows line by line, and the same command goes
+on where it was stopped.
 """
 MODELS = {f"blip2_flan_t5_{size}": f"Salesforce/blip2-flan-t5-{size}" for size in ("xl", "xxl")}
 SELECTORS = ("localizer", "uniform", "random", "aks", "bolt")  # those that need no further file
 OUTPUTS = (".html", ".png", ".json")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A question, and all fields of the line that asks it."""
-
-    question: Question
-    fields: Mapping[str, Any]
-
-
 def parser() -> Parser:
     options = Parser(
         prog="sevila predict",
         usage="%(prog)s VIDEO QUESTION [OPTION OPTION ...] [options]\n"
-        "       %(prog)s --questions FILE [--out FILE.jsonl] [options]",
+        "       %(prog)s --questions FILE [--out FILE.jsonl|FOLDER] [options]",
         description=TEXT,
         epilog=EXAMPLES,
     )
@@ -90,10 +80,20 @@ def parser() -> Parser:
     options.add_argument("--decoder", choices=("pyav", "decord", "torchcodec"), default="pyav", help="of videos (pyav)")
     options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
     options.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16", "fp64"), default="auto", help="auto: what the device is fast in"
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp64", "published"),
+        default="auto",
+        help="auto: what the device is fast in",
     )
     options.add_argument("--store", metavar="FOLDER", type=home, help="keeps what the vision tower made of videos")
-    options.add_argument("--out", metavar="FILE", type=home_path, help=f"{', '.join(OUTPUTS)}; of many: .jsonl")
+    help_out = f"{', '.join(OUTPUTS)}; of many: .jsonl, or a folder"
+    options.add_argument("--out", metavar="FILE", type=home_path, help=help_out)
+    options.add_argument("--shard", metavar="I/N", type=Shard.of, default=WHOLE, help="of many: a part, by video")
+    options.add_argument(
+        "--window", type=int, default=WINDOW, metavar="N", help=f"of many: rows that are read at a time ({WINDOW})"
+    )
+    options.add_argument("--workers", type=int, metavar="N", help="of many: processes that decode (GPU: 2, else 0)")
+    options.add_argument("--actors", type=int, metavar="N", help="of many: models, each on a GPU or a core, by Ray")
     options.add_argument("--frames", metavar="FOLDER", type=home_path, help="writes the keyframes there, as jpg")
     return options
 
@@ -102,213 +102,185 @@ def run(argv: Sequence[str] | None = None) -> None:
     """Answer one question, or a file of them. UserError for whatever is wrong with the command line or its files."""
     words = [in_utf8(word) for word in (sys.argv[1:] if argv is None else argv)]
     given = parser().parse_intermixed_args(words)
-    asked = list(_read(given.questions)) if given.questions else [_one(given)]
-    _check(given, [each.question for each in asked])
-    model = _load(given, None if given.questions else asked[0].question.video)
+    given.source = MODELS.get(given.model, given.model)
     if given.questions:
-        rows = list(_answer_all(model, asked, given))
-        _write_rows(rows, given.out)
+        _answer_many(given)
     else:
-        _answer_one(model, asked[0].question, given)
-    _warn(model)
-    failed = [row["error"] for row in rows if "error" in row] if given.questions else []
-    if failed:
-        raise UserError(f"{len(failed)} of {len(rows)} questions have no answer; the first: {failed[0]}")
+        _answer_one(given)
 
 
-# -- what is asked ---
-
-
-def _one(given: argparse.Namespace) -> Asked:
-    for name in ("video", "question"):
-        if getattr(given, name) is None:
-            raise UserError(f"{name.upper()} is missing: sevila predict VIDEO QUESTION OPTION OPTION ...")
-    fields = {"video": given.video, "question": given.question, "options": given.options}
-    return Asked(_question("0", fields, ""), fields)
-
-
-def _read(file: Path) -> Iterator[Asked]:
-    """The questions of a file. UserError names the line of one that is malformed."""
-    if file.suffix not in (".jsonl", ".csv"):
-        raise UserError(f"--questions={file}: expected a name that ends in .jsonl or .csv")
-    rows = list(_csv_rows(file)) if file.suffix == ".csv" else numbered_jsonl(file)
-    if not rows:
-        raise UserError(f"{file}: holds no question")
-    for line, row in rows:
-        asked = _question(str(row.get("qid", line)), row, f"{file}, line {line}, ")
-        video = str(file.parent / home_path(asked.video))
-        yield Asked(Question(asked.qid, video, asked.question, asked.options), row)
-
-
-def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Lines of a csv, options in the columns a0, a1, ... (empty ones at the end are none)."""
-    reader = csv.DictReader(io.StringIO(read_text(file), newline=""))
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                raise UserError(f"{file}, line {reader.line_num}: has not as many fields as the first line")
-            options = list(takewhile(bool, (row.get(f"a{i}") for i in count())))
-            yield reader.line_num, {**row, "options": options}
-    except csv.Error as error:
-        raise UserError(f"{file}, line {reader.line_num}: {error}") from None
-
-
-def _question(qid: str, row: Mapping[str, Any], where: str) -> Question:
-    for key, kind in (("video", str), ("question", str), ("options", list)):
-        if not isinstance(row.get(key, [] if kind is list else None), kind):
-            wanted = "a list" if kind is list else "text"
-            raise UserError(f"{where}field {key}: expected {wanted}, found {row.get(key)!r}")
-    options = tuple(row.get("options", ()))
-    texts = {"qid": [qid], "video": [row["video"]], "question": [row["question"]], "options": options}
-    for key, values in texts.items():
-        for value in values:
-            if isinstance(value, str) and HALF_CHARACTER.search(value):
-                raise UserError(f"{where}field {key}: {value!r} {HALF_CHARACTER_FAULT}")
-    if not row["question"].strip():
-        raise UserError(f"{where}field question: is empty")
-    if options and (len(options) < 2 or not all(isinstance(option, str) and option for option in options)):
-        raise UserError(f"{where}options: a question needs at least 2 options, each a text; found {list(options)}")
-    try:
-        letters(max(2, len(options)))
-    except UserError as error:
-        raise UserError(f"{where}options: {error}") from None
-    return Question(qid, row["video"], row["question"], options)
-
-
-def _check(given: argparse.Namespace, questions: Sequence[Question]) -> None:
+def _check(given: argparse.Namespace) -> None:
     """UserError for what does not belong together or could not be written, before anything slow begins."""
     if given.questions and given.video is not None:
         raise UserError("--questions=FILE holds videos, questions and options: leave those out")
     if given.questions and given.frames:
         raise UserError(f"--frames={given.frames}: keyframes of one video; leave it out, or name a VIDEO")
-    for name in ("k", "n_frames"):
-        if getattr(given, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')}={getattr(given, name)}: must be at least 1")
+    if not given.questions and given.shard.among > 1:
+        raise UserError(f"--shard={given.shard}: a part of many questions; leave it out, or name --questions FILE")
+    for name, least in (("k", 1), ("n_frames", 1), ("window", 1), ("workers", 0), ("actors", 1)):
+        if getattr(given, name) is not None and getattr(given, name) < least:
+            raise UserError(f"--{name.replace('_', '-')}={getattr(given, name)}: must be at least {least}")
     known = ("tiny", *MODELS)
     if given.model not in known and "/" not in given.model and not Path(given.model).is_dir():  # no Hub id: not asked
         meant, listed = suggest(given.model, known), ", ".join(known)
         raise UserError(f"--model={given.model}: no such folder{meant}; or a Hub id, OWNER/NAME, or one of: {listed}")
     if given.k > given.n_frames:
         raise UserError(f"--k={given.k}: only --n-frames={given.n_frames} are sampled; choose k at most that")
+    if given.actors and not _is_folder(given):
+        raise UserError(f"--actors={given.actors}: write parts of many answers; name --questions FILE --out FOLDER")
     if given.out:
-        wanted = (".jsonl",) if given.questions else OUTPUTS
-        if given.out.suffix not in wanted:
-            raise UserError(f"--out={given.out}: expected a name that ends in {' or '.join(wanted)}")
-        check_place("--out", given.out)
-        check_other("--out", given.out, {"--questions": given.questions})
+        _check_out(given)
     if given.frames:
         check_place("--frames", given.frames / "0.jpg")
+
+
+def _check_out(given: argparse.Namespace) -> None:
+    if _is_folder(given):
+        return check_place("--out", given.out / "0.jsonl")
+    wanted = (".jsonl",) if given.questions else OUTPUTS
+    if given.out.suffix not in wanted:
+        folder = ", or a folder's" if given.questions else ""
+        raise UserError(f"--out={given.out}: expected a name that ends in {' or '.join(wanted)}{folder}")
+    check_place("--out", given.out)
+    check_other("--out", given.out, {"--questions": given.questions})
+
+
+def _is_folder(given: argparse.Namespace) -> bool:
+    """Whether answers go to a folder: one that is there, or a name without an ending."""
+    return bool(given.questions and given.out and (given.out.is_dir() or not given.out.suffix))
+
+
+def _check_not_input(given: argparse.Namespace, video: str) -> None:
+    """UserError for an output that is the video, or lies among its frames."""
     for key, place in (("--out", given.out), ("--frames", given.frames and given.frames / "0.jpg")):
-        for question in questions if place else ():
-            check_other(key, place, {"VIDEO": question.video})
-            if Path(question.video).is_dir() and place.resolve().parent == Path(question.video).resolve():
-                raise UserError(f"{key}={getattr(given, key[2:])}: lies among the frames of {question.video}")
+        if place:
+            check_other(key, place, {"VIDEO": video})
+            if Path(video).is_dir() and place.resolve().parent == Path(video).resolve():
+                raise UserError(f"{key}={getattr(given, key[2:])}: lies among the frames of {video}")
 
 
-# -- answers ---
+# -- a file of questions ---
 
 
-def _load(given: argparse.Namespace, video: str | None) -> SeViLA:
-    """The model. UserError for the one video that cannot be read, or is too short, before the model is loaded."""
-    from sevila.data.folders import AnyFile
+def _answer_many(given: argparse.Namespace) -> None:
+    _check(given)
+    rows, own = _check_rows(given)  # a fault of any row is known before anything slow begins
+    if given.actors:
+        faults = _by_actors(given, rows)
+    else:
+        faults = _into_folder(given, own) if _is_folder(given) else _into_file(given, own)
+    faults.check()
 
-    if video is not None:
-        AnyFile().path(video)
+
+def _by_actors(given: argparse.Namespace, rows: int) -> Faults:
+    with loading("Ray, PyTorch and transformers"):
+        from sevila.answers import about, answer_folder
+
+        try:
+            from sevila.ray_answers import answer_by_ray
+        except ImportError as error:
+            raise UserError(f"--actors={given.actors}: Ray is not installed ({error}); pip install .[ray]") from None
+    with answer_folder(given.out / given.shard.folder, {**about(given), "by": "Ray"}) as folder:
+        answer_by_ray(given, folder, rows)
+    print(f"written: {folder.path / 'parts'}, {folder.faults.answers} answers")
+    return folder.faults
+
+
+def _into_folder(given: argparse.Namespace, total: int) -> Faults:
+    """Rows are appended as they are made, and those that are there already are not made again."""
     with loading("PyTorch and transformers"):
-        from sevila.api import SeViLA
-        from sevila.checkpoints.heads import find_head
-        from sevila.data.decoders import decoder_for
-        from sevila.data.video import CachedVideos
-        from sevila.model.precision import DTYPES
-    for role in ("localizer", "answerer"):
-        if getattr(given, role) != "zeroshot":
-            find_head(getattr(given, role), role)
-    videos = CachedVideos(0, cache_bytes=0, decoder=decoder_for(given.decoder, 0))  # the size is the model's
-    if video is not None and videos.info(video).length < given.k:
-        raise UserError(f"--k={given.k}: {video} has only {videos.info(video).length} frames; choose k at most that")
-    source = MODELS.get(given.model, given.model)
-    with loading(f"the model {source}"):
-        model = SeViLA.load(source, given.localizer, given.answerer, given.device, given.precision)
-    backbone = model.model.backbone
-    videos.size, model.videos = backbone.image_size, videos
-    if given.store is not None:
-        from sevila import build
-        from sevila.schema import Store
-
-        model.store = build.store(Store(given.store), backbone, videos)
-    if given.precision == "auto":
-        name = next(name for name, dtype in DTYPES.items() if dtype == backbone.dtype)
-        print(f"sevila: precision auto takes {name} here", file=sys.stderr)
-    return model
+        from sevila.answers import about, answer_folder, load
+    with answer_folder(given.out / given.shard.folder, {**about(given), "by": "sevila"}) as folder:
+        answering = load(given)
+        for together in _rows(answering, given, total, folder.done):
+            folder.append([row for _, row in together])
+    print(f"written: {folder.file}, {folder.faults.answers} answers")
+    _warn(answering.model)
+    return folder.faults
 
 
-def _ask(model: SeViLA, questions: Sequence[Question], given: argparse.Namespace) -> list[Answer | Localization]:
-    """What is found for questions about one video, which is encoded once. UserError where it cannot be read."""
-    from sevila.selection import SELECTORS
-
-    rule = SELECTORS[given.selector](given.k)
-    encoded = model.encode(questions[0].video, given.n_frames)
-    found: dict[int, Answer | Localization] = {}
-    closed = [i for i, question in enumerate(questions) if question.options]
-    if closed:
-        texts, options = [questions[i].question for i in closed], [questions[i].options for i in closed]
-        found |= zip(closed, model.answer(encoded, texts, options, selector=rule), strict=True)
-    without = [i for i, question in enumerate(questions) if not question.options]
-    if without:
-        queries = [questions[i].question for i in without]
-        found |= zip(without, model.localize(encoded, queries, selector=rule), strict=True)
-    return [found[i] for i in range(len(questions))]
-
-
-def _row(found: Answer | Localization) -> dict[str, Any]:
-    """As in predictions.jsonl of a run: the option's number and text, what speaks for each, keyframes, all frames."""
-    row = found.to_dict()
-    if "option" not in row:
-        return row
-    names = {"option": "prediction", "text": "answer", "logits": "option_logits"}
-    return {names.get(key, key): value for key, value in row.items()}
-
-
-def _answer_all(model: SeViLA, asked: Sequence[Asked], given: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each question, in their order, video by video; of a video that cannot be read it has an `error`."""
-    from sevila.data.dataset import by_video
-    from sevila.progress import ProgressBar
-
-    rows: list[dict[str, Any]] = [{} for _ in asked]
-    done = 0
-    with ProgressBar("questions by video", len(asked)) as bar:
-        for places in by_video([each.question for each in asked]):
-            try:
-                results = [_row(each) for each in _ask(model, [asked[i].question for i in places], given)]
-            except UserError as error:
-                results = [{"error": str(error)} for _ in places]
-            for i, result in zip(places, results, strict=True):
-                rows[i] = {**asked[i].fields, "qid": asked[i].question.qid, "video": asked[i].question.video, **result}
-            done += len(places)
-            bar.update(done)
-        bar.finish(done)
-    return rows
-
-
-def _write_rows(rows: Sequence[dict[str, Any]], out: Path | None) -> None:
+def _into_file(given: argparse.Namespace, total: int) -> Faults:
+    """All rows together, in the order of the questions; without a file they are printed."""
+    with loading("PyTorch and transformers"):
+        from sevila.answers import Faults, load
+    answering = load(given)
+    made = [pair for together in _rows(answering, given, total) for pair in together]
+    rows = [row for _, row in sorted(made, key=itemgetter(0))]
+    faults = Faults()
+    faults.count(rows)
     try:
-        if out is not None:
-            write_jsonl(out, rows)
-            print(f"written: {out}, {sum('error' not in row for row in rows)} answers")
-            return
+        if given.out:
+            write_jsonl(given.out, rows)
+            print(f"written: {given.out}, {faults.answers} answers")
     finally:  # also where there is no room for the file: the answers are not lost
-        if out is None or sys.exception() is not None:
+        if not given.out or sys.exception() is not None:
             ascii = not knows_unicode(sys.stdout)
             print("".join(json_line(row, ascii) for row in rows), end="")
+    _warn(answering.model)
+    return faults
 
 
-def _answer_one(model: SeViLA, question: Question, given: argparse.Namespace) -> None:
+def _check_rows(given: argparse.Namespace) -> tuple[int, int]:
+    """How many rows a file has, and its shard. UserError for any row that cannot be asked, of whatever shard."""
+    rows, own, folder = 0, 0, _is_folder(given)
+    names: set[str] = set()
+    for asked in read_questions(given.questions):
+        if not folder:
+            _check_not_input(given, asked.question.video)
+        elif asked.question.qid in names:
+            raise UserError(
+                f"{given.questions}, line {asked.line}, field qid: {asked.question.qid!r} stands there twice, and in a "
+                "folder rows are told apart by it; mend it, or leave all of them out"
+            )
+        else:
+            names.add(asked.question.qid)
+        rows += 1
+        own += given.shard.holds(asked.video)
+    return rows, own
+
+
+def _rows(
+    answering: Answering, given: argparse.Namespace, total: int, done: Collection[str] = ()
+) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    """The shard's rows as they are made, with the numbers of their lines, and a bar of how many there are."""
+    made = len(done)
+    read = windows(read_questions(given.questions), given.window)
+    groups = (group for window in read for group in by_video(window, given.shard))
+    with ProgressBar("questions by video", total, made) as bar:
+        for rows in answering.rows(groups, done):
+            yield rows
+            made += len(rows)
+            bar.update(made)
+        bar.finish(made)
+
+
+# -- one question ---
+
+
+def _answer_one(given: argparse.Namespace) -> None:
+    for name in ("video", "question"):
+        if getattr(given, name) is None:
+            raise UserError(f"{name.upper()} is missing: sevila predict VIDEO QUESTION OPTION OPTION ...")
+    asked = question("0", {"video": given.video, "question": given.question, "options": given.options}, "")
+    _check(given)
+    _check_not_input(given, asked.video)
+    with loading("PyTorch and transformers"):
+        from sevila.answers import load, result
+    answering = load(given, asked.video)
+    model = answering.model
+    (found,) = answering.found(model.encode(asked.video, given.n_frames), [asked])
+    _show(model, asked, found, result(found), given)
+    _warn(model)
+
+
+def _show(
+    model: SeViLA, question: Question, found: Answer | Localization, row: dict[str, Any], given: argparse.Namespace
+) -> None:
+    """Print what was found, and write the files that were asked for."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    (found,) = _ask(model, [question], given)
-    row = _row(found)
     console = Console()
     arrow = ">" if console.options.ascii_only else "→"
     title = Text(printable(question.question))  # Text: brackets in it are no markup

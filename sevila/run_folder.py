@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -21,6 +22,7 @@ from sevila import __version__
 from sevila.errors import UserError, machine_error
 from sevila.files import (
     TEMPORARY_MARK,
+    file_digest,
     json_line,
     naming,
     parse_jsonl,
@@ -40,6 +42,7 @@ FREE_ON_RESUME = (
 CONFIG, ENVIRONMENT, METRICS, LOG = "config.yaml", "environment.json", "metrics.json", "metrics.jsonl"
 PREDICTIONS, DROPPED, REPORT = "predictions.jsonl", "dropped.jsonl", "report.html"
 KEYFRAMES, LABELS = "keyframes.jsonl", "pseudo_labels.jsonl"
+SHOWN = 10.0  # seconds in which a file that one machine wrote must be seen on another
 WRITTEN = {CONFIG, ENVIRONMENT, METRICS, LOG, PREDICTIONS, DROPPED, REPORT, KEYFRAMES, LABELS}
 
 
@@ -103,6 +106,24 @@ class RunFolder:
             write_text(self.path / CONFIG, to_yaml(config))
         sweep(self.path)  # what a killed run left: under the lock it is nobody else's
         write_json(self.path / ENVIRONMENT, environment(device, config.precision, config.model.source))
+
+    def mark(self) -> str:
+        """What tells this start of this folder from every other."""
+        return file_digest(self.path / ENVIRONMENT)
+
+    def check_shared(self, mark: str, process: int) -> None:
+        """UserError where this `process` of several does not see the folder of this `mark`, which the first one made.
+
+        A network's file system may show it a moment later.
+        """
+        until = time.monotonic() + SHOWN
+        while not (self.path / ENVIRONMENT).is_file() or self.mark() != mark:
+            if time.monotonic() > until:
+                raise UserError(
+                    f"run_dir={self.path}: process {process}, on {platform.node()}, does not see the folder "
+                    "that process 0 made; several machines need run_dir on a disk that they share"
+                )
+            time.sleep(0.1)
 
     def _claim(self) -> None:
         with naming(self.path):
@@ -284,14 +305,19 @@ def _refuse_changes(file: Path, new: Mapping[str, Any]) -> None:
         old = None
     if not isinstance(old, dict) or not new.keys() <= old.keys():
         raise UserError(f"{file}: is empty, cut off or of another version; restore it, or start in another folder")
-    old, new = dict(_flat(old)), dict(_flat(new))
+    old, new = settings(old), settings(new)
     for key in sorted(old.keys() | new.keys()):
-        free = any(key == name or key.startswith(f"{name}.") for name in FREE_ON_RESUME)
-        if not free and old.get(key) != new.get(key):
+        if old.get(key) != new.get(key):
             raise UserError(
                 f"run_dir={file.parent}: started with {key}={old.get(key)}, now {key}={new.get(key)}; "
                 "resume with the same, or start in another folder"
             )
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's keys, `group.key`, and values that must not differ on resuming, nor among processes."""
+    free = tuple(f"{name}." for name in FREE_ON_RESUME)
+    return {key: value for key, value in _flat(config) if not f"{key}.".startswith(free)}
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

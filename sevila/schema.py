@@ -88,6 +88,7 @@ class Store:
 class Trainer:
     batch_size: int = option("videos in a batch of one process", 16, least=1)
     accumulate: int = option("batches in an optimiser step", 1, least=1)
+    carry_over: bool = option("batches left at an epoch's end go into the next one's first step, as published", False)
     epochs: int = option("passes over the training set", 10, least=1)
     lr: float = option("learning rate at its peak", 3e-5, above=0)
     min_lr: float = option("learning rate at the end", 0.0, least=0)
@@ -125,10 +126,12 @@ class Base:
     entry: str = option("the entry point that this configuration is for")
     device: str = option("auto, cpu, cuda or cuda:N", "auto", pattern=r"auto|cpu|cuda(:\d+)?")
     precision: str = option(
-        "auto (bf16 where the device is fast in it, else fp32), fp32, bf16 or fp64 (for tests)",
+        "auto (bf16 where the device is fast in it, else fp32), fp32, bf16, published (tower fp16, T5 bf16) or fp64",
         "auto",
-        pattern="auto|fp32|bf16|fp64",
+        pattern="auto|fp32|bf16|fp64|published",
     )
+    tf32: bool = option("float32 products on CUDA from 10 bits of mantissa: faster, no longer float32's numbers", False)
+    deterministic: bool = option("on CUDA the same bits in every run, or an error: slower", False)
     localizer: str = option("head of the Localizer: a run folder, head file, Hub id, or zeroshot", "zeroshot")
     answerer: str = option("head of the Answerer: a run folder, head file, Hub id, or zeroshot", "zeroshot")
     model: Model = option("the frozen backbone", Model)

@@ -121,7 +121,10 @@ MISUSE: list[tuple[Callable[[SeViLA, Path], object], str]] = [
     (lambda m, v: m.encode(v, n_frames=0), "n_frames=0: must be a whole number of frames, at least 1"),
     (lambda m, v: m.encode(v.with_name("none.mp4")), "none.mp4: no such video file"),
     (lambda m, v: SeViLA.load(device="gpu"), "device='gpu': must be auto, cpu, cuda or cuda:N"),
-    (lambda m, v: SeViLA.load(dtype="float8"), "dtype='float8': must be auto, fp32, bf16, fp64, or one of torch's"),
+    (
+        lambda m, v: SeViLA.load(dtype="float8"),
+        "dtype='float8': must be auto, fp32, bf16, fp64, published, or one of torch's",
+    ),
     (lambda m, v: SeViLA.load(dtype=torch.float16), "dtype=torch.float16: must be auto, fp32, bf16, fp64"),
 ]
 

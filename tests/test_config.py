@@ -213,7 +213,7 @@ def test_the_configuration_survives_its_yaml() -> None:
         ("device=gpu", "device=gpu: expected auto, cpu, cuda or cuda:N"),
         (
             "precision=fp16",
-            "precision=fp16: expected auto (bf16 where the device is fast in it, else fp32), fp32, bf16 or",
+            "precision=fp16: expected auto (bf16 where the device is fast in it, else fp32), fp32, bf16, published",
         ),
         ("wandb.mode=on", "wandb.mode=on: expected disabled, offline or online"),
         ("run_dir=", "run_dir is empty: give run_dir=VALUE or leave it out"),

@@ -7,6 +7,7 @@ from itertools import chain
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from sevila.benchmarks.synthetic import Synthetic
 from sevila.config import load
@@ -24,9 +25,11 @@ def batches(small_world: list[str]) -> Callable[..., Batches]:
     questions = world.questions("train")[:13]
     assert len(questions) == 13
 
-    def make(rank: int = 0, processes: int = 1) -> Batches:
-        dataset = FrameDataset(questions, CachedVideos(16), world.folder(), TrainingFrames(2, 0, crop=False))
-        return Batches(dataset, config, SimpleNamespace(process_index=rank, num_processes=processes))
+    def make(rank: int = 0, processes: int = 1, device: str = "cpu", workers: int = 0) -> Batches:
+        dataset = FrameDataset(questions, CachedVideos(16), world.folder(), TrainingFrames(2, 0))
+        config.frames.workers = workers
+        at = SimpleNamespace(process_index=rank, num_processes=processes, device=torch.device(device))
+        return Batches(dataset, config, at)
 
     return make
 
@@ -55,3 +58,17 @@ def test_processes_share_an_epoch_evenly(batches: Callable[..., Batches]) -> Non
     assert [len(batch) for batch in seen] == [3] * 4 and len(set(flat(seen))) == 12
     whole = flat(qids(batches(), 0))
     assert [flat(pair) for pair in zip(qids(first, 0), qids(second, 0), strict=True)] == [whole[:6], whole[6:12]]
+
+
+def test_kept_workers_give_what_none_give_wherever_a_run_goes_on(batches: Callable[..., Batches]) -> None:
+    """Frames and crops are those of the epoch, whichever worker draws them, and whatever it drew before."""
+    alone, kept, resumed = batches(), batches(workers=2), batches(workers=2)
+    with kept.loader, resumed.loader:
+        for epoch, skip, other in ((0, 0, kept), (1, 0, kept), (2, 3, resumed), (2, 0, kept), (3, 0, resumed)):
+            pairs = list(zip(alone(epoch, skip), other(epoch, skip), strict=True))
+            assert len(pairs) == 5 - skip and all(a.indices == b.indices for a, b in pairs)
+            assert all(a.records == b.records and torch.equal(a.pixels, b.pixels) for a, b in pairs)
+
+
+def test_batches_are_pinned_for_a_gpu_alone(batches: Callable[..., Batches]) -> None:
+    assert [batches(device=device).loader._loader.pin_memory for device in ("cpu", "cuda")] == [False, True]

@@ -221,7 +221,9 @@ def test_faults_of_a_command_line(video: Path, write: Write, capsys: pytest.Capt
     assert told(str(video), "a\udce9b", "a", "b").startswith("field question: 'a\\udce9b' holds half")
     path = write({"video": "v.mp4", "question": "x", "options": ["a", "b"]})
     assert told(str(video), f"--questions={path}").startswith("--questions=FILE holds videos, questions and options")
-    assert told(f"--questions={path}", "--out=a.png") == "--out=a.png: expected a name that ends in .jsonl"
+    assert told(f"--questions={path}", "--out=a.png") == (
+        "--out=a.png: expected a name that ends in .jsonl, or a folder's"
+    )
     assert told(f"--questions={path}", "--frames=f").startswith("--frames=f: keyframes of one video")
     assert told() == "VIDEO is missing: sevila predict VIDEO QUESTION OPTION OPTION ..."
     assert told(str(video)) == "QUESTION is missing: sevila predict VIDEO QUESTION OPTION OPTION ..."

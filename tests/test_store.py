@@ -22,7 +22,8 @@ from sevila.store import cli
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     store = Store(tmp_path / "store", {"tower": "a", "size": "8"}, torch.float32, note={"backbone": "tiny"})
-    store.write(Misses(Place("0123", PLAIN), (1, 2), (0.0, 1.0)), torch.ones(2, 10, 100))
+    store.write([Misses(Place("0123", PLAIN), (1, 2), (0.0, 1.0))], torch.ones(2, 10, 100))
+    store.flush()
     return tmp_path / "store"
 
 

@@ -49,7 +49,7 @@ def main(out: Path | None) -> int:
 def published(device: torch.device) -> SeViLA:
     """ViT-g and Flan-T5-XL with random weights, the heads in bfloat16 too."""
     backbone = backbones.load(SOURCE, device, torch.bfloat16, weights=backbones.Random(), tokenizer=str(TINY_FOLDER))
-    head = backbone.zeroshot.bfloat16()
+    head = backbone.zeroshot.to(device, torch.bfloat16)
     return SeViLA(backbone, head, head).requires_grad_(False)
 
 

@@ -18,8 +18,9 @@ from torch import Tensor
 from benchmarks.baseline import Plain
 from benchmarks.subject import FRAMES, KEYFRAMES, OPTIONS, questions
 from benchmarks.timing import Row, compared, interleaved
-from sevila.data.dataset import Batch, Sample, VideoSource, stream
+from sevila.data.dataset import Batch, Sample, VideoSource
 from sevila.data.folders import AnyFile
+from sevila.data.loading import stream
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames, ordered_keys, uniform_indices
 from sevila.data.store import Store
@@ -86,7 +87,7 @@ def batches(
 ) -> Iterator[Batch]:
     keys = ordered_keys(len(asked))
     parts = [keys[i : i + BATCH] for i in range(0, len(keys), BATCH)]
-    return stream(made.dataset(asked, EvaluationFrames(n), fixed), 0, batch_sampler=parts)
+    return stream(made.dataset(asked, EvaluationFrames(n), fixed), 0, parts)
 
 
 class PlainEpoch:

@@ -23,8 +23,9 @@ from sevila.checkpoints.architecture import (
 )
 from sevila.checkpoints.blip2_folder import Blip2Folder
 from sevila.errors import UserError
-from sevila.model.backbone import TEXT_TOKENS, Backbone, assemble_backbone, checkpoint_blocks
+from sevila.model.backbone import TEXT_TOKENS, Backbone, assemble_backbone, checkpoint_blocks, halve
 from sevila.model.language import TOKENS
+from sevila.model.precision import wide
 
 if TYPE_CHECKING:
     from sevila.checkpoints.timm import Vision
@@ -41,10 +42,18 @@ class Pretrained:
         return read_architecture(source)
 
     def blip2(
-        self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device
+        self,
+        source: str,
+        config: Blip2Config,
+        dtype: torch.dtype,
+        device: torch.device,
+        rest: torch.dtype | None = None,
     ) -> Blip2ForConditionalGeneration:
-        """The whole model, its parameters in `dtype` from the start. Raises UserError for weights that do not fit."""
-        return Blip2Folder.open(source, "model.source=").load(config, dtype, device)
+        """The whole model, its parameters in `dtype` from the start, all but T5's in `rest` where that is given.
+
+        Raises UserError for weights that do not fit.
+        """
+        return Blip2Folder.open(source, "model.source=").load(config, dtype, device, rest)
 
     def fill(self, module: nn.Module, what: str, remedy: str) -> None:
         """Give weights to a part that came without any. Raises UserError: there are none; `remedy` says what helps."""
@@ -65,10 +74,17 @@ class Random:
         return published(source) or read_architecture(source)
 
     def blip2(
-        self, source: str, config: Blip2Config, dtype: torch.dtype, device: torch.device
+        self,
+        source: str,
+        config: Blip2Config,
+        dtype: torch.dtype,
+        device: torch.device,
+        rest: torch.dtype | None = None,
     ) -> Blip2ForConditionalGeneration:
         blip2: Any = outline(config)  # a checker cannot see through transformers' `to`
-        blip2.to(dtype).to_empty(device=device)
+        blip2.to(rest or dtype)
+        blip2.language_model.to(dtype)
+        blip2.to_empty(device=device)
         share_word_vectors(blip2)
         self.fill(blip2, source, "")
         return blip2
@@ -106,6 +122,7 @@ def load(
     tokenizer: str | None = None,
     vision: Vision | None = None,
     checkpointing: bool = False,
+    half_tower: bool = False,
 ) -> Backbone:
     """Load a BLIP-2 by Hub id, local folder or `tiny`.
 
@@ -114,6 +131,10 @@ def load(
     tokenizer       folder or Hub id of another tokenizer than the source's
     vision          `TimmVision(...)` in the place of the source's own tower
     checkpointing   training steps keep less, and compute twice
+    half_tower      the tower in float16 as LAVIS holds it, and BLIP-2's own head in float32 as it is in the file:
+                    `dtype` is T5's alone
+
+    The zero-shot head lies on the CPU: what computes are copies of it (`load_head`), and a spare one is 0.4 GB.
 
     Raises UserError where there is no such folder or Hub id, where it is not a BLIP-2 with a T5, and where a tensor is
     missing, unexpected, of another shape or not finite.
@@ -123,12 +144,17 @@ def load(
     # the small files first: whatever they tell wrong is told before the weights are fetched
     config: Any = weights.architecture(source)  # transformers leaves open what its parts are
     text = read_tokenizer(tokenizer, source, config.text_config.vocab_size)
-    tower = None if vision is None else vision.tower(config.vision_config.hidden_size, weights.fill, dtype, device)
+    rest = wide(dtype) if half_tower else dtype
+    tower = None if vision is None else vision.tower(config.vision_config.hidden_size, weights.fill, rest, device)
     if tower is not None:
         config.vision_config.num_hidden_layers = 0  # the model's own tower would only take memory
-    blip2 = weights.blip2(source, config, dtype, device)
+    blip2 = weights.blip2(source, config, dtype, device, rest)
     blip2.set_attn_implementation(attention)
     backbone = assemble_backbone(blip2, text, weights.name(source), attention, text_tokens, tower, tokens).to(device)
+    backbone.zeroshot.cpu()
+    if half_tower:
+        _ = backbone.fingerprint, backbone.first_fingerprint  # of the weights as they are in the file
+        halve(backbone.tower)
     if checkpointing:
         checkpoint_blocks(backbone.language)
         checkpoint_blocks(backbone.zeroshot)  # and so every head, which begins as its copy

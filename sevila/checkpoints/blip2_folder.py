@@ -95,15 +95,20 @@ class Blip2Folder:
         head.load_state_dict({ours[name]: t.to(torch.float32, copy=True) for name, t in tensors}, assign=True)
         return head.eval()
 
-    def load(self, config: Blip2Config, dtype: torch.dtype, device: torch.device) -> Blip2ForConditionalGeneration:
+    def load(
+        self, config: Blip2Config, dtype: torch.dtype, device: torch.device, rest: torch.dtype | None = None
+    ) -> Blip2ForConditionalGeneration:
         """The whole model, its parameters in `dtype` from the start.
 
         config   `self.config`, perhaps without blocks of the vision tower: the file's are left out then
+        rest     of all but the language model; None: `dtype` too
 
         Raises UserError that lists the tensors that are missing, unexpected, of another shape or not finite.
         """
         blip2, names = self._checked(config)
-        fill_outline(blip2, {name: t.to(device, dtype, copy=True) for name, t in self._read(names)})
+        kinds = {True: dtype, False: rest or dtype}
+        tensors = ((name, t, kinds[name.startswith("language_model.")]) for name, t in self._read(names))
+        fill_outline(blip2, {name: t.to(device, kind, copy=True) for name, t, kind in tensors})
         return blip2
 
     def _checked(self, config: Any) -> tuple[Blip2ForConditionalGeneration, list[str]]:

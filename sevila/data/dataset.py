@@ -5,25 +5,24 @@ It knows no model: whoever asks for patches brings the tower that makes them.
 
 from __future__ import annotations
 
-import signal
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import active_children
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from sevila.data.folders import Videos
+from sevila.data.loading import stream
 from sevila.data.records import Moment, Question
 from sevila.data.sampling import EvaluationFrames, FrameKey, FrameRule, ordered_keys
 from sevila.data.store import Misses, Store, Stored
 from sevila.data.video import CachedVideos, Frames, VideoInfo
-from sevila.errors import UserError, system_error
+from sevila.errors import UserError
 from sevila.progress import track
+from sevila.transfer import upload
 
 Record = Question | Moment
 GROUP = 32  # frames in a pass of the tower for the store, on a GPU
@@ -41,6 +40,11 @@ class Sample:
     frames: Frames
     pixels: Tensor
     stored: Stored | None = None
+
+    def pin_memory(self) -> Sample:
+        """The same sample, what the model gets of it in page-locked memory (what a pinning DataLoader calls)."""
+        stored = None if self.stored is None else self.stored.moved(Tensor.pin_memory)
+        return replace(self, pixels=self.pixels.pin_memory(), stored=stored)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +85,7 @@ class Batch:
         return self._moved(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory (what `DataLoader(pin_memory=True)` calls)."""
+        """The same batch in page-locked memory (what a pinning DataLoader calls)."""
         return self._moved(Tensor.pin_memory)
 
     def _moved(self, move: Callable[[Tensor], Tensor]) -> Batch:
@@ -126,6 +130,10 @@ class FrameDataset(Dataset[Sample]):
             return self.sample(record, key)
         except UserError as error:
             raise UserError(f"record {record.qid} (video {record.video}): {error}") from error
+
+    def load(self, key: FrameKey | list[FrameKey]) -> Sample | Batch:
+        """The sample of a key, or the batch of a list of keys. UserError as above."""
+        return collate([self[each] for each in key]) if isinstance(key, list) else self[key]
 
     def sample(self, record: Record, key: FrameKey) -> Sample:
         """A record with its frames. UserError about the video alone, without the record's name."""
@@ -208,79 +216,13 @@ def spread(rows: Tensor | None, places: Tensor) -> Tensor | None:
     return out
 
 
-def stream(dataset: FrameDataset, workers: int, **options: Any) -> Iterator[Any]:
-    """What a DataLoader over `dataset` gives: samples with batch_size=None, batches with batch_sampler=KEYS.
-
-    options   for the DataLoader
-
-    A faulty record raises its own one-line UserError here also where a worker met it (a DataLoader would make a
-    page of it). The workers leave SIGTERM to the main process, which may want to save something: schedulers send it to
-    every process of a job. So whatever happens they are ended with the iterator; they would outlive an exception, and
-    the process would wait for them forever. While they start the signal waits, here and in them.
-    A killed worker is a RuntimeError of torch's; but one that is killed in the microseconds in which it looks whether
-    it shall end holds a lock that torch then waits for.
-    """
-    if options.get("batch_size", 1) is not None:
-        options["collate_fn"] = _collate_or_fault
-    generator = torch.Generator()  # its own: nothing is drawn from the global one
-    options.setdefault("worker_init_fn", ignore_sigterm)
-    others, mask = set(active_children()), signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    loader = None
-    try:
-        loader = iter(DataLoader(_Faults(dataset), num_workers=workers, generator=generator, **options))
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for item in loader:
-            if isinstance(item, Exception):
-                raise item
-            yield _with_store(item, dataset.store)
-    finally:
-        if loader is None:  # some may have started; nobody else would end them
-            for worker in set(active_children()) - others:
-                worker.kill()
-        elif workers:
-            loader._shutdown_workers()  # type: ignore[attr-defined]  # torch has no public way
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def _with_store(item: Sample | Batch, store: Store | None) -> Sample | Batch:
-    """An item that may come from a worker, with this process's own store: its count of bytes, its warnings."""
-    return item if item.stored is None else replace(item, stored=replace(item.stored, store=store))
-
-
-def ignore_sigterm(worker: int) -> None:
-    """The `worker_init_fn` of `stream`."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-class _Faults(Dataset[Any]):
-    """A dataset that hands over exceptions instead of raising them in a worker."""
-
-    def __init__(self, dataset: FrameDataset) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, key: FrameKey) -> Sample | Exception:
-        try:
-            return self.dataset[key]
-        except UserError as error:
-            return UserError(str(error))
-        except Exception as error:
-            refused = system_error(error)
-            if refused is not None and refused.errno is not None:  # by the machine: to be told in a line
-                return OSError(refused.errno, refused.strerror, refused.filename)
-            return RuntimeError(traceback.format_exc())  # a bug: the main process shall show where
-
-
-def _collate_or_fault(samples: Sequence[Sample | Exception]) -> Batch | Exception:
-    fault = next((sample for sample in samples if isinstance(sample, Exception)), None)
-    return fault or collate([sample for sample in samples if isinstance(sample, Sample)])
-
-
 @dataclass(frozen=True)
 class VideoSource:
-    """Where frames come from: `n_frames` midpoints of every video (or clip), decoded by `workers` processes.
+    """Where frames come from: `n_frames` midpoints of every video (or clip), decoded by `workers` processes, ahead.
 
     store      where the tower's patches of frames are kept, if anywhere
     pictures   whether evaluation looks at the decoded pictures too, so that stored patches do not suffice
+    pin        whether what the model gets lies in page-locked memory, for a GPU
     """
 
     videos: CachedVideos
@@ -289,6 +231,7 @@ class VideoSource:
     workers: int = 0
     store: Store | None = None
     pictures: bool = False
+    pin: bool = False
 
     def dataset(
         self, records: Sequence[Record], rule: FrameRule, fixed_indices: Mapping[str, Sequence[int]] | None = None
@@ -304,7 +247,7 @@ class VideoSource:
         groups = by_video(records)
         first, rule = [records[group[0]] for group in groups], EvaluationFrames(self.n_frames)
         dataset = FrameDataset(first, self.videos, self.folder, rule, store=self.store, pictures=self.pictures)
-        samples = stream(dataset, self.workers, batch_size=None, sampler=ordered_keys(len(groups)))
+        samples = stream(dataset, self.workers, ordered_keys(len(groups)), self.pin)
         walk = zip(groups, samples, strict=True)
         yield from walk if label is None else track(walk, len(groups), label)
 
@@ -338,13 +281,14 @@ def patches_of(tower: Tower, item: Sample | Batch) -> Tensor:
     stored = item.stored
     if stored is None:
         return tower.encode(item.pixels)
-    patches = None if stored.patches is None else stored.patches.to(tower.device, non_blocking=True)
+    patches = None if stored.patches is None else upload(stored.patches, tower.device)
     if patches is not None and not bool(stored.missing.any()):
         return patches
     fresh = stored.keep(_encoded(tower, item.pixels))
     if patches is None:
         patches = fresh.new_zeros((*stored.missing.shape, *fresh.shape[1:]))
-    patches[stored.missing.to(patches.device)] = fresh
+    rows = stored.missing.flatten().nonzero().flatten()  # on the host, where it is known
+    patches.view(-1, *fresh.shape[1:])[upload(rows, patches.device)] = fresh
     return patches
 
 
@@ -360,5 +304,5 @@ def _encoded(tower: Tower, pixels: Tensor) -> Tensor:
     parts = []
     for part in pixels.split(GROUP):
         blank = part.new_zeros((GROUP - len(part), *part.shape[1:]))
-        parts.append(tower.encode(torch.cat([part, blank]))[: len(part)])
+        parts.append(tower.encode(torch.cat([part, blank]) if len(blank) else part)[: len(part)])
     return torch.cat(parts)

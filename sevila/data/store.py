@@ -13,27 +13,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from sevila.data import store_files
+from sevila.data.background import BackgroundWriter
+from sevila.data.chunks import Chunk, Refused, open_chunk, write_chunk
 from sevila.data.store_files import ContentHashes, Table, inside, refuse_links, warn
 from sevila.data.video import VideoInfo
-from sevila.files import TEMPORARY_MARK, seal, write_bytes
+from sevila.files import TEMPORARY_MARK
+from sevila.transfer import download, upload
 
 RULES = "3"  # to be raised when a frame number comes to mean another frame, or a file another form
 SUFFIX = ".safetensors"
-DAMAGED, MISPLACED = "is damaged (a checksum is wrong)", "is not what its place says"
-KNOWN_PLACES = 4096  # directories whose lists of frames a process keeps
+KNOWN_PLACES = 4096  # directories whose lists of frames a process keeps, and videos whose facts
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Found:
 class Stored:
     """The part of a sample (or of a batch of B) that a store knows.
 
-    store     None on the way from a worker to the main process, whose own store `dataset.stream` puts in
+    store     None on the way from a worker to the main process, whose own store `loading.Loader` puts in
     missing   bool [T] (or [B, T]): True where a frame must be encoded; the sample's pixels are those frames alone
     patches   [T, P, Dv] (or [B, T, P, Dv]) with zeros where a frame is missing or padding; None where all are
     misses    what is missing, video by video, in order
@@ -89,9 +89,8 @@ class Stored:
 
         So a run computes with the same numbers whether they were there or not.
         """
-        assert self.store is not None, "only `dataset.stream` takes samples from workers"
-        rows = fresh.split([len(misses.indices) for misses in self.misses])
-        return torch.cat([self.store.write(*pair) for pair in zip(self.misses, rows, strict=True)])
+        assert self.store is not None, "only `loading.Loader` takes samples from workers"
+        return self.store.write(self.misses, fresh)
 
 
 class Store:
@@ -107,6 +106,9 @@ class Store:
     Files that are not whole, damaged (a frame's checksum is compared when a process reads it first) or not what their
     name says are passed over, said once for each; their frames are made again. A folder that cannot be written to is
     read. UserError for a folder that cannot be a store.
+
+    Patches are written by a thread of the store's own; reading a video's patches waits for those on their way, and
+    `flush` for all.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Store:
         self.id = hashlib.sha256(json.dumps(self.maker, sort_keys=True).encode()).hexdigest()[:16]
         self.contents = ContentHashes(self.folder)
         self.quota = _Quota(self.folder, max_bytes)
+        self._writer = BackgroundWriter()
         self._infos: dict[str, VideoInfo] = {}
         self._places: OrderedDict[Path, dict[str, Chunk]] = OrderedDict()
         self._bad: set[Path] = set()
@@ -154,12 +157,15 @@ class Store:
                 self._infos[content] = info = probe(path)
                 row = {"rules": RULES, "info": asdict(info)}
                 self._writing(lambda: store_files.write_sealed(self.folder, file, row))
+            if len(self._infos) > KNOWN_PLACES:
+                del self._infos[next(iter(self._infos))]
         return self._infos[content]
 
     # --- reading patches ---
 
     def read(self, place: Place, indices: Sequence[int]) -> Found:
         """Of frames asked for, in their order, those that are there."""
+        self._writer.wait(self._folder(place))
         chunks = self._chunks(place)
         where = {index: chunk for chunk in reversed(chunks) for index in chunk.indices}  # first written counts
         rows = [row for row, index in enumerate(indices) if index in where]
@@ -194,7 +200,9 @@ class Store:
                 chunks[name] = chunk
         self._places[folder] = chunks
         if len(self._places) > KNOWN_PLACES:
-            self._places.popitem(last=False)
+            _, longest_unused = self._places.popitem(last=False)
+            for chunk in longest_unused.values():
+                self._checked.pop(chunk.file, None)
         return list(chunks.values())
 
     def _opened(self, file: Path, place: Place) -> Chunk | None:
@@ -234,32 +242,52 @@ class Store:
 
     # --- writing patches ---
 
-    def write(self, misses: Misses, patches: Tensor) -> Tensor:
-        """Add the patches [T, P, Dv] of frames; what is there already stays.
+    def write(self, misses: Sequence[Misses], patches: Tensor) -> Tensor:
+        """Add the patches [M, P, Dv] of all missing frames, video by video; what is there already stays.
 
-        Gives them as they come back from disk.
+        Gives them as they come back from disk. They get there while the caller goes on: an error that is not the
+        disk's is raised by a later call. The disk's own ends the writing, which is said on stderr.
         """
-        row = {index: i for i, index in enumerate(misses.indices)}
-        indices = sorted(row)
-        frames = hashlib.sha256(json.dumps(indices).encode()).hexdigest()[:16]
-        file = self._folder(misses.place) / f"{len(indices)}-{frames}{SUFFIX}"
         resting = patches.to(self.rest)
-        if indices and not self._has(file, misses.place) and self.quota.has(patches.nbytes):
-            times = [misses.times[row[index]] for index in indices]
-            ordered = resting[[row[index] for index in indices]].cpu().contiguous()
-            self._writing(lambda: self._add(file, misses.place, indices, times, ordered))
+        new, order, start = [], [], 0
+        for each in misses:
+            chunk = _New.of(each, self._folder(each.place))
+            if chunk.rows and not self.quota.closed and not self._has(chunk.file, each.place):
+                new.append(chunk)
+                order += [start + row for row in chunk.rows]
+            start += len(each.indices)
+        if new:
+            # one copy to the host for all videos, which only the writing thread waits for
+            arrival = download(resting[upload(torch.tensor(order), resting.device)])
+            start = 0
+            for chunk in new:
+                part = slice(start, start := start + len(chunk.rows))
+                size = resting[0].nbytes * len(chunk.rows)
+                self._writer.write(chunk.file, size, partial(self._add, chunk, size, arrival, part))
         return resting.to(self.dtype)
 
-    def _add(self, file: Path, place: Place, indices: Sequence[int], times: Sequence[float], patches: Tensor) -> None:
-        refuse_links(self.folder, file.parent)
+    def flush(self) -> None:
+        """Until all is written. It raises what the writing raised."""
+        self._writer.flush()
+
+    def _add(self, new: _New, size: int, arrival: Callable[[], Tensor], part: slice) -> None:
+        """In the writing thread: a video's part of patches on their way to the host, into its file."""
+        patches = arrival()[part]
+        if self.quota.has(size):
+            self._writing(lambda: self._put(new, patches))
+
+    def _put(self, new: _New, patches: Tensor) -> None:
+        refuse_links(self.folder, new.file.parent)
         if not (self._home / "maker.json").exists():
             about = {"maker": self.maker, "note": self.note}
             store_files.write_sealed(self.folder, self._home / "maker.json", about)
-        self.quota.take(write_chunk(file, self._owner(place), indices, times, patches))
-        self._bad.discard(file)
+        self.quota.take(write_chunk(new.file, self._owner(new.place), new.indices, new.times, patches))
+        self._bad.discard(new.file)
 
     def _has(self, file: Path, place: Place) -> bool:
-        """Whether the file is there, and whole; a bad one will be replaced."""
+        """Whether the file is there, and whole, or on its way; a bad one will be replaced."""
+        if self._writer.writes(file):
+            return True
         if not file.exists():
             return False
         found = [chunk for chunk in self._chunks(place) if chunk.file == file]
@@ -280,6 +308,26 @@ class Store:
 
     def _folder(self, place: Place) -> Path:
         return self._home / place.video[:2] / place.video / place.view
+
+
+@dataclass(frozen=True)
+class _New:
+    """A file that is to be written: the frames in it, and in which rows of their video's missing ones they stand."""
+
+    file: Path
+    place: Place
+    indices: list[int]
+    times: list[float]
+    rows: list[int]
+
+    @classmethod
+    def of(cls, misses: Misses, folder: Path) -> _New:
+        row = {index: i for i, index in enumerate(misses.indices)}
+        indices = sorted(row)
+        frames = hashlib.sha256(json.dumps(indices).encode()).hexdigest()[:16]
+        file = folder / f"{len(indices)}-{frames}{SUFFIX}"
+        rows = [row[index] for index in indices]
+        return cls(file, misses.place, indices, [misses.times[i] for i in rows], rows)
 
 
 class _Quota:
@@ -309,93 +357,6 @@ class _Quota:
         if not self.closed:
             warn(f"store.folder={self.folder}: {why}; nothing is added any more")
         self.closed = True
-
-
-class Refused(Exception):
-    """Not a chunk of this owner, or not a whole one; says why."""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A file with the patches of some frames of one video, and what proves that it is whole.
-
-    A safetensors file: `patches` [t, P, Dv], `indices` and `times` of the t frames; in its header to whom it belongs,
-    the CRC-32 of each frame's patches and a checksum of all that is not patches. A file that is shorter or longer
-    than its header says cannot be opened.
-
-    checksums   of each frame's patches
-    """
-
-    file: Path
-    indices: tuple[int, ...]
-    times: tuple[float, ...]
-    checksums: tuple[int, ...]
-
-    def patches(self) -> Tensor:
-        """All of them [t, P, Dv], mapped into memory. FileNotFoundError where the file is gone; Refused."""
-        try:
-            with safe_open(self.file, "pt") as opened:
-                return opened.get_tensor("patches")
-        except FileNotFoundError:
-            raise
-        except (SafetensorError, OSError) as error:
-            raise _unreadable(error) from None
-
-    def check(self, patches: Tensor, row: int) -> None:
-        """Refused where a frame's patches, of [t, P, Dv], are not those that were written."""
-        if checksum(patches[row]) != self.checksums[row]:
-            raise Refused(DAMAGED)
-
-
-def open_chunk(file: Path, owner: Mapping[str, str], dtype: torch.dtype) -> Chunk:
-    """Read a chunk's header. FileNotFoundError where there is none; Refused, also for another owner's or dtype's."""
-    try:
-        with safe_open(file, "pt") as opened:
-            header = opened.metadata() or {}
-            if {key: header.get(key) for key in owner} != dict(owner):
-                raise Refused(MISPLACED)
-            indices, times, patches = (opened.get_tensor(name) for name in ("indices", "times", "patches"))
-            checksums = tuple(int(number) for number in header["crc32"].split())
-            found = Chunk(file, tuple(indices.tolist()), tuple(times.tolist()), checksums)
-            if header["seal"] != _seal(found, owner, patches):
-                raise Refused(DAMAGED)
-    except FileNotFoundError:
-        raise
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise _unreadable(error) from None
-    if len({len(indices), len(times), len(patches), len(checksums)}) > 1 or patches.dtype != dtype:
-        raise Refused(MISPLACED)
-    return found
-
-
-def _unreadable(error: Exception) -> Refused:
-    return Refused(f"cannot be read ({str(error).splitlines()[0]})")
-
-
-def _seal(chunk: Chunk, owner: Mapping[str, str], patches: Tensor) -> str:
-    """The checksum of a chunk without its patches."""
-    return seal([dict(owner), chunk.indices, chunk.times, chunk.checksums, list(patches.shape), str(patches.dtype)])
-
-
-def write_chunk(
-    file: Path, owner: Mapping[str, str], indices: Sequence[int], times: Sequence[float], patches: Tensor
-) -> int:
-    """Write patches [t, P, Dv], atomically; returns the file's bytes. OSError where that cannot be done."""
-    tensors = {
-        "patches": patches,
-        "indices": torch.tensor(indices),
-        "times": torch.tensor(times, dtype=torch.float64),
-    }
-    chunk = Chunk(file, tuple(indices), tuple(map(float, times)), tuple(checksum(row) for row in patches))
-    checksums = {"crc32": " ".join(map(str, chunk.checksums)), "seal": _seal(chunk, owner, patches)}
-    data = save(tensors, {**owner, **checksums})
-    write_bytes(file, data)
-    return len(data)
-
-
-def checksum(patches: Tensor) -> int:
-    """CRC-32 of one frame's patches [P, Dv]."""
-    return zlib.crc32(patches.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _finished(name: str) -> bool:

@@ -195,12 +195,19 @@ class CachedVideos:
     size          S: frames come out as [3, S, S]
     cache_bytes   for decoded frames. Every process (so every DataLoader worker) has a cache of its own
     decoder       of files
+    known         tables of frames that are kept, of the videos seen last
 
     A file that changed on disk (by time or size) is read anew.
     """
 
-    def __init__(self, size: int, cache_bytes: int = DEFAULT_CACHE_BYTES, decoder: Decoder | None = None) -> None:
-        self.size, self.cache_bytes = size, cache_bytes
+    def __init__(
+        self,
+        size: int,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        decoder: Decoder | None = None,
+        known: int = KNOWN_VIDEOS,
+    ) -> None:
+        self.size, self.cache_bytes, self.known = size, cache_bytes, known
         self.decoder = decoder or PyAv()
         self._start_empty()
 
@@ -236,7 +243,7 @@ class CachedVideos:
         if version not in self._readers:
             self._readers[version] = VideoReader(path, self.decoder)
         self._readers.move_to_end(version)
-        if len(self._readers) > KNOWN_VIDEOS:
+        if len(self._readers) > self.known:
             self._readers.popitem(last=False)
         return version, self._readers[version]
 
@@ -246,7 +253,7 @@ class CachedVideos:
 
     def __getstate__(self) -> dict[str, Any]:
         # a worker starts with empty caches
-        return {"size": self.size, "cache_bytes": self.cache_bytes, "decoder": self.decoder}
+        return {"size": self.size, "cache_bytes": self.cache_bytes, "decoder": self.decoder, "known": self.known}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -7,7 +7,7 @@ interpolated, bicubically.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,9 @@ from sevila.model.device import Constants, taken
 from sevila.model.digest import fingerprint_of, first_fingerprint_of, name_in_blip2
 from sevila.model.head import Head, HeadConfig
 from sevila.model.language import TOKENS, fuse_norms, run_decoder, run_encoder
-from sevila.model.pixels import normalize, upload
+from sevila.model.pixels import normalize
 from sevila.model.precision import at_least_float32, wide
+from sevila.transfer import upload
 
 if TYPE_CHECKING:
     from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
@@ -141,6 +142,11 @@ class Backbone(nn.Module):
         return self.language.shared.weight.dtype
 
     @property
+    def patches_dtype(self) -> torch.dtype:
+        """What pixels are given to the tower in, and patches come out in."""
+        return self.tower.positions.dtype
+
+    @property
     def vision(self) -> nn.Module:
         """transformers' or timm's own module inside the tower."""
         return self.tower.model
@@ -176,7 +182,7 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Pictures [..., 3, S, S] -> patches [..., P, Dv], in the backbone's dtype.
+        """Pictures [..., 3, S, S] -> patches [..., P, Dv], in the tower's dtype.
 
         pixels   uint8 RGB, as they are decoded; or of a floating type and normalised already. UserError for others
 
@@ -193,7 +199,7 @@ class Backbone(nn.Module):
     def _ready(self, pixels: Tensor) -> Tensor:
         """uint8 or normalised [N, 3, S, S] -> normalised, on the tower's device and in its dtype."""
         there = upload(pixels, self.device)
-        return (normalize(there) if there.dtype == torch.uint8 else there).to(self.dtype)
+        return (normalize(there) if there.dtype == torch.uint8 else there).to(self.patches_dtype)
 
     def _patches(self, pixels: Tensor) -> Tensor:
         """[N, 3, S, S] -> [N, P, Dv]. Each number of frames costs a compiled tower a compilation.
@@ -356,6 +362,27 @@ def zeroshot_head(blip2: Blip2ForConditionalGeneration, attention: str = "sdpa")
     tensors["queries"] = blip2.query_tokens.detach()
     head.load_state_dict({name: t.to(wide(t.dtype), copy=True) for name, t in tensors.items()}, assign=True)
     return head
+
+
+@torch.no_grad()
+def halve(tower: Tower) -> None:
+    """Hold a float32 tower as LAVIS does (`vit_precision: fp16`): products in float16, norms and sums in float32.
+
+    Pixels and patches are float32 then.
+    """
+    for part in tower.modules():
+        if isinstance(part, nn.Linear):
+            part.half()
+        elif isinstance(part, nn.Conv2d):  # rounded, but not held so: transformers would make sums of its dtype
+            for parameter in part.parameters():
+                parameter.copy_(parameter.half())
+    tower.forward = partial(_in_half, tower.forward)  # type: ignore[method-assign]
+
+
+def _in_half(forward: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
+    """[N, 3, S, S] -> [N, P, Dv], float16 where autocast would have it."""
+    with torch.autocast(pixels.device.type, torch.float16):
+        return forward(pixels)
 
 
 def checkpoint_blocks(model: nn.Module) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from sevila.model.pixels import upload
+from sevila.transfer import upload
 
 
 class Constants:

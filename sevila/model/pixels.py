@@ -5,18 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sevila.transfer import upload
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of any shape on the device; the host does not wait until it is there.
-
-    To CUDA it goes from page-locked memory, which it is copied to unless it lies there already.
-    """
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
 
 
 def normalize(pixels: Tensor) -> Tensor:

@@ -21,9 +21,9 @@ from sevila.data.records import Question
 from sevila.errors import UserError, reason
 from sevila.files import check_plain
 from sevila.model.device import taken
-from sevila.model.pixels import upload
 from sevila.model.sevila import EncodedVideo, Localization, SeViLA
 from sevila.selection.rules import Candidates, Selector
+from sevila.transfer import upload
 
 KINDS = ("clip", "siglip")  # model types in transformers whose two encoders are called alike
 ROWS = 32  # frames or texts in one pass of theirs, so that memory does not grow with their number

@@ -21,11 +21,11 @@ from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.files import file_digest, read_json
 from sevila.model.backbone import Backbone
-from sevila.model.pixels import upload
 from sevila.model.precision import at_least_float32, wide
 from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.schema import named
 from sevila.selection.scorers import question_text
+from sevila.transfer import upload
 
 ROLE = "selector"
 
@@ -215,7 +215,8 @@ NETWORKS: dict[str, Callable[..., Network]] = {"atp": ATP, "perturbed": Perturbe
 @torch.no_grad()
 def frame_features(backbone: Backbone, patches: Tensor) -> Tensor:
     """Patches [..., P, Dv] -> frame embeddings [..., Dl]: the mean of what BLIP-2's own Q-Former reads from them."""
-    return at_least_float32(backbone.zeroshot(patches).mean(-2))
+    reader = backbone.zeroshot.to(patches.device)  # it lies on the CPU until somebody reads with it
+    return at_least_float32(reader(patches).mean(-2))
 
 
 @torch.no_grad()

@@ -100,7 +100,7 @@ class AnswerTask:
         return sum(losses[1:], start=losses[0]), {}
 
     def evaluate(self) -> dict[str, float]:
-        return validation_metrics(self.benchmark, by_processes(self.validation, self._predict))
+        return validation_metrics(self.benchmark, by_processes(self.validation, self._predict, Prediction))
 
     def _predict(self, questions: Sequence[Question]) -> list[Prediction]:
         if self._chosen is None:  # the selection is frozen: the validation keyframes stay what they are

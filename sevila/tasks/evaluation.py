@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-from torch import distributed
+from typing import Any, Protocol, TypeVar
 
 from sevila.benchmarks import BENCHMARKS
 from sevila.benchmarks.base import Answered, Benchmark
@@ -15,12 +14,16 @@ from sevila.benchmarks.spans import SpanRule, moment_prediction
 from sevila.data.dataset import Record, Sample, VideoSource, by_video
 from sevila.data.records import Moment, Question
 from sevila.data.store_files import row_key
-from sevila.errors import UserError, for_others
 from sevila.metrics.keyframes import keyframe_span
 from sevila.metrics.moments import MomentPrediction, main_metrics, qvhighlights
 from sevila.model.prompts import moment_prompt
 from sevila.model.sevila import EncodedVideo, ScoredFrame, SeViLA
+from sevila.processes import check_same, gather_bytes, rank_and_size, several
 from sevila.tasks.chain import Prediction, chain_metrics, map_videos
+
+R = TypeVar("R", bound=Record)
+Asked = TypeVar("Asked", bound=Record, contravariant=True)
+T = TypeVar("T")
 
 
 def benchmark_metrics(benchmark: str, predictions: Sequence[Prediction]) -> dict[str, Any]:
@@ -61,46 +64,38 @@ def _answered(prediction: Prediction) -> Answered:
 # -- records shared among the processes of a run: each works on whole videos of its own ---
 
 
-R = TypeVar("R", bound=Record)
-T = TypeVar("T")
+class Rows(Protocol[Asked, T]):
+    """How results travel: as what JSON can say, and back with the record that they are about."""
+
+    def to_row(self, result: T, /) -> Mapping[str, Any]: ...
+
+    def from_row(self, record: Asked, row: Mapping[str, Any], /) -> T: ...
 
 
 def own_places(records: Sequence[R]) -> list[int]:
     """Where this process's records stand among all: those of every N-th video of N processes."""
-    rank, processes = (distributed.get_rank(), distributed.get_world_size()) if _several() else (0, 1)
+    rank, processes = rank_and_size()
     return sorted(place for video in by_video(records)[rank::processes] for place in video)
 
 
-def by_processes(records: Sequence[R], make: Callable[[list[R]], Sequence[T]]) -> list[T]:
+def by_processes(
+    records: Sequence[R], make: Callable[[list[R]], Sequence[T]], rows: Rows[R, T] | None = None
+) -> list[T]:
     """What `make` gives for this process's records, one each; then all processes' results, in the records' order.
 
-    All processes call it, and all get it. What one raises ends the others too, with a UserError that says why: none
-    waits for a process that is gone.
+    All processes call it, and all get it. An error of one is everybody's (`processes.together`).
+
+    rows   how results become JSON; None for those that are JSON
     """
+    if not several():
+        return list(make(list(records)))
+    check_same({"the records": f"{len(records)}, {row_key([record.qid for record in records])[:12]}"})
     places = own_places(records)
-    own = [records[place] for place in places]
-    if not _several():
-        return list(make(own))
-    error: Exception | None = None
-    made: list[tuple[int, T]] = []
-    try:
-        made = list(zip(places, make(own), strict=True))
-    except Exception as raised:
-        error = raised
-    fault = "" if error is None else for_others(error)
-    among = row_key([record.qid for record in records])
-    parts: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(parts, (fault, among, made))
-    if error is not None:
-        raise error
-    for other, theirs, _ in parts:
-        if other or theirs != among:
-            raise UserError(other or "the processes read different records: look at the data's files and start again")
-    return [result for _, result in sorted((pair for part in parts for pair in part[2]), key=lambda pair: pair[0])]
-
-
-def _several() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
+    made = make([records[place] for place in places])
+    own = [result if rows is None else rows.to_row(result) for result in made]
+    parts = gather_bytes(json.dumps(list(zip(places, own, strict=True))).encode())
+    found = sorted((pair for part in parts for pair in json.loads(part)), key=lambda pair: pair[0])
+    return [row if rows is None else rows.from_row(records[place], row) for place, row in found]
 
 
 # -- moment retrieval: every frame's relevance to a query, joined into windows (paper, table 4) ---
@@ -125,6 +120,26 @@ class Retrieval:
             for f, no in zip(self.frames, self.no, strict=True)
         ]
         return {**moment_row(self.moment, self.prediction), "frames": frames}
+
+    def to_row(self) -> dict[str, Any]:
+        """For another process: numbers in full."""
+        frames = [[f.index, f.time, f.score] for f in self.frames]
+        return {
+            "frames": frames,
+            "no": self.no,
+            "windows": self.prediction.windows,
+            "saliency": self.prediction.saliency,
+        }
+
+    @classmethod
+    def from_row(cls, moment: Moment, row: Mapping[str, Any]) -> Retrieval:
+        windows, saliency = row["windows"], row["saliency"]
+        prediction = MomentPrediction(
+            moment.qid,
+            None if windows is None else tuple((start, end, score) for start, end, score in windows),
+            None if saliency is None else tuple(saliency),
+        )
+        return cls(moment, tuple(ScoredFrame(*frame) for frame in row["frames"]), tuple(row["no"]), prediction)
 
 
 def retrieve(model: SeViLA, source: VideoSource, moments: Sequence[Moment], rule: SpanRule) -> list[Retrieval]:

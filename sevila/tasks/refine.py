@@ -35,7 +35,7 @@ from sevila.model.language import Direct
 from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.tasks import cache
 from sevila.tasks.batches import frames_of
-from sevila.tasks.chain import ForwardChain, Stored, map_videos, need_answers, true_answers
+from sevila.tasks.chain import ForwardChain, Prediction, Stored, map_videos, need_answers, true_answers
 from sevila.tasks.evaluation import by_processes, validation_metrics
 
 
@@ -257,7 +257,7 @@ class RefineTask:
         return self.model.localizer.loss(frames, texts, labels), numbers
 
     def evaluate(self) -> dict[str, float]:
-        predictions = by_processes(self.validation, lambda own: self.chain.predict(own, "validation"))
+        predictions = by_processes(self.validation, lambda own: self.chain.predict(own, "validation"), Prediction)
         return validation_metrics(self.benchmark, predictions)
 
 

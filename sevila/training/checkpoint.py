@@ -25,7 +25,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sevila.checkpoints.state_dict import check_tensors
 from sevila.errors import UserError
@@ -61,12 +61,16 @@ class TrainState:
 
 @dataclass
 class Snapshot:
-    """All that a checkpoint holds beside the head: `rngs` has one entry a process."""
+    """All that a checkpoint holds beside the head: `rngs` has one entry a process.
+
+    gradients   of the micro-batches that no step has taken yet (`trainer.carry_over`); mostly there are none
+    """
 
     state: TrainState
     plan: dict[str, Any]
     optimizer: dict[str, Any]
     rngs: list[dict[str, Any]]
+    gradients: dict[str, Tensor] = field(default_factory=dict)
 
 
 def step_folder(folder: Path, step: int) -> Path:
@@ -119,7 +123,7 @@ def save(folder: Path, head: nn.Module, snapshot: Snapshot) -> Path:
             temporary.mkdir()
             safetensors.torch.save_file(weights, temporary / HEAD)
             with (temporary / TRAINING).open("wb") as file:  # a file object's errors say what the system refused
-                torch.save({"optimizer": snapshot.optimizer, "rngs": snapshot.rngs}, file)
+                torch.save(_training(snapshot), file)
             files = {name: file_digest(temporary / name) for name in (HEAD, TRAINING)}
             _write_state(temporary / STATE, snapshot, files)
     write_text(folder / "last", target.name + "\n")
@@ -127,17 +131,31 @@ def save(folder: Path, head: nn.Module, snapshot: Snapshot) -> Path:
     return target
 
 
+def _training(snapshot: Snapshot) -> dict[str, Any]:
+    carried = {"gradients": snapshot.gradients} if snapshot.gradients else {}
+    return {"optimizer": snapshot.optimizer, "rngs": snapshot.rngs, **carried}
+
+
 def _write_state(path: Path, snapshot: Snapshot, files: Mapping[str, str]) -> None:
     content = {"form": FORM, "state": asdict(snapshot.state), "plan": snapshot.plan, "files": dict(files)}
     write_text(path, json.dumps(sealed(content), indent=1) + "\n")
 
 
-def load(path: Path, head: nn.Module, plan: Mapping[str, Any]) -> Snapshot:
+def mark(path: Path) -> str:
+    """The checksum of a checkpoint's state.json, which holds those of its other files."""
+    return _read(path / STATE, file_digest)
+
+
+def load(path: Path, head: nn.Module, plan: Mapping[str, Any], wanted: str | None = None) -> Snapshot:
     """Read the checkpoint in `path`; the head's weights go into `head`.
 
-    Raises UserError when a file is missing or damaged, when keys are missing, unexpected or of another shape
-    (all of them listed), or when it belongs to a run with another plan.
+    wanted   the `mark` that the first of several processes has read
+
+    Raises UserError when it is another one than `wanted`, when a file is missing or damaged, when keys are missing,
+    unexpected or of another shape (all of them listed), or when it belongs to a run with another plan.
     """
+    if wanted is not None and mark(path) != wanted:
+        raise UserError(f"{path}: is another one for process 0; several machines need run_dir on a disk they share")
     description = _description(path / STATE)
     _same_keys(path / STATE, description["plan"], set(plan))
     for key, value in plan.items():
@@ -148,13 +166,14 @@ def load(path: Path, head: nn.Module, plan: Mapping[str, Any]) -> Snapshot:
             )
     _whole(path / TRAINING, description)
     training = _read(path / TRAINING, lambda p: torch.load(p, map_location="cpu", weights_only=True))
+    carried = training.pop("gradients", {}) if isinstance(training, dict) else {}
     _same_keys(path / TRAINING, training, {"optimizer", "rngs"})
     load_head(path, head)
     state = TrainState(**description["state"])
     if state.best_step is not None:
         best = step_folder(path.parent, state.best_step) / HEAD  # needed at the end: better missed now
         _whole(best, _description(best.with_name(STATE)))
-    return Snapshot(state, description["plan"], training["optimizer"], training["rngs"])
+    return Snapshot(state, description["plan"], training["optimizer"], training["rngs"], carried)
 
 
 def load_head(checkpoint: Path, head: nn.Module) -> None:

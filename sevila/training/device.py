@@ -1,17 +1,16 @@
-"""Device, precision and the processes of a run, through accelerate; random generators and SIGTERM of each."""
+"""Device and precision of a run, through accelerate; random generators and SIGTERM of each process."""
 
 from __future__ import annotations
 
 import atexit
-import json
+import io
 import os
 import random
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from types import FrameType
 from typing import Any
 
@@ -19,19 +18,17 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs, broadcast
-from torch.nn import functional
 
-from sevila.errors import UserError, for_others
+from sevila.errors import UserError
+from sevila.processes import gather_bytes, part, several
 
 _SETTINGS = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_")
 _TRUE = ("1", "true", "yes", "y", "t", "on")  # as accelerate reads them
-PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp64": "no"}  # ours -> accelerate's
-PATIENCE = timedelta(hours=12)  # of processes for each other: shares of labels or of an evaluation differ in length
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "published": "bf16", "fp64": "no"}  # ours -> accelerate's
 
 
 def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerator:
-    """The accelerator for `device` ("auto", "cpu", "cuda", "cuda:1", ...) and `precision` ("fp32", "bf16", "fp64").
+    """The accelerator for `device` ("auto", "cpu", "cuda", "cuda:1", ...) and `precision` ("fp32", "bf16", ...).
 
     Under `accelerate launch` or `torchrun` every process gets its own GPU. A process that is alone where several were
     asked for says so. May be called again with other values. Of accelerate's own variables only ACCELERATE_USE_CPU
@@ -47,26 +44,19 @@ def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerat
         raise UserError(f"device={device}: this machine has {torch.cuda.device_count()} CUDA GPUs; use device=cpu")
     # accelerate keeps its settings for the whole process; several runs in one process may differ in them
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    patience = InitProcessGroupKwargs(timeout=PATIENCE)
     cpu = kind == "cpu" or (kind == "auto" and os.environ.get("ACCELERATE_USE_CPU", "").lower() in _TRUE)
     with _hidden_settings():
-        accelerator = Accelerator(cpu=cpu, mixed_precision=PRECISIONS[precision], kwargs_handlers=[patience])
+        accelerator = Accelerator(cpu=cpu, mixed_precision=PRECISIONS[precision])
     if accelerator.num_processes == 1:
         _warn_if_alone()
     else:
-        atexit.register(_part)  # registering it again does no harm: it parts once
+        atexit.register(part)  # registering it again does no harm: it parts once
     if number and accelerator.num_processes > 1:
         raise UserError(f"device={device}: several processes have a GPU each; use device=cuda")
     if number:
         torch.cuda.set_device(int(number))
         accelerator.state.device = torch.device(device)
     return accelerator
-
-
-def _part() -> None:
-    """Leave the process group before Python ends: its threads, still at work then, would abort the process."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 @contextmanager
@@ -103,45 +93,6 @@ def _warn_if_alone() -> None:
         )
 
 
-def from_main(accelerator: Accelerator, make: Callable[[], Any]) -> Any:
-    """What the first process makes, on all of them, as JSON carries it.
-
-    Whatever it raises ends the others too, with a UserError that says why: none waits for a process that is gone.
-    """
-    if accelerator.num_processes == 1:
-        return make()
-    answer: dict[str, Any] = {}
-    error: Exception | None = None
-    if accelerator.is_main_process:
-        try:
-            answer = {"made": make()}
-        except Exception as raised:
-            error, answer = raised, {"fault": for_others(raised)}
-    data = _as_tensor(json.dumps(answer).encode(), accelerator)
-    size = int(broadcast(torch.tensor(len(data), device=accelerator.device)))
-    if not accelerator.is_main_process:
-        data = data.new_empty(size)
-    answer = json.loads(broadcast(data).cpu().numpy().tobytes())
-    if error is not None:
-        raise error
-    if "fault" in answer:
-        raise UserError(answer["fault"])
-    return answer["made"]
-
-
-def gather_bytes(accelerator: Accelerator, data: bytes) -> list[bytes]:
-    """The bytes of every process, on all of them, in the order of the processes; nothing is pickled."""
-    own = _as_tensor(data, accelerator)
-    sizes = accelerator.gather(torch.tensor([len(own)], device=accelerator.device)).tolist()
-    rows = accelerator.gather(functional.pad(own, (0, max(sizes) - len(own)))[None])
-    return [row[:size].cpu().numpy().tobytes() for row, size in zip(rows, sizes, strict=True)]
-
-
-def _as_tensor(data: bytes, accelerator: Accelerator) -> torch.Tensor:
-    """uint8 [bytes]"""
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8).to(accelerator.device)
-
-
 # -- a training's process: random generators seeded, taken and put back; SIGTERM turned into a request ---
 
 
@@ -174,6 +125,16 @@ def rng_state() -> dict[str, Any]:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
+
+
+def rng_states() -> list[dict[str, Any]]:
+    """The same of every process, for all of them."""
+    own = rng_state()
+    if not several():
+        return [own]
+    buffer = io.BytesIO()
+    torch.save(own, buffer)
+    return [torch.load(io.BytesIO(data), weights_only=True) for data in gather_bytes(buffer.getvalue())]
 
 
 def set_rng_state(state: dict[str, Any]) -> None:

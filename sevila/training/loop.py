@@ -7,7 +7,6 @@ loader is asked for the rest of the epoch.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -15,14 +14,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
-from torch import Tensor, nn
+from torch import distributed, nn
 
 from sevila.errors import UserError
+from sevila.processes import check_same, from_main, gather_bytes, meet
 from sevila.progress import ProgressBar
 from sevila.training import checkpoint
 from sevila.training.checkpoint import Snapshot, TrainState
@@ -30,45 +29,18 @@ from sevila.training.device import (
     Interrupted,
     Sigterm,
     Stopped,
-    from_main,
-    gather_bytes,
     make_accelerator,
-    rng_state,
+    rng_states,
     seed_all,
     set_rng_state,
     still_rng,
 )
-from sevila.training.optim import TrainOptions, adamw
+from sevila.training.numbers import Number, Pass, add, merge, not_finite, on_host
+from sevila.training.optim import TrainOptions, adamw, average_gradients
+from sevila.training.task import Annealed, Task
 
 Log = Callable[[dict[str, Any]], None]
 Loader = Callable[[int, int], Iterable[Any]]
-Sums = dict[str, list[float]]  # of what is to be logged: name -> [sum, count]
-
-
-class Task(Protocol):
-    """What the loop trains. `loss` and `evaluate` move their data to the device themselves."""
-
-    @property
-    def head(self) -> nn.Module:
-        """What is trained; all else is frozen."""
-        ...
-
-    def loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
-        """Scalar loss [], the mean over the batch, and further numbers to log. `batch.records` have a `qid`."""
-        ...
-
-    def evaluate(self) -> dict[str, float]:
-        """Metrics on the validation set; the head is in eval mode and gradients are off."""
-        ...
-
-
-@runtime_checkable
-class Annealed(Protocol):
-    """A task whose loss changes in the course of a training."""
-
-    def anneal(self, done: float) -> None:
-        """Told before every optimiser step which share of the steps is done, 0 to below 1."""
-        ...
 
 
 def train(
@@ -97,15 +69,22 @@ def train(
     """
     if batches_per_epoch < 1:
         raise UserError("the training set gives no batch; check the data set's split and the batch size")
+    if options.carry_over and batches_per_epoch < options.accumulate:
+        raise UserError(
+            f"trainer.accumulate={options.accumulate}: an epoch has {batches_per_epoch} batches, too few for a step "
+            "with trainer.carry_over=true; accumulate fewer"
+        )
     run = _Run(task, loader, batches_per_epoch, options, folder, log, accelerator or make_accelerator())
     run.begin(resume)
     state, quiet = run.state, not run.accelerator.is_main_process
     with Sigterm() as run.sigterm, ProgressBar(options.label, run.total, state.step, "step", quiet) as run.bar:
+        run.meet()
         run.between_steps()  # a run may have been stopped between a step and its evaluation
         while state.step < run.total:
             run.rest_of_epoch()
-        if run.sigterm.requested:  # it came after the last step's checks
+        if run.meet():  # it came after the last step's checks
             run.leave()
+    run.optimizer.zero_grad()  # of an epoch's last micro-batches, which no step has taken
     run.head.eval()
     return state
 
@@ -130,6 +109,7 @@ class _Run:
         self.optimizer = adamw(self.head, self.options.weight_decay, self.options.betas)
         self.state = TrainState()
         self.saved = (0, 0)  # step and evaluation of the newest checkpoint
+        self.stop = False  # whether SIGTERM came, to any process
         self.plan = {  # what a run must not change when it goes on
             "batches_per_epoch": self.batches_per_epoch,
             "accumulate": self.options.accumulate,
@@ -142,24 +122,26 @@ class _Run:
     # --- 1. begin: at the last checkpoint, or at the seed with the first process's weights ---
 
     def begin(self, resume: bool) -> None:
-        last = from_main(self.accelerator, lambda: self._last(resume))
+        check_same(self.plan)
+        last = from_main(lambda: self._last(resume))
         if last is not None:
-            self._restore(checkpoint.load(self.folder / last, self.head, self.plan))
+            name, digest = last
+            self._restore(checkpoint.load(self.folder / name, self.head, self.plan, digest))
         else:
             seed_all(self.options.seed + self.accelerator.process_index)
             if self.several:
-                with torch.no_grad():
-                    for tensor in self.head.state_dict().values():
-                        tensor.copy_(broadcast(tensor, from_process=0))
+                meet()
+                for tensor in self.head.state_dict().values():
+                    distributed.broadcast(tensor, 0)
         # a kill may have left folders that do not count
-        from_main(self.accelerator, lambda: checkpoint.tidy(self.folder, self.state))
+        from_main(lambda: checkpoint.tidy(self.folder, self.state))
 
-    def _last(self, resume: bool) -> str | None:
-        """The name of the last checkpoint. UserError for one that was not asked to be gone on with."""
+    def _last(self, resume: bool) -> tuple[str, str] | None:
+        """The last checkpoint's name and checksum. UserError for one that was not asked to be gone on with."""
         last = checkpoint.find(self.folder, "last")
         if last is not None and not resume:
             raise UserError(f"{self.folder}: holds checkpoints already; resume=true goes on, or name a new run_dir")
-        return None if last is None else last.name
+        return None if last is None else (last.name, checkpoint.mark(last))
 
     def _restore(self, snapshot: Snapshot) -> None:
         groups = self.optimizer.state_dict()["param_groups"]  # the options', not the checkpoint's
@@ -167,6 +149,9 @@ class _Run:
         set_rng_state(snapshot.rngs[self.accelerator.process_index])
         self.state = snapshot.state
         self.saved = (self.state.step, self.state.evaluated)
+        for name, parameter in self.head.named_parameters():
+            if name in snapshot.gradients:
+                parameter.grad = snapshot.gradients[name].to(parameter)
         if not self.accelerator.is_main_process:
             self.state.averages = {}
 
@@ -193,66 +178,98 @@ class _Run:
             self.task.anneal(state.step / self.total)
         # forward and backward of the next micro-batches: their gradients add up
         count = min(options.accumulate, self.batches_per_epoch - state.batch)
-        done = 0
-        for batch in islice(batches, count):
-            loss = self._backward(batch, options.loss_divisor or count)
-            done += 1
-        if done < count:
-            raise ValueError(f"the loader gave {state.batch + done} batches, not {self.batches_per_epoch}")
+        passes = self._passes(batches, count)
         # the learning rate follows from the position
         lr = options.schedule.lr(state.epoch, state.batch + count - 1, state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         # the gradient, then AdamW
-        self._finish_gradient()
+        loss = self._finish_gradient(passes)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         # where the next step stands
         state.step += 1
         state.batch += count
+        left = self.batches_per_epoch - state.batch
+        if options.carry_over and 0 < left < options.accumulate:
+            self._carry(batches, left)
         if state.batch >= self.batches_per_epoch:
             state.epoch, state.batch = state.epoch + 1, 0
         self.bar.update(state.step, f"loss {loss:.4f}")
         if state.step % options.log_every == 0 or state.step == self.total:
             self._log_averages(lr)
 
-    def _backward(self, batch: Any, divisor: float) -> float:
-        """The task's loss of a micro-batch and its gradient. UserError, which names the questions, for NaN."""
-        with self.accelerator.autocast():
-            loss, numbers = self.task.loss(batch)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            qids = ", ".join(str(record.qid) for record in batch.records)
-            raise UserError(
-                f"step {self.state.step + 1}: the loss is {value} on the questions {qids}; "
-                "look at these rows; a new run with a lower trainer.lr or with trainer.clip_grad_norm may help"
-            )
-        self.accelerator.backward(loss / divisor)
-        for name, number in {**numbers, "loss": value}.items():
-            add(self.state.averages, name, number)
-        return value
+    def _carry(self, batches: Iterator[Any], count: int) -> None:
+        """An epoch's last micro-batches, too few for a step: the next epoch's first step adds to their gradient.
 
-    def _finish_gradient(self) -> None:
-        """Mean over the processes, finite, clipped if asked."""
+        As in SeViLA's training loop (lavis/tasks/base_task.py of Yui010206/SeViLA, `_train_inner_loop`): it steps, and
+        clears the gradient, only where (i + 1) % accum_grad_iters == 0, i counting from each epoch's start. Those of
+        the last epoch are in no step.
+        """
+        self._finish_gradient(self._passes(batches, count), whole=False)
+        self.state.batch += count
+
+    def _passes(self, batches: Iterator[Any], count: int) -> list[Pass]:
+        """The task's losses of so many micro-batches, and their gradient; nothing waits for the device."""
+        passes = []
+        for batch in islice(batches, count):
+            with self.accelerator.autocast():
+                loss, numbers = self.task.loss(batch)
+            self.accelerator.backward(loss / self._divisor(count))
+            passes.append(Pass(batch.records, {**numbers, "loss": loss.detach()}))
+        if len(passes) < count:
+            done = self.state.batch + len(passes)
+            raise ValueError(f"the loader gave {done} batches, not {self.batches_per_epoch}")
+        return passes
+
+    def _divisor(self, count: int) -> float:
+        options = self.options
+        return options.loss_divisor or (options.accumulate if options.carry_over else count)
+
+    def _finish_gradient(self, passes: list[Pass], whole: bool = True) -> float:
+        """Mean over the processes, finite, clipped if asked and if it is `whole`; the last micro-batch's loss.
+
+        UserError, in all processes, for a loss that is not finite, which names the questions, and for such a gradient.
+        """
+        losses = [torch.as_tensor(each.numbers["loss"]) for each in passes]
+        bad = torch.stack(losses).isfinite().logical_not().sum()
         if self.several:
-            for parameter in self.parameters:
-                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                parameter.grad = self.accelerator.reduce(gradient, reduction="mean")
-        limit = self.options.clip_grad_norm
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, math.inf if limit is None else limit))
+            bad = average_gradients(self.parameters, bad, self.meet)
+        last: dict[str, Number] = {"bad": bad}
+        if whole:
+            limit = self.options.clip_grad_norm
+            last["grad_norm"] = nn.utils.clip_grad_norm_(self.parameters, math.inf if limit is None else limit)
+        # the one wait for the device
+        *rows, end = on_host([*(each.numbers for each in passes), last])
+        if end.pop("bad"):
+            self._refuse(passes, rows)
+        norm = end.get("grad_norm", 0.0)
         if not math.isfinite(norm):
             raise UserError(
                 f"step {self.state.step + 1}: the gradient's norm is {norm} though the loss is finite; "
                 "a new run with precision=fp32 or a lower trainer.lr may help"
             )
-        add(self.state.averages, "grad_norm", norm)
+        for row in (*rows, end):
+            for name, number in row.items():
+                add(self.state.averages, name, number)
+        return rows[-1]["loss"]
+
+    def _refuse(self, passes: list[Pass], rows: list[dict[str, float]]) -> NoReturn:
+        """UserError for the first loss that is not finite, of whichever process."""
+        told = not_finite(passes, rows)
+        if told:
+            told = (
+                f"step {self.state.step + 1}: {told}; look at these rows; "
+                "a new run with a lower trainer.lr or with trainer.clip_grad_norm may help"
+            )
+        raise UserError(next(filter(None, gather_bytes(told.encode()))).decode())
 
     # --- 4. between two steps: evaluate and save where it is time; save and leave where that was asked ---
 
     def between_steps(self) -> None:
         state, every = self.state, self.options.save_every
         save = state.step == self.total or (every is not None and state.step % every == 0)
-        stop = self._stop_requested()
+        stop = self.stop if self.several else self.sigterm.requested
         if self._evaluation_due() and not stop:
             self._save()  # evaluation reads other videos: where one is faulty, the training is not lost
             stop = not self._evaluate()
@@ -262,11 +279,10 @@ class _Run:
         if stop:
             self.leave()
 
-    def _stop_requested(self) -> bool:
-        if not self.several:
-            return self.sigterm.requested
-        asked = torch.tensor(float(self.sigterm.requested), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(asked, reduction="sum") > 0)  # all processes stop at the same step
+    def meet(self) -> bool:
+        """Wait for all processes; whether SIGTERM came to any of them: all stop at the same step."""
+        self.stop = meet(self.sigterm.requested)
+        return self.stop
 
     def _evaluation_due(self) -> bool:
         state, every = self.state, self.options.eval_every
@@ -285,6 +301,7 @@ class _Run:
             return False
         finally:
             self.head.train()
+        metrics = from_main(lambda: metrics)  # the same of all processes, were their machines to round differently
         name, state = self.options.metric, self.state
         value = metrics.get(name)
         if value is None or not math.isfinite(value):
@@ -303,15 +320,15 @@ class _Run:
         state = self.state
         if self.saved == (state.step, state.evaluated):
             return
-        rngs = [rng_state()]
+        rngs = rng_states()
         if self.several:
-            rngs = [_from_bytes(data) for data in gather_bytes(self.accelerator, _to_bytes(rngs[0]))]
             self._merge_averages()
-        from_main(self.accelerator, lambda: self._write(rngs))  # a full disk ends all processes
+        from_main(lambda: self._write(rngs))  # a full disk ends all processes
         self.saved = (state.step, state.evaluated)
 
     def _write(self, rngs: list[dict[str, Any]]) -> None:
-        snapshot = Snapshot(self.state, self.plan, self.optimizer.state_dict()["state"], rngs)
+        gradients = {name: p.grad for name, p in self.head.named_parameters() if p.grad is not None}
+        snapshot = Snapshot(self.state, self.plan, self.optimizer.state_dict()["state"], rngs, gradients)
         checkpoint.save(self.folder, self.head, snapshot)
 
     def leave(self) -> None:
@@ -336,37 +353,10 @@ class _Run:
 
     def _merge_averages(self) -> None:
         """Bring the processes' sums together on the main one."""
-        parts = gather_bytes(self.accelerator, json.dumps(self.state.averages).encode())
+        parts = gather_bytes(json.dumps(self.state.averages).encode())
         merged = merge(json.loads(part) for part in parts)
         self.state.averages = merged if self.accelerator.is_main_process else {}
 
     def _record(self, numbers: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
             self.log({"step": self.state.step, "epoch": self.state.epoch, **numbers})
-
-
-def add(sums: Sums, name: str, value: float) -> None:
-    """Count one more value of `name`."""
-    entry = sums.setdefault(name, [0.0, 0])
-    entry[0] += float(value)
-    entry[1] += 1
-
-
-def merge(parts: Iterable[Sums]) -> Sums:
-    """The sums of several processes together."""
-    merged: Sums = {}
-    for part in parts:
-        for name, (total, count) in part.items():
-            before = merged.get(name, [0.0, 0])
-            merged[name] = [before[0] + total, before[1] + count]
-    return merged
-
-
-def _to_bytes(state: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-def _from_bytes(data: bytes) -> dict[str, Any]:
-    return torch.load(io.BytesIO(data), weights_only=True)

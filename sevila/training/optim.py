@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, distributed, nn
 
 from sevila.errors import UserError
 from sevila.schema import Trainer, named
@@ -36,6 +36,23 @@ def adamw(head: nn.Module, weight_decay: float = 0.05, betas: tuple[float, float
     """AdamW with eps 1e-8 over `parameter_groups`. The loop sets the learning rate before every step."""
     groups = parameter_groups(head, weight_decay)
     return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=1e-8)
+
+
+def average_gradients(parameters: Sequence[nn.Parameter], count: Tensor, meet: Callable[[], object]) -> Tensor:
+    """Put the mean over several processes into each parameter's gradient; the mean of `count` [] rides along.
+
+    One collective of the devices. `meet` lets all processes arrive before it: from there on nobody is late, and nothing
+    can fail.
+    """
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = torch.cat([*(gradient.flatten() for gradient in gradients), count.to(gradients[0]).view(1)])
+    meet()
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    *means, mean_count = flat.split([*(p.numel() for p in parameters), 1])
+    for parameter, mean in zip(parameters, means, strict=True):
+        parameter.grad = mean.view_as(parameter)
+    return mean_count[0]
 
 
 class Schedule(Protocol):
@@ -121,9 +138,12 @@ class TrainOptions:
     epochs           passes over the data
     metric           name in `task.evaluate()` that decides which checkpoint is best; higher is better
     max_steps        stop after so many optimiser steps, if earlier
-    accumulate       micro-batches an optimiser step; the last step of an epoch may have fewer
-    loss_divisor     what every micro-batch's loss is divided by. None: their number in the step, so that the step sees
-                     their mean. 1: nothing is divided, the step sees their sum (as published)
+    accumulate       micro-batches an optimiser step
+    carry_over       what becomes of an epoch's last micro-batches where they are fewer than that. False: a step of
+                     their own. True: their gradient is added to that of the next epoch's first step (as published)
+    loss_divisor     what every micro-batch's loss is divided by. None: their number in the step (`accumulate` with
+                     `carry_over`), so that the step sees their mean. 1: nothing is divided, it sees their sum (as
+                     published)
     weight_decay     of AdamW
     betas            of AdamW
     clip_grad_norm   largest norm of the gradient, None for no clipping
@@ -139,6 +159,7 @@ class TrainOptions:
     metric: str
     max_steps: int | None = None
     accumulate: int = 1
+    carry_over: bool = False
     loss_divisor: float | None = None
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
@@ -170,5 +191,6 @@ class TrainOptions:
 
 
 def _total_steps(options: TrainOptions | Trainer, batches_per_epoch: int) -> int:
-    total = options.epochs * math.ceil(batches_per_epoch / options.accumulate)
+    steps = batches_per_epoch / options.accumulate
+    total = options.epochs * (math.floor(steps) if options.carry_over else math.ceil(steps))
     return min(total, options.max_steps or total)

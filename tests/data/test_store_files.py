@@ -22,7 +22,8 @@ def folder(tmp_path: Path) -> Path:
         store = Store(folder, {"tower": tower}, torch.float32, note={"backbone": f"model {tower}"})
         for video in ("0123", "4567"):
             for view in (PLAIN, "crop-0-0-8-8"):
-                store.write(Misses(Place(video, view), frames, (0.0,) * len(frames)), torch.ones(len(frames), 2, 2))
+                store.write([Misses(Place(video, view), frames, (0.0,) * len(frames))], torch.ones(len(frames), 2, 2))
+        store.flush()
     store.contents.of(Path(__file__))
     Table(folder, "keyframes", {"n": 4}).add({"k": {"x": 1}, "l": {"x": 2}})
     Table(folder, "pseudo_labels", {"n": 4}).add({"k": {"x": 1}})
@@ -60,7 +61,8 @@ def test_everything_goes(folder: Path) -> None:
 def test_a_run_goes_on_writing_into_a_cleared_store(folder: Path) -> None:
     store = Store(folder, {"tower": "a"}, torch.float32)
     clear(folder)
-    store.write(Misses(Place("0123", PLAIN), (1,), (0.0,)), torch.ones(1, 10, 100))
+    store.write([Misses(Place("0123", PLAIN), (1,), (0.0,))], torch.ones(1, 10, 100))
+    store.flush()
     again = Store(folder, {"tower": "a"}, torch.float32)
     assert again.read(Place("0123", PLAIN), [1]).rows == [0]
 

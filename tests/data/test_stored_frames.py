@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sevila.data.dataset import Batch, FrameDataset, Sample, collate, stream
+from sevila.data.dataset import Batch, FrameDataset, Sample, collate
 from sevila.data.folders import VideoFolder
+from sevila.data.loading import stream
 from sevila.data.records import Question
 from sevila.data.sampling import EvaluationFrames, RecurringFrames, TrainingFrames
 from sevila.data.store import Store
@@ -66,6 +67,7 @@ def tower(pixels: torch.Tensor) -> torch.Tensor:
 
 def keep(item: Sample | Batch) -> None:
     item.stored.keep(tower(item.pixels))
+    item.stored.store.flush()
 
 
 def test_only_what_the_store_lacks_is_decoded(make: Callable[..., FrameDataset], decoded: list[int]) -> None:
@@ -168,8 +170,8 @@ def test_views_come_again(make: Callable[..., FrameDataset], crop: bool, decoded
 def test_workers_find_the_same(make: Callable[..., FrameDataset], store: Store, decoded: list[int]) -> None:
     keep(make(EvaluationFrames(4))[0, 0])
     keys = [[(0, 0), (0, 1)], [(0, 2)]]
-    here = list(stream(make(EvaluationFrames(4)), 0, batch_sampler=keys))
-    there = list(stream(make(EvaluationFrames(4)), 1, batch_sampler=keys))
+    here = list(stream(make(EvaluationFrames(4)), 0, keys))
+    there = list(stream(make(EvaluationFrames(4)), 1, keys))
     for ours, theirs in zip(here, there, strict=True):
         assert torch.equal(ours.pixels, theirs.pixels) and torch.equal(ours.stored.missing, theirs.stored.missing)
         assert ours.stored.misses == theirs.stored.misses and theirs.stored.store is store

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from sevila import api
+from sevila.checkpoints.architecture import TINY_FOLDER
+from sevila.checkpoints.heads import load_head, save_head
+from sevila.errors import UserError
 from sevila.model import precision
-from sevila.model.precision import bf16_units, fast_dtype, warn_if_slow
+from sevila.model.language import Direct
+from sevila.model.precision import (
+    CUBLAS_WORKSPACE,
+    PRECISIONS,
+    Precision,
+    arithmetic,
+    bf16_units,
+    fast_dtype,
+    find_precision,
+    warn_if_slow,
+)
 
 AVX512 = "avx512f avx512dq avx512cd avx512bw avx512vl avx512_vnni"  # Cascade Lake: PyTorch computes bf16, slowly
 PROCESSORS = {
@@ -77,3 +94,162 @@ def test_a_model_is_loaded_in_the_fast_precision(
     assert capsys.readouterr().err == ""
     assert api.SeViLA.load("tiny", dtype=torch.bfloat16).model.backbone.dtype == torch.bfloat16
     assert len(capsys.readouterr().err.splitlines()) == (0 if processor else 1)
+
+
+# -- GPUs that are told rather than had ---
+
+
+@pytest.fixture(params=[(7, 0), (7, 5), (8, 0), (9, 0)])
+def capability(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """Of the GPU that this machine is said to have: V100, T4, A100, H100."""
+    monkeypatch.setattr(torch.version, "cuda", "12.6")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: request.param)
+    precision._warn_of_old_gpu.cache_clear()
+    return request.param
+
+
+def test_a_gpu_without_units_gets_float32_and_says_so(
+    capability: tuple[int, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = capability < (8, 0)
+    assert find_precision(None, "cuda:1").language == (torch.float32 if old else torch.bfloat16)
+    for dtype in (torch.float32, torch.bfloat16, torch.float32):
+        warn_if_slow(dtype, "cuda")
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == (2 if old else 0)
+    if old:
+        assert told[0].endswith(
+            "precision=auto takes float32 here, whose model is twice as large (16 GiB with Flan-T5 XL)"
+        )
+        assert told[1].startswith("sevila: warning: this GPU has no units for bfloat16: bfloat16 will be slow")
+
+
+# -- torch's settings of the process ---
+
+
+def settings() -> tuple[object, ...]:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    return (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, torch.are_deterministic_algorithms_enabled(),
+            torch.get_float32_matmul_precision(), os.environ.get(CUBLAS_WORKSPACE))  # fmt: skip
+
+
+@pytest.fixture
+def others() -> Iterator[None]:
+    """Settings of somebody else's, all unlike torch's own and unlike ours."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    matmul.allow_tf32, cudnn.benchmark = True, True
+    yield
+    matmul.allow_tf32, cudnn.benchmark = False, False
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_float32_is_float32_unless_it_is_said(tf32: bool, others: None) -> None:
+    before = settings()
+    with pytest.raises(ZeroDivisionError), arithmetic(tf32):
+        assert torch.backends.cuda.matmul.allow_tf32 is tf32 and torch.backends.cudnn.allow_tf32 is tf32
+        raise ZeroDivisionError
+    assert settings() == before and before[:2] == (True, True)
+
+
+@pytest.mark.parametrize("own", [None, ":16:8"])
+def test_what_is_deterministic_is_so_for_a_run_alone(
+    own: str | None, others: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(CUBLAS_WORKSPACE, raising=False)
+    if own:
+        monkeypatch.setenv(CUBLAS_WORKSPACE, own)
+    before = settings()
+    with arithmetic(deterministic=True):
+        assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
+        assert os.environ[CUBLAS_WORKSPACE] == own or ":4096:8"
+        with arithmetic():  # nothing said: as it was
+            assert torch.are_deterministic_algorithms_enabled()
+    assert settings() == before and before[-1] == own
+
+
+# -- the published precision ---
+
+
+@pytest.mark.parametrize("processor", ["skylake"], indirect=True)
+def test_precisions_have_names(processor: tuple[str, ...]) -> None:
+    assert find_precision("auto", "cpu") == find_precision(None, "cpu") == PRECISIONS["fp32"]
+    assert find_precision("published", "cuda") == Precision(torch.bfloat16, torch.float16)
+    assert find_precision(torch.float64, "cpu") == PRECISIONS["fp64"]
+    assert [name for name, one in PRECISIONS.items() if one.half_tower] == ["published"]
+    for unknown in ("fp16", torch.float16):
+        with pytest.raises(UserError, match="must be auto, fp32, bf16, fp64, published, or"):
+            find_precision(unknown, "cpu")
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny backbone with weights that neither float16 nor bfloat16 holds exactly."""
+    folder = tmp_path_factory.mktemp("odd") / "tiny"
+    shutil.copytree(TINY_FOLDER, folder)
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: t.float() * (1 + 1e-4) + 1e-7 for name, t in tensors.items()}, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(odd: Path) -> dict[str, api.SeViLA]:
+    torch.set_num_threads(1)
+    return {name: api.SeViLA.load(str(odd), dtype=name) for name in ("fp32", "bf16", "published")}
+
+
+def test_as_published_products_are_float16_and_sums_float32(loaded: dict[str, api.SeViLA]) -> None:
+    backbone = loaded["published"].model.backbone
+    tower = {name.rpartition(".")[0].rpartition(".")[2]: p.dtype for name, p in backbone.tower.named_parameters()}
+    assert {tower["qkv"], tower["fc1"], tower["fc2"]} == {torch.float16}
+    assert {tower["layer_norm1"], tower["patch_embedding"], backbone.patches_dtype} == {torch.float32}
+    patch = backbone.vision.embeddings.patch_embedding.weight
+    assert torch.equal(patch, patch.half().float()) and backbone.dtype == torch.bfloat16
+    whole = loaded["fp32"].model.backbone
+    assert not torch.equal(whole.vision.embeddings.patch_embedding.weight, patch)
+    # BLIP-2's own head as it is in the file, over a T5 in bfloat16
+    own = loaded["published"].model.localizer.head.state_dict()
+    assert all(torch.equal(tensor, own[name]) for name, tensor in whole.zeroshot.state_dict().items())
+
+
+def test_the_published_numbers_are_near_those_of_float32(loaded: dict[str, api.SeViLA]) -> None:
+    """Patches by LAVIS's float16 within 1e-3, where bfloat16 is off by 5e-3; logits by T5's bfloat16."""
+    pixels = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    found: dict[str, list[torch.Tensor]] = {}
+    for name, sevila in loaded.items():
+        model = sevila.model
+        patches = model.backbone.encode(pixels)
+        scores = model.relevance(patches, ["what does the red star hold?"])
+        logits = model.option_logits(patches, [[0, 3, 5]], ["what does the red star hold?"], [5])[0]
+        found[name] = [patches, scores, logits]
+        assert patches.dtype == model.backbone.patches_dtype and scores.dtype == torch.float32
+    off = {
+        name: [float((a.float() - b).norm() / b.norm()) for a, b in zip(found[name], found["fp32"], strict=True)]
+        for name in ("bf16", "published")
+    }
+    assert 0 < off["published"][0] < 1e-3 < 3e-3 < off["bf16"][0]
+    assert max(off["published"][1:]) < 0.05, off
+
+
+def test_heads_fit_the_backbone_in_every_precision(loaded: dict[str, api.SeViLA], tmp_path: Path) -> None:
+    """float16 rounds weights otherwise than bfloat16: the fingerprint is that of the weights in the file."""
+    whole, published = loaded["fp32"].model.backbone, loaded["published"].model.backbone
+    assert published.fingerprint == whole.fingerprint and published.first_fingerprint == whole.first_fingerprint
+    save_head(tmp_path / "localizer.safetensors", whole.zeroshot, whole, "localizer")
+    head = load_head(str(tmp_path), "localizer", published)
+    assert {p.dtype for p in head.parameters()} == {torch.float32}
+
+
+def test_a_head_learns_in_the_published_precision(loaded: dict[str, api.SeViLA]) -> None:
+    """Its gradient, with the autocast that training has, points where float32's points."""
+    pixels = torch.rand(2, 4, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    gradients = {}
+    for name in ("fp32", "published"):
+        model = loaded[name].model
+        head = load_head("zeroshot", "answerer", model.backbone).eval().requires_grad_(True)
+        answerer = type(model.answerer)(model.backbone, head, Direct())
+        with torch.autocast("cpu", torch.bfloat16, enabled=name == "published"):
+            loss = answerer.loss(model.backbone.encode(pixels), ["what does the red star hold?"] * 2, [0, 1])
+        loss.backward()
+        gradients[name] = torch.cat([p.grad.flatten() for p in head.parameters() if p.grad is not None])
+    assert torch.nn.functional.cosine_similarity(*gradients.values(), dim=0) > 0.98

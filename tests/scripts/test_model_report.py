@@ -39,7 +39,14 @@ def test_the_published_model_is_counted_without_files() -> None:
     found = summary(parts(load("eval", ["model=blip2_flan_t5_xl", "precision=bf16"])))
     assert found["parameters"] == 985_952_256 + 2_849_757_184 + 2 * 106_739_968
     assert (found["trainable"], found["trainable_percent"]) == (106_739_968, 2.64)
-    assert found["bytes"] == {"bfloat16": 2 * 3_835_709_440, "float32": 4 * 3 * 106_739_968}
+    assert found["bytes"] == {"bfloat16": 2 * 3_835_709_440, "float32": 4 * 2 * 106_739_968}
+
+
+def test_the_published_precision_has_its_tower_in_float16() -> None:
+    rows = {row.name: row for row in parts(load("eval", ["model=blip2_flan_t5_xl", "precision=published"]))}
+    tower = rows["vision tower"].bytes
+    assert rows["language model"].bytes == {"bfloat16": 2 * 2_849_757_184}
+    assert set(tower) == {"float16", "float32"} and tower["float32"] < 0.01 * tower["float16"]
 
 
 @pytest.mark.parametrize("name", list(WORK))

@@ -196,6 +196,8 @@ def test_training_is_the_same_to_the_bit(
         losses = []
         for batch in epochs(chain.source, records, rules[name]):  # the second is loaded after the first was encoded
             losses += outcome(task, [batch])
+        if stored:
+            chain.source.store.flush()
         return losses
 
     spent(work)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import errno
+import json
 
 import pytest
 from torch import distributed
 
-from sevila.data.records import Question
+from sevila.data.records import Moment, Question
 from sevila.data.store_files import row_key
-from sevila.errors import UserError
-from sevila.tasks.evaluation import by_processes, own_places
+from sevila.metrics.moments import MomentPrediction
+from sevila.model.sevila import ScoredFrame
+from sevila.tasks import evaluation
+from sevila.tasks.chain import Prediction
+from sevila.tasks.evaluation import Retrieval, by_processes, own_places
 
 QUESTIONS = [Question(f"q{i}", video, "what?", ("a", "b"), 0) for i, video in enumerate("abacbd")]
 
@@ -36,40 +39,37 @@ def test_videos_stay_whole_and_results_in_order(processes: int, monkeypatch: pyt
     first = {2: ["q0", "q2", "q3"], 3: ["q0", "q2", "q5"], 5: ["q0", "q2"]}
     assert [f"q{place}" for place in shares[0]] == first[processes]
 
-    among = row_key(names(QUESTIONS))
-    made = [("", among, [(place, f"q{place}") for place in share]) for share in shares]
-    monkeypatch.setattr(distributed, "all_gather_object", lambda parts, mine: parts.__setitem__(slice(None), made))
+    parts = [json.dumps([(place, f"q{place}") for place in share]).encode() for share in shares]
+    monkeypatch.setattr(evaluation, "check_same", lambda values: None)
+    monkeypatch.setattr(evaluation, "gather_bytes", lambda own: parts)
     for rank in range(processes):
         monkeypatch.setattr(distributed, "get_rank", lambda rank=rank: rank)
         assert by_processes(QUESTIONS, names) == names(QUESTIONS)
 
-    made[1] = ("record q2: unreadable", among, [])
-    with pytest.raises(UserError, match="record q2: unreadable"):  # of another process
-        by_processes(QUESTIONS, names)
-    made[1] = ("", "another list", [])
-    with pytest.raises(UserError, match="the processes read different records"):
-        by_processes(QUESTIONS, names)
+
+FRAMES = (ScoredFrame(0, 0.1, -1.5), ScoredFrame(7, 1 / 3, 0.1 + 0.2))
 
 
-def test_a_fault_of_ones_own_reaches_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_travels_arrives_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions and retrievals, with what is not there and with numbers that a decimal cannot say."""
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 1)
     monkeypatch.setattr(distributed, "get_rank", lambda: 0)
-    sent = []
-    monkeypatch.setattr(
-        distributed, "all_gather_object", lambda parts, mine: (sent.append(mine), parts.__setitem__(0, mine))
-    )
-
-    faults: list[tuple[Exception, str]] = [
-        (UserError("no such video"), "no such video"),
-        (OSError(errno.ENOSPC, "No space left on device", "s/x"), "s/x: No space left on device; make room"),
-        (ZeroDivisionError("division by zero"), "another process failed: ZeroDivisionError: division by zero"),
+    seen = []
+    monkeypatch.setattr(evaluation, "check_same", seen.append)
+    monkeypatch.setattr(evaluation, "gather_bytes", lambda own: [own])
+    predictions = [
+        Prediction(QUESTIONS[0], FRAMES, (1,), 1, (0.1, -1e-30), (1, 1)),
+        Prediction(QUESTIONS[1], (ScoredFrame(3, 2.0, None),), (0,), 0, (2 / 3, -0.0)),
     ]
-    for error, told in faults:
+    assert by_processes(QUESTIONS[:2], lambda own: predictions, Prediction) == predictions
+    assert seen == [{"the records": f"2, {row_key(['q0', 'q1'])[:12]}"}]
 
-        def fail(questions: list[Question], error: Exception = error) -> list[str]:
-            raise error
-
-        with pytest.raises(type(error)) as raised:
-            by_processes(QUESTIONS, fail)
-        assert raised.value is error and sent.pop()[0].startswith(told)
+    moments = [Moment("m0", "a", "a dog", 10.0), Moment("m1", "a", "a cat", 10.0)]
+    found = [
+        Retrieval(
+            moments[0], FRAMES, (0.25, 1 / 7), MomentPrediction("m0", ((0.0, 2.0, 1 / 3), (4.0, 6.0, 0.1)), (0.5,))
+        ),
+        Retrieval(moments[1], FRAMES, (0.25, 1 / 7), MomentPrediction("m1")),
+    ]
+    assert by_processes(moments, lambda own: found, Retrieval) == found

@@ -22,7 +22,7 @@ from sevila.selection.rules import LocalizerTopK, Uniform
 from sevila.selection.trained import frame_features, new_network, text_features
 from sevila.tasks.chain import ForwardChain
 from sevila.tasks.trained_selector import TrainedSelectorTask, score_entropy
-from sevila.training.loop import Annealed
+from sevila.training.task import Annealed
 
 Make = Callable[..., ForwardChain]
 NODES = [

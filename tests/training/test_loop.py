@@ -15,7 +15,8 @@ from torch import nn
 from sevila.errors import UserError
 from sevila.training import checkpoint
 from sevila.training.device import Stopped, make_accelerator
-from sevila.training.loop import Sums, add, merge, train
+from sevila.training.loop import train
+from sevila.training.numbers import Sums, add, merge
 from sevila.training.optim import CosineSteps, PublishedSchedule, adamw
 
 
@@ -108,8 +109,8 @@ class Linear:
         self.head = nn.Linear(1, 1, bias=False)
         nn.init.constant_(self.head.weight, 1.0)
 
-    def loss(self, x):
-        return self.head(x).mean(), {}
+    def loss(self, batch):
+        return self.head(batch.x).mean(), {}
 
     def evaluate(self):
         return {"score": 0.0}
@@ -123,13 +124,49 @@ def test_accumulation_divides_by_the_batches_of_the_step_or_sums(toy, tmp_path, 
     """Batches 1, 2, 3 make one step and 5 the next, shorter one."""
     records = []
     options = toy.make_options(epochs=1, accumulate=3, log_every=1, **changes)
-    data = [torch.tensor([[value]]) for value in (1.0, 2.0, 3.0, 5.0)]
+    data = [toy.Batch([], torch.tensor([[value]]), torch.empty(0)) for value in (1.0, 2.0, 3.0, 5.0)]
     train(
         Linear(), lambda epoch, skip: data[skip:], 4, options, tmp_path, records.append,
         accelerator=make_accelerator("cpu"),
     )  # fmt: skip
     assert [r["train/grad_norm"] for r in records if "lr" in r] == norms
     assert records[0]["train/loss"] == pytest.approx(2.0)
+
+
+def test_what_an_epoch_leaves_over_goes_into_the_next_ones_first_step(toy, tmp_path):
+    """As in SeViLA's own loop: a step only after every third batch of an epoch, no clearing of the gradient but there.
+
+    1 + 2 + 3, then 5 + 1 + 2 + 3; the 5 that the last epoch leaves is in no step.
+    """
+    records, task = [], Linear()
+    options = toy.make_options(epochs=2, accumulate=3, log_every=1, loss_divisor=1, carry_over=True, weight_decay=0.0)
+    data = [toy.Batch([], torch.tensor([[value]]), torch.empty(0)) for value in (1.0, 2.0, 3.0, 5.0)]
+    state = train(
+        task, lambda epoch, skip: data[skip:], 4, options, tmp_path, records.append,
+        accelerator=make_accelerator("cpu"),
+    )  # fmt: skip
+    logged = [r for r in records if "lr" in r]
+    assert [r["train/grad_norm"] for r in logged] == [6.0, 11.0]
+    # the losses of all of an epoch's batches, at the weight that the first step made of 1
+    assert logged[0]["train/loss"] == pytest.approx((1 + 2 + 3 + 5 * (1 - options.schedule.lr(0, 2, 0))) / 4, rel=1e-4)
+    assert [r["step"] for r in records if "val/score" in r] == [1, 2]
+    assert (state.step, state.epoch, state.batch) == (2, 2, 0) and task.head.weight.grad is None
+
+
+def test_resumed_with_a_gradient_that_waits(toy, tmp_path):
+    """7 batches by 2: the seventh one's gradient is kept with the checkpoint of the epoch's end."""
+    _, whole = toy.run(tmp_path / "whole", carry_over=True)
+    toy.run(tmp_path / "parts", carry_over=True, epochs=1)
+    file = checkpoint.find(tmp_path / "parts", "last") / checkpoint.TRAINING
+    assert len(torch.load(file, weights_only=True)["gradients"]) == 6
+    _, state = toy.run(tmp_path / "parts", carry_over=True, resume=True)
+    assert (state, state.step) == (whole, 9)
+    assert head_bytes(tmp_path / "parts", "last") == head_bytes(tmp_path / "whole", "last")
+
+
+def test_too_few_batches_for_any_step(toy, tmp_path):
+    with pytest.raises(UserError, match=r"trainer.accumulate=8: an epoch has 7 batches, too few for a step"):
+        toy.run(tmp_path, accumulate=8, carry_over=True)
 
 
 def test_clipping_limits_the_gradient_that_the_optimiser_sees(toy, tmp_path, monkeypatch):
@@ -141,10 +178,11 @@ def test_clipping_limits_the_gradient_that_the_optimiser_sees(toy, tmp_path, mon
         return optimizer
 
     monkeypatch.setattr("sevila.training.loop.adamw", spy)
+    batch = toy.Batch([], torch.tensor([[3.0]]), torch.empty(0))
     for name, clip in (("free", None), ("clipped", 0.5)):
         options = toy.make_options(epochs=1, accumulate=1, clip_grad_norm=clip)
         train(
-            Linear(), lambda epoch, skip: [torch.tensor([[3.0]])], 1, options, tmp_path / name,
+            Linear(), lambda epoch, skip: [batch], 1, options, tmp_path / name,
             lambda record: None, accelerator=make_accelerator("cpu"),
         )  # fmt: skip
     assert seen == [3.0, pytest.approx(0.5, rel=1e-5)]
@@ -376,7 +414,7 @@ def test_options_that_cannot_be(toy, name):
 
 
 def test_devices_and_precisions():
-    with pytest.raises(UserError, match="precision=float16: must be one of fp32, bf16, fp64"):
+    with pytest.raises(UserError, match="precision=float16: must be one of fp32, bf16, published, fp64"):
         make_accelerator("cpu", "float16")
     for device in ("tpu", "cpu:1", "cuda:x"):
         with pytest.raises(UserError, match=f"device={device}: must be auto, cpu, cuda or cuda:N"):

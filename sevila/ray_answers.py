@@ -1,0 +1,88 @@
+"""A file of questions answered by the actors of a Ray cluster, a model on a GPU or a core each, with Ray Data.
+
+What travels is the number of a window of rows: an actor reads these rows from the file, answers them as `sevila
+predict` does by itself, and writes them as a part, a file that gets its name when it is whole. So the file, the videos
+and the folder of answers stand where every machine sees them. The parts one after the other are predictions.jsonl.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from sevila.answers import AnswerFolder, load
+from sevila.errors import MachineError, UserError, reason
+from sevila.files import numbered_jsonl, write_jsonl
+from sevila.progress import ProgressBar
+from sevila.questions import Asked, by_video, read_questions, windows
+
+
+class Actor:
+    """A model, and how far the file has been read: windows are handed out in order, and each actor reads it once."""
+
+    def __init__(self, given: Namespace, folder: Path, cwd: str) -> None:
+        os.chdir(cwd)  # paths are as the command line names them
+        self.given, self.folder, self.answering = given, folder, load(given)
+        self.numbers: Iterator[tuple[int, list[Asked]]] = iter(())
+        self.next = 0
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Answer the window of this number; gives what `Faults` counts, or the line of a UserError."""
+        try:
+            groups = by_video(self._window(int(row["window"])), self.given.shard)
+            made = (pair for together in self.answering.rows(groups) for pair in together)
+            write_jsonl(part(self.folder, int(row["window"])), (answer for _, answer in made))
+        except UserError as error:
+            return {**row, "error": str(error)}
+        return {**row, "error": ""}
+
+    def _window(self, number: int) -> list[Asked]:
+        if not self.next or number < self.next:  # from the beginning, and again where another actor's work is done anew
+            self.numbers = enumerate(windows(read_questions(self.given.questions), self.given.window))
+        self.next = number + 1
+        return next(window for at, window in self.numbers if at == number)
+
+
+def part(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:06d}.jsonl"
+
+
+def answer_by_ray(given: Namespace, folder: AnswerFolder, rows: int) -> None:
+    """Answer the windows of `rows` rows that have no part yet, and count the faults of all. UserError of an actor."""
+    numbers, parts = range(-(-rows // given.window)), folder.path / "parts"
+    missing = [number for number in numbers if not part(parts, number).exists()]
+    with ProgressBar("parts", len(numbers), len(numbers) - len(missing)) as bar:
+        done = len(numbers) - len(missing)
+        for row in _answered(given, parts, missing) if missing else ():
+            if row["error"]:
+                raise UserError(row["error"])
+            done += 1
+            bar.update(done)
+        bar.finish(done)
+    for number in numbers:
+        folder.faults.count(row for _, row in numbered_jsonl(part(parts, number)))
+
+
+def _answered(given: Namespace, parts: Path, missing: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """What the actors say of the windows of these numbers, as they are done with them."""
+    # joins the cluster that RAY_ADDRESS names, or makes this machine one
+    with ray.init(include_dashboard=False, logging_level=logging.ERROR):
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        gpu = given.device != "cpu" and ray.cluster_resources().get("GPU")
+        needs: dict[str, Any] = {"num_gpus": 1} if gpu else {"num_cpus": 1}
+        # a block a window, and all blocks are there already: nothing but actors needs a core, so they may take all
+        data = ray.data.from_items([{"window": number} for number in missing], override_num_blocks=len(missing))
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # Ray has set its own level by now
+        about = {"given": given, "folder": parts, "cwd": os.getcwd()}
+        pool = ray.data.ActorPoolStrategy(size=given.actors)
+        try:
+            yield from data.map(Actor, fn_constructor_kwargs=about, compute=pool, **needs).iter_rows()  # type: ignore[arg-type]
+        except RayError as error:
+            raise MachineError(f"Ray: {reason(error)}") from error
