@@ -21,5 +21,5 @@ def chosen_frames(patches: Tensor, positions: Sequence[Sequence[int]], rows: Seq
     rows   the rows that the positions are of; all, if None
     """
     length = patches.shape[1]
-    places = zip(rows or range(len(patches)), positions, strict=True)
+    places = zip(range(len(patches)) if rows is None else rows, positions, strict=True)
     return next(taken(patches.flatten(0, 1), [[row * length + position for row, own in places for position in own]]))
