@@ -51,10 +51,10 @@ class Difference:
 
 
 def compared(what: str, ours: Tensor, theirs: Tensor, tolerance: float) -> Difference:
-    """Tensors of other shapes are infinitely different."""
+    """Tensors of any devices; of other shapes they are infinitely different."""
     if ours.shape != theirs.shape:
         return Difference(what, float("inf"), tolerance)
-    return Difference(what, float((ours.double() - theirs.double()).abs().max()), tolerance)
+    return Difference(what, float((ours.double().cpu() - theirs.double().cpu()).abs().max()), tolerance)
 
 
 def equal(what: str, ours: Any, theirs: Any) -> Difference:

@@ -20,6 +20,7 @@ from sevila.files import read_json
 from sevila.model.backbone import Backbone
 from sevila.model.head import HeadConfig
 from sevila.model.language import AnswerDecoding, Official
+from sevila.model.precision import wide
 from sevila.model.prompts import target
 from sevila.model.sevila import SeViLA
 
@@ -43,12 +44,20 @@ class Golden:
 
     dtype   float64, in which the comparison decides, or float32, a smoke test
     fused   with the fused attention that the library uses by default, not the plain one of the official code
+    device  where the model is; inputs and official outputs stay on the CPU
     """
 
-    def __init__(self, folder: Path, tokenizer: Path, dtype: torch.dtype = torch.float64, fused: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tokenizer: Path,
+        dtype: torch.dtype = torch.float64,
+        fused: bool = False,
+        device: str | torch.device = "cpu",
+    ) -> None:
         if not (folder / "golden.json").is_file():
             raise UserError(f"{folder}: holds no golden.json; name the folder with --golden DIR")
-        self.dtype, self.tolerances = dtype, Tolerances.of(dtype)
+        self.dtype, self.tolerances, self.device = dtype, Tolerances.of(dtype), torch.device(device)
         self.attention = "sdpa" if fused else "eager"
         self.folder, self.meta = folder, read_json(folder / "golden.json")
         self.weights = load_file(folder / "state_dict.safetensors")
@@ -80,7 +89,7 @@ class Golden:
             config["vit"]["num_heads"],
             dtype=self.dtype,
             attention=self.attention,
-        )
+        ).to(self.device)
 
     @cached_property
     def prompts(self) -> Spoken:
@@ -98,7 +107,8 @@ class Golden:
 
     def model(self, decoding: AnswerDecoding | None = None) -> SeViLA:
         """The library's model with heads of its own to train. The official decoding by default."""
-        heads = heads_from(self.weights, str(self.folder), self.sizes, self.attention, dtype=self.dtype)
+        made = heads_from(self.weights, str(self.folder), self.sizes, self.attention, dtype=wide(self.dtype))
+        heads = {role: head.to(self.device) for role, head in made.items()}
         return SeViLA(self.backbone, **heads, decoding=decoding or Official(), prompts=self.prompts)
 
 

@@ -72,7 +72,7 @@ def _said(golden: Golden, soft: Tensor, texts: list[str], word: str) -> Tensor:
     """The logit of a word as the first one, where the library itself reads "yes" only."""
     backbone = golden.backbone
     embeds, mask = backbone.assemble(soft, texts, numbered=False)
-    start = torch.full((len(soft), 1), backbone.start)
+    start = torch.full((len(soft), 1), backbone.start, device=soft.device)
     states = backbone.run_decoder(backbone.run_encoder(embeds, mask), mask, start)[:, 0]
     return backbone.logits(states, [backbone.token(word)])[:, 0]
 

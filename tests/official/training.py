@@ -90,7 +90,7 @@ def gradients(golden: Golden, name: str, head: Head, role: str) -> Iterator[Diff
             continue
         norm.append(abs(float(gradient.norm()) / norms[key] - 1))
         if theirs is not None:
-            whole.append(float((gradient - theirs).abs().max() / theirs.abs().max()))
+            whole.append(float((gradient.cpu() - theirs).abs().max() / theirs.abs().max()))
     yield Difference("gradients", largest(whole), golden.tolerances.gradients, relative=True)
     yield Difference("gradient norms", largest(norm), golden.tolerances.gradients, relative=True)
     yield Difference("vanishing gradients", largest(vanishing), golden.tolerances.vanishing, relative=True)

@@ -1,0 +1,44 @@
+"""python tests/fake_cuda [PATH ...] [--places] [--root FOLDER] [--json FILE]: the paths on the fake CUDA device.
+
+--places   each place in the package where the host waits, and how often
+--root     another checkout of the library
+--json     the counts, for whoever reads them
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="fake_cuda")
+    parser.add_argument("paths", nargs="*")
+    parser.add_argument("--places", action="store_true")
+    parser.add_argument("--root", type=Path, default=HERE.parents[1])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--guard", type=Path, default=Path(tempfile.gettempdir()))
+    options = parser.parse_args()
+    sys.path[:0] = [str(options.root.resolve()), str(HERE.parent)]
+    from fake_cuda import guard
+
+    guard.load(guard.library(options.guard))
+    from fake_cuda import runs  # torch, from here on
+
+    results = {}
+    for name in options.paths or runs.NAMES:
+        started = time.monotonic()
+        results[name] = runs.run(name)
+        runs.show(name, results[name], time.monotonic() - started, options.places)
+    if options.json is not None:
+        options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

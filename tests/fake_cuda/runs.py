@@ -1,0 +1,49 @@
+"""One path on the fake device, and its counts on the terminal."""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any
+
+from fake_cuda.device import FakeCuda
+from fake_cuda.ledger import PACKAGE, Ledger
+from fake_cuda.paths import PATHS, Meter
+from fake_cuda.scene import Scene
+
+NAMES = list(PATHS)
+GPU = FakeCuda()  # one for all: what it learns of a call's shapes it need not learn again
+
+
+def run(name: str) -> dict[str, Any]:
+    """The counts of a path, or `error` and the lines of the package that led to it."""
+    GPU.ledger = Ledger()
+    meter = Meter(GPU.ledger)
+    with tempfile.TemporaryDirectory() as folder, GPU:
+        try:
+            PATHS[name](Scene.prepared(GPU, Path(folder)), meter)
+        except Exception as error:
+            calls = [call for call in traceback.extract_tb(error.__traceback__) if str(PACKAGE) in call.filename]
+            lines = [f"{Path(call.filename).relative_to(PACKAGE.parent)}:{call.lineno}" for call in calls]
+            return {"error": f"{type(error).__name__}: {error}".splitlines()[0], "lines": lines}
+    return meter.counts or {"error": "nothing was counted", "lines": []}
+
+
+def show(name: str, found: dict[str, Any], seconds: float, places: bool) -> None:
+    """A line of counts; with `places` also where the host waits."""
+    if "error" in found:
+        print(f"{name:20} FAILS  {found['error']}  at {' < '.join(reversed(found['lines']))}", flush=True)
+        return
+    waits, copies = sum(found["waits"].values()), sum(found["copies"].values())
+    uploads = found["uploads"].get("number", 0)
+    print(
+        f"{name:20} waits {waits:5} (in layers {sum(found['in_layers'].values())})   blocking copies {copies:5} "
+        f"of {uploads:5}   kernels {found['kernels']:6}   {found['operations'] / 1e12:8.2f} T operations   "
+        f"peak {found['peak'] / 1e9:6.2f} GB   {seconds:5.1f} s",
+        flush=True,
+    )
+    if places:
+        for kind in ("waits", "copies"):
+            for place, number in sorted(found[kind].items(), key=lambda item: -item[1]):
+                print(f"    {number:5}  {kind[:-1] if kind == 'waits' else 'copy':5} {place}")

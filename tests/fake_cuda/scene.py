@@ -1,0 +1,125 @@
+"""What the paths work on: a model of a size, films, questions and moment queries about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from fake_cuda.device import FakeCuda
+from sevila.checkpoints import backbone as backbones
+from sevila.checkpoints import heads
+from sevila.checkpoints.architecture import TINY, TINY_FOLDER
+from sevila.data.records import Moment, Question
+from sevila.data.video import CachedVideos
+from sevila.model.sevila import SeViLA
+from sevila.training.device import make_accelerator
+
+XL = "Salesforce/blip2-flan-t5-xl"  # by name alone: sizes are known, nothing is fetched
+FPS = 4
+LONG, SHORT = 40, 3  # frames of the two films; the short one makes padding
+
+
+class Shapes(backbones.Random):
+    """A source's sizes, and no weights."""
+
+    def fill(self, module: nn.Module, what: str, remedy: str) -> None:
+        return None
+
+
+def film(path: Path, frames: int) -> str:
+    """A grey film of so many small pictures."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg4", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(frames):
+            picture = np.full((48, 64, 3), 5 * number % 256, dtype=np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return str(path)
+
+
+def ask(number: int, video: str) -> Question:
+    """A question of its own length, whose answer is the second option."""
+    options = ("to look at the dog.", "to sit down.", "to wave.", "to pick up the red ball.", "to leave.")
+    text = "why did the man in the white shirt turn around at the end?"
+    return Question(f"q{number}", video, text[4 * (number % 9) :], options, answer=1, windows=((0.0, 2.0),))
+
+
+def query(number: int, video: str) -> Moment:
+    """A sentence of its own length, true of the first two seconds."""
+    text = "a man in a white shirt turns around and looks at his dog"
+    return Moment(f"m{number}", video, text[3 * (number % 9) :], LONG / FPS, ((0.0, 2.0),))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that a path needs, with the fake device switched on.
+
+    questions   about the long film
+    rows        of a training batch, the last one about the short film
+    moments     the same as moment queries
+    """
+
+    gpu: FakeCuda
+    folder: Path
+    source: str = XL
+
+    @classmethod
+    def prepared(cls, gpu: FakeCuda, folder: Path, source: str = XL) -> Scene:
+        film(folder / "long.mp4", LONG)
+        film(folder / "short.mp4", SHORT)
+        return cls(gpu, folder, source)
+
+    @property
+    def long(self) -> str:
+        return str(self.folder / "long.mp4")
+
+    def questions(self, number: int) -> list[Question]:
+        return [ask(i, self.long) for i in range(number)]
+
+    def rows(self, number: int) -> list[Question]:
+        films = [self.long] * (number - 1) + [str(self.folder / "short.mp4")]
+        return [ask(i, video) for i, video in enumerate(films)]
+
+    def moments(self, number: int) -> list[Moment]:
+        films = [self.long] * (number - 1) + [str(self.folder / "short.mp4")]
+        return [query(i, video) for i, video in enumerate(films)]
+
+    def model(self, checkpointing: bool = False, **options: Any) -> SeViLA:
+        """The model on the fake device in bfloat16, its heads as a run loads them."""
+        tokenizer = None if self.source == TINY else str(TINY_FOLDER)
+        backbone = backbones.load(
+            self.source,
+            "cuda",
+            torch.bfloat16,
+            weights=Shapes(),
+            tokenizer=tokenizer,
+            checkpointing=checkpointing,
+            **options,
+        )
+        backbone.__dict__["fingerprint"] = "of no weights"
+        model = SeViLA(backbone, *(heads.load_head("zeroshot", role, backbone) for role in ("localizer", "answerer")))
+        model.requires_grad_(False)
+        self.gpu.ledger.learn_layers(model, GradientCheckpointingLayer)
+        return model
+
+    def videos(self, model: SeViLA) -> CachedVideos:
+        return CachedVideos(model.backbone.image_size)
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """As a training run makes it, in bfloat16, on the device that this torch does not know."""
+        made = make_accelerator("cpu", "bf16")
+        made.state.device = torch.device("cuda:0")
+        return made

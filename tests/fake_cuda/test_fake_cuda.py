@@ -1,0 +1,121 @@
+"""Every path of the library on a CUDA device that computes nothing, at the size of ViT-g and Flan-T5-XL.
+
+    python tests/fake_cuda                       what all paths count, a line each (two minutes)
+    python tests/fake_cuda forward --places      ... and where in the package the host waits
+    python tests/fake_cuda --root OTHER/CHECKOUT
+
+A wait is the host's for the device: `.item()`, `.tolist()`, `.cpu()`, `float(tensor)`, a mask of the device as index,
+`nonzero`. A blocking copy goes to the device without `non_blocking=True`, or from memory that is not page-locked: the
+host waits there too, until the device has done all that it was given. `torch.tensor(list, device=...)`, a list as index
+of a tensor on the device, and `.to(device)` are such copies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_cuda import guard
+from fake_cuda.paths import PATHS
+
+pytestmark = pytest.mark.slow
+TOOL = Path(__file__).parent
+Counts = dict[str, dict[str, Any]]
+
+# Of each path the waits, and the copies to the device that hold up the host: at most so many. A training's are those
+# of one optimiser step, logged.
+BOUNDS = {
+    # nine questions about a video of 32 frames, three where keyframes vote; one for each of three selectors
+    "answer_direct": (38, 34),
+    "answer_official": (39, 33),
+    "answer_compared": (41, 35),
+    "answer_voting": (32, 32),
+    "joint_scorer": (36, 36),
+    "selectors": (36, 60),
+    # nine questions about 32 frames, three in three orders; one query
+    "labels": (36, 72),
+    "labels_three_orders": (36, 72),
+    "moments": (5, 8),
+    "pretrain_evaluation": (5, 8),
+    # micro-batches of 8
+    "pretrain": (4, 5),
+    "refine": (8, 13),
+    "forward": (45, 85),
+    "forward_voting": (45, 80),
+    "forward_all_frames": (5, 21),
+    "checkpointing": (45, 85),
+    "atp": (9, 20),
+    "perturbed": (9, 20),
+    # the heads, tensor by tensor
+    "loading": (260, 520),
+    # two videos written, read, and read in part
+    "store": (0, 0),
+    # the tiny model's checkpoint and head, tensor by tensor
+    "saving": (300, 0),
+}
+
+
+@pytest.fixture(scope="session")
+def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this test run, the same for all of its processes."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def counts(common: Path) -> Counts:
+    """All paths in one process of their own, as the guard must be there before torch; once for all test processes."""
+    results = common / "fake_cuda.json"
+    with (common / "fake_cuda.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not results.exists():
+            try:
+                compiled = guard.library(common)
+            except guard.Unavailable as why:
+                pytest.skip(str(why))
+            command = [sys.executable, str(TOOL), "--json", str(results), "--guard", str(compiled.parent)]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
+            assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(results.read_text(encoding="utf-8"))
+
+
+def told(places: dict[str, int]) -> str:
+    return "\n" + "\n".join(f"{number:6}  {place}" for place, number in sorted(places.items(), key=lambda p: -p[1]))
+
+
+def test_all_paths_are_bounded() -> None:
+    assert set(BOUNDS) == set(PATHS) and len(PATHS) == 21
+
+
+def test_a_loaded_model_leaves_no_spare_head_on_the_device(counts: Counts) -> None:
+    """Tower and T5 in bfloat16, two heads in float32, and next to nothing else, at any time."""
+    needed = 2 * 3_835_709_440 + 4 * 2 * 106_739_968
+    assert needed <= counts["loading"]["peak"] <= 1.001 * needed
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_it_runs_on_one_device(counts: Counts, name: str) -> None:
+    """No tensor of the host meets one of the device, and every result is of a dtype that the next step takes."""
+    assert "error" not in counts[name], counts[name]
+    assert counts[name]["kernels"] > 100
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_the_host_waits_no_more_often_than(counts: Counts, name: str) -> None:
+    waits, copies = counts[name]["waits"], counts[name]["copies"]
+    assert sum(waits.values()) <= BOUNDS[name][0], told(waits)
+    assert sum(copies.values()) <= BOUNDS[name][1], told(copies)
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_nobody_waits_inside_the_layers(counts: Counts, name: str) -> None:
+    """Nor in the backward pass."""
+    assert not counts[name]["in_layers"], told(counts[name]["in_layers"])
