@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -146,3 +147,16 @@ def test_moment_retrieval_has_no_keyframes_to_count(
     for name, told in (("moments", "the model is next"), ("answer", "selector.k=4: only frames.n=2")):
         assert evaluation.cli([*words, f"task.name={name}"]) == 2
         assert capsys.readouterr().err.startswith(f"sevila: error: {told}")
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("cuda", True)])
+def test_frames_for_a_gpu_come_in_page_locked_memory(
+    device: str, pinned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as no GPU is needed: what the worker processes are told."""
+    asked: list[tuple] = []
+    monkeypatch.setattr("sevila.data.dataset.stream", lambda *given: iter(asked.append(given) or ()))
+    backbone = SimpleNamespace(device=torch.device(device), image_size=32)
+    data = SimpleNamespace(folder=lambda: None)
+    made = build.source(load("eval", ["+exp=synthetic_eval"]), SimpleNamespace(backbone=backbone), data)
+    assert list(made.walk([])) == [] and asked[0][-1] is pinned

@@ -191,13 +191,13 @@ class Voting:
     def answer(
         self, model: SeViLA, encoded: EncodedVideo, questions: Sequence[Question], keyframes: Sequence[Sequence[int]]
     ) -> list[Answer]:
+        numbers = [len(question.options) for question in questions]
+        logits = model.single_frame_logits(encoded.patches, model.answerer_prompts(questions), numbers, keyframes)
         found = [Localization(encoded.frames(), tuple(positions)) for positions in keyframes]
-        return [self._vote(model, encoded, *asked) for asked in zip(questions, found, strict=True)]
+        return [self._vote(*each) for each in zip(questions, found, logits, strict=True)]
 
-    def _vote(self, model: SeViLA, encoded: EncodedVideo, question: Question, found: Localization) -> Answer:
-        text = model.prompts.answer(question.question, question.options)
-        patches = encoded.patches[list(found.positions)]
-        (logits,) = model.single_frame_logits(patches, [text], [len(question.options)])  # [K, A]
+    def _vote(self, question: Question, found: Localization, logits: Tensor) -> Answer:
+        """By the logits [K, A] of each keyframe alone."""
         votes = logits.argmax(-1)
         count = torch.bincount(votes, minlength=len(question.options))
         means = logits.log_softmax(-1).mean(0)
