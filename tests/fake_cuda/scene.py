@@ -50,10 +50,10 @@ def film(path: Path, frames: int) -> str:
 
 
 def ask(number: int, video: str) -> Question:
-    """A question of its own length, whose answer is the second option."""
+    """A question of its own length, whose answer is the last option, as the invented logits have it."""
     options = ("to look at the dog.", "to sit down.", "to wave.", "to pick up the red ball.", "to leave.")
     text = "why did the man in the white shirt turn around at the end?"
-    return Question(f"q{number}", video, text[4 * (number % 9) :], options, answer=1, windows=((0.0, 2.0),))
+    return Question(f"q{number}", video, text[4 * (number % 9) :], options, answer=4, windows=((0.0, 2.0),))
 
 
 def query(number: int, video: str) -> Moment:
