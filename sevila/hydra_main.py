@@ -84,6 +84,8 @@ def job(entry: str, library: Library, run: Run, config: DictConfig) -> UserError
     """One job of Hydra's, in this process or one that a launcher began; returns the error that ended it."""
     hydra = HydraConfig.get()
     sweeps = hydra.mode == RunMode.MULTIRUN
+    if sweeps:
+        _meet_tasks()
     try:
         ready = checked(entry, library, config)
         if getattr(ready, "run_dir", "") is None and (sweeps or hydra.run.dir != "."):
@@ -95,6 +97,16 @@ def job(entry: str, library: Library, run: Run, config: DictConfig) -> UserError
             print(f"sevila: job {hydra.job.num}: {printable(str(refused))}", file=sys.stderr)
         return refused
     return None
+
+
+def _meet_tasks() -> None:
+    """Where a launcher began several tasks for one job: the variables by which PyTorch's processes find each other."""
+    if "SUBMITIT_EXECUTOR" in os.environ and "RANK" not in os.environ:  # of torchrun, which has said it
+        from submitit.helpers import TorchDistributedEnvironment
+
+        tasks = TorchDistributedEnvironment()
+        if tasks.world_size > 1:
+            tasks.export(set_cuda_visible_devices=False)
 
 
 # -- sweeps ---

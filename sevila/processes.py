@@ -204,23 +204,24 @@ class _Alarm:
         """No look and no signal after this."""
         if not self._stopped.is_set():
             self._stopped.set()
-            self._thread.join()
+            self._thread.join(FAREWELL)
             if self._main:
                 signal.signal(signal.SIGURG, self._before)
 
     def tell(self, error: BaseException) -> UserError | None:
         """Let the others know of an error, or hear from them; a UserError where they have said more than `error`."""
+        gone = isinstance(error, MachineError) and str(error) == GONE
         with suppress(RuntimeError):  # the store is gone, and those who could be told with it
-            gone = isinstance(error, MachineError) and str(error) == GONE
-            if not self.fault and not gone:
+            if gone and self.store.check(["fault"]):
+                self.fault = self.store.get("fault").decode()
+            if not self.fault:
                 said = for_others(error) if isinstance(error, Exception) else "another process was interrupted"
                 self.store.compare_set("fault", "", said)
+            # whoever keeps the store must not leave before the others have heard
             self.store.add("left", 1)
             until = time.monotonic() + FAREWELL
             while self.store.add("left", 0) < distributed.get_world_size() and time.monotonic() < until:
                 time.sleep(0.05)
-            if gone and self.store.check(["fault"]):
-                self.fault = self.store.get("fault").decode()
         return UserError(self.fault) if self.fault and (isinstance(error, Ended) or gone) else None
 
     def _watch(self) -> None:

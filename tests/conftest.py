@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -78,21 +79,45 @@ def one_thread() -> Iterator[None]:
 def torchrun() -> Callable[..., None]:
     """Run words of a command line in two processes that work together, over the loopback device alone.
 
-    The name of the machine is not looked up, which a container may not know. What they printed is shown where they
-    fail.
+    What they printed is shown where they fail.
     """
 
     def run(*words: str, cwd: Path = REPOSITORY) -> None:
-        launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1", "--nproc_per_node=2"]
-        launch += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
-        paths = [str(REPOSITORY), *filter(None, sys.path)]
-        own = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-        done = subprocess.run(
-            [*launch, *words], cwd=cwd, env={**os.environ, **own}, capture_output=True, text=True, timeout=240
-        )
-        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
+        launched = launch("--nnodes=1", "--nproc_per_node=2", "--rdzv-endpoint=127.0.0.1:0", *words, cwd=cwd)
+        out, err = launched.communicate(timeout=240)
+        assert launched.returncode == 0, f"{out[-2000:]}\n{err[-6000:]}"
 
     return run
+
+
+@pytest.fixture(scope="session")
+def two_nodes() -> Callable[..., list[tuple[int, str]]]:
+    """The same by a torchrun for each process, as on two machines, which work in folders of their own.
+
+    Of each its exit code and what it printed on stderr.
+    """
+
+    def run(*words: str, folders: tuple[Path, Path]) -> list[tuple[int, str]]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            endpoint = f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}"
+        nodes = [
+            launch("--nnodes=2", f"--node-rank={rank}", "--nproc_per_node=1", endpoint, *words, cwd=folder)
+            for rank, folder in enumerate(folders)
+        ]
+        said = [node.communicate(timeout=240)[1] for node in nodes]
+        return [(node.returncode, err) for node, err in zip(nodes, said, strict=True)]
+
+    return run
+
+
+def launch(*words: str, cwd: Path) -> subprocess.Popen[str]:
+    """A torchrun; the name of the machine is not looked up, which a container may not know."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--rdzv-backend=c10d", "--local-addr=127.0.0.1", *words]
+    paths = [str(REPOSITORY), *filter(None, sys.path)]
+    own = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=cwd, env={**os.environ, **own}, text=True, **pipes)
 
 
 def numbered(number: int) -> np.ndarray:

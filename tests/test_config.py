@@ -437,6 +437,31 @@ def test_a_sweep_runs_a_job_for_each_value(empty: Path, launcher: str, capfd: py
     assert {file.name for file in empty.iterdir() if file.suffix != ".json"} == {"runs"}
 
 
+@pytest.mark.parametrize(("tasks", "rank", "met"), [(2, None, True), (1, None, False), (2, "5", False)])
+def test_the_tasks_of_a_job_find_each_other(
+    empty: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tasks: int,
+    rank: str | None,
+    met: bool,
+) -> None:
+    """A launcher's job of two tasks is one run of two processes, unless torchrun has begun them."""
+    pytest.importorskip("submitit")
+    own = {"EXECUTOR": "local", "LOCAL_JOB_ID": "7", "LOCAL_NTASKS": str(tasks), "LOCAL_GLOBALID": "1"}
+    for key, value in {**own, "LOCAL_LOCALID": "1"}.items():
+        monkeypatch.setenv(f"SUBMITIT_{key}", value)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, rank or "")  # whatever is set is gone after the test
+        if name != "RANK" or rank is None:
+            monkeypatch.delenv(name)
+    seen = []
+    assert main("train", lambda config: seen.append(dict(os.environ)), ["-m", PRETRAIN]) == 0
+    names = "RANK", "WORLD_SIZE", "LOCAL_RANK"
+    assert [seen[0].get(name) for name in names] == (["1", "2", "1"] if met else [rank, None, None])
+    assert ("MASTER_ADDR" in seen[0]) == met and "CUDA_VISIBLE_DEVICES" not in seen[0]
+
+
 def test_a_sweep_has_the_folder_that_is_named(empty: Path) -> None:
     assert main("train", job("a"), ["-m", PRETRAIN, "seed=range(1,3)", "run_dir=my sweep"]) == 0
     assert [row["run_dir"] for row in rows("a")] == ["my sweep/0", "my sweep/1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +15,16 @@ from sevila.files import read_json, read_jsonl
 
 @pytest.mark.slow
 def test_a_refinement_and_its_evaluation(
-    small_world: list[str], short: list[str], tmp_path: Path, torchrun: Callable[..., None]
+    small_world: list[str],
+    short: list[str],
+    tmp_path: Path,
+    torchrun: Callable[..., None],
+    two_nodes: Callable[..., list[tuple[int, str]]],
 ) -> None:
-    """Labels and answers are those of one process, line by line. Without run_dir the folder's name is the time."""
+    """Labels and answers are those of one process, line by line. Without run_dir the folder's name is the time.
+
+    The evaluation goes to two machines, and is refused where they do not share the run folder.
+    """
     words = ["+exp=synthetic_reverse", "device=cpu", *short, *small_world]
     torchrun("-m", "sevila.refine", *words, cwd=tmp_path)
     (two,) = (tmp_path / "runs/synthetic_reverse").iterdir()
@@ -28,13 +36,21 @@ def test_a_refinement_and_its_evaluation(
     assert steps == list(range(1, len(steps) + 1))  # one process logs
 
     words = ["+exp=synthetic_eval", "device=cpu", f"localizer={two}", *small_world]
-    torchrun("-m", "sevila.eval", *words, "run_dir=both", cwd=tmp_path)
+    nodes = two_nodes("-m", "sevila.eval", *words, "run_dir=both", folders=(tmp_path, tmp_path))
+    assert [code for code, _ in nodes] == [0, 0], nodes
     assert evaluation.cli([*words, f"run_dir={tmp_path / 'alone'}"]) == 0
     for name in ("predictions.jsonl", "metrics.json"):
         assert (tmp_path / "both" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
     assert sorted(file.name for file in (tmp_path / "both").iterdir()) == sorted(
         file.name for file in (tmp_path / "alone").iterdir()
     )
+
+    apart = tmp_path / "first", tmp_path / "second"
+    for folder in apart:
+        folder.mkdir()
+    for code, said in two_nodes("-m", "sevila.eval", *words, "run_dir=both", folders=apart):
+        (line,) = [line for line in said.splitlines() if line.startswith("sevila: error:")]
+        assert code == 1 and re.search(r"run_dir=both: process 1, on .*, does not see the folder that process 0", line)
 
 
 @pytest.mark.slow

@@ -65,12 +65,13 @@ def check_what_was_told(first: dict[str, list[str]], second: dict[str, list[str]
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_other(tmp_path):
-    """Nobody watches over them, as torchrun does: the one that is left ends with a line that says what it knows."""
+@pytest.mark.parametrize(("fault", "codes", "line"), [("kill", [1, -9], GONE), ("stuck", [2, 2], "no such file")])
+def test_the_one_that_is_left_ends_too(tmp_path, fault, codes, line):
+    """Nobody watches over them, as torchrun does: it ends with a line that says what it knows."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, str(Path(__file__).with_name("toy_parallel.py")), str(tmp_path), "kill"]
+    command = [sys.executable, str(Path(__file__).with_name("toy_parallel.py")), str(tmp_path), fault]
     own = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "GLOO_SOCKET_IFNAME": "lo"}
     own["PYTHONPATH"] = os.pathsep.join([os.getcwd(), *filter(None, sys.path)])
     started = []
@@ -78,5 +79,5 @@ def test_a_killed_process_ends_the_other(tmp_path):
         environment = {**os.environ, **own, "RANK": str(rank), "LOCAL_RANK": str(rank)}
         started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment))
     said = [process.communicate(timeout=120)[1] for process in started]
-    assert [process.returncode for process in started] == [1, -9], said
-    assert said[0].strip().endswith(f"sevila: error: {GONE}")
+    assert [process.returncode for process in started] == codes, said
+    assert said[0].strip().endswith(f"sevila: error: {line}")

@@ -1,7 +1,7 @@
 """A run whose batches are shared out among the processes, and what can go wrong in one of them.
 
-`toy_parallel.py FOLDER` does it all and leaves FOLDER/RANK.json, what each process was told; `toy_parallel.py FOLDER
-kill` is a run whose process 1 is killed.
+`toy_parallel.py FOLDER` does it all and leaves FOLDER/RANK.json, what each process was told. `toy_parallel.py FOLDER
+kill` is a run whose process 1 is killed; with `stuck` that one fails while process 0 hears no signal.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from sevila import processes
 from sevila.cli import guarded
 from sevila.data.records import Question
 from sevila.errors import UserError
@@ -142,13 +143,26 @@ def told(fault: Callable[[], object]) -> list[str]:
     return []
 
 
-def main(folder: Path, kill: bool) -> None:
+def kill(folder: Path, accelerator: Accelerator) -> None:
+    die = (lambda loss: os.kill(os.getpid(), signal.SIGKILL)) if accelerator.process_index == 1 else None
+    run(folder, accelerator, broken=die)
+
+
+def stuck(folder: Path, accelerator: Accelerator) -> None:
+    """As in a call of a device that does not return."""
+    processes.LEAVE = 0.5
+    if accelerator.process_index == 1:
+        raise UserError("no such file")
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGURG})
+    time.sleep(200)
+
+
+def main(folder: Path, only: str) -> None:
     accelerator = make_accelerator("cpu")
     rank = accelerator.process_index
-    if kill:
+    if only:
         with together():
-            die = (lambda loss: os.kill(os.getpid(), signal.SIGKILL)) if rank == 1 else None
-            run(folder, accelerator, broken=die)
+            {"kill": kill, "stuck": stuck}[only](folder, accelerator)
     answers = {name: told(fault) for name, fault in faults(folder, accelerator).items()}
     (folder / f"{rank}.json").write_text(json.dumps(answers))
     with together():
@@ -161,4 +175,4 @@ def main(folder: Path, kill: bool) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(lambda: main(Path(sys.argv[1]), sys.argv[2:] == ["kill"])))
+    raise SystemExit(guarded(lambda: main(Path(sys.argv[1]), "".join(sys.argv[2:]))))
