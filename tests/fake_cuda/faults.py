@@ -27,15 +27,21 @@ from sevila.training import loop
 
 Plant = Callable[[Callable[..., Any]], Callable[..., Any]]  # a function of the library to the same with a fault
 
+MIXED = "on the same device|are the host's"
+
 
 @dataclass(frozen=True)
 class Fault:
-    """The path that must show it, and whose function of what name is replaced by one with the fault."""
+    """The path that must show it, and whose function of what name is replaced by one with the fault.
+
+    error   what the path then fails with, a regular expression; empty where it is the counts that show it
+    """
 
     path: str
     owner: Any
     name: str
     plant: Plant
+    error: str = ""
 
     @contextmanager
     def planted(self) -> Iterator[None]:
@@ -95,12 +101,17 @@ def moments_of_the_host(adamw: Callable[..., Any]) -> Callable[..., Any]:
 
 def mixed_precision(logits: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """States in float32 meet the table in bfloat16."""
-    return lambda self, states, ids=None: states.float() @ self.language.lm_head.weight.T
+    return lambda self, states, ids=None: logits(self, states.float(), ids)
 
 
 def read_by_numpy(encode: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Patches go through numpy."""
     return lambda self, frames: torch.from_numpy(encode(self, frames).float().numpy())
+
+
+def cast_first(upload: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Not page-locked: `non_blocking` has no effect."""
+    return lambda tensor, device: tensor.clone().to(device, non_blocking=True)
 
 
 def truth_of_a_mask(encoder: Any, embeds: Tensor, mask: Any) -> None:
@@ -148,12 +159,12 @@ def waited_for(download: Callable[..., Any]) -> Callable[..., Any]:
 
 FAULTS: dict[str, Fault] = {
     # tensors of host and device, of two precisions
-    "token ids stay on the host": Fault("moments", backbone, "upload", ids_stay),
-    "labels stay on the host": Fault("pretrain", F, "cross_entropy", labels_stay),
-    "a head stays on the host": Fault("moments", heads, "load_head", after(lambda head: head.cpu())),
-    "an optimiser's state stays on the host": Fault("pretrain", loop, "adamw", moments_of_the_host),
-    "float32 meets bfloat16": Fault("moments", Backbone, "logits", mixed_precision),
-    "patches go through numpy": Fault("moments", Backbone, "encode", read_by_numpy),
+    "token ids stay on the host": Fault("moments", backbone, "upload", ids_stay, MIXED),
+    "labels stay on the host": Fault("pretrain", F, "cross_entropy", labels_stay, MIXED),
+    "a head stays on the host": Fault("moments", heads, "load_head", after(lambda head: head.cpu()), MIXED),
+    "an optimiser's state stays on the host": Fault("pretrain", loop, "adamw", moments_of_the_host, MIXED),
+    "float32 meets bfloat16": Fault("moments", Backbone, "logits", mixed_precision, "dtypes differ"),
+    "patches go through numpy": Fault("moments", Backbone, "encode", read_by_numpy, "numpy"),
     # waits
     "a number read in every layer": Fault(
         "moments", language.FusedNorm, "forward", before(lambda norm, states: states.amax().item())
@@ -170,9 +181,7 @@ FAULTS: dict[str, Fault] = {
     "the store's copy waited for": Fault("store", store, "download", waited_for),
     # copies
     "uploads that block": Fault("moments", backbone, "upload", lambda _: lambda tensor, device: tensor.to(device)),
-    "pictures from memory that is not page-locked": Fault(
-        "moments", backbone, "upload", lambda _: lambda tensor, device: tensor.to(device, non_blocking=True)
-    ),
+    "pictures cast on the host, into plain memory": Fault("moments", backbone, "upload", cast_first),
     "a constant made on the host in every call": Fault(
         "moments", pixels, "upload", lambda _: lambda tensor, device: torch.tensor(tensor.tolist(), device=device)
     ),

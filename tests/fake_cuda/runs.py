@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,18 @@ WIDTH = max(map(len, NAMES))
 GPU = FakeCuda()  # one for all: what it learns of a call's shapes it need not learn again
 
 
-def run(name: str, source: str = XL) -> dict[str, Any]:
+def run(name: str) -> dict[str, Any]:
+    """The counts of a path."""
+    return counted(PATHS[name])
+
+
+def counted(path: Callable[[Scene, Meter], None], source: str = XL, padding: bool = True) -> dict[str, Any]:
     """The counts of a path, or `error` and the lines of the package that led to it."""
     GPU.ledger = Ledger()
     meter = Meter(GPU.ledger)
     with tempfile.TemporaryDirectory() as folder, GPU:
         try:
-            PATHS[name](Scene.prepared(GPU, Path(folder), source), meter)
+            path(Scene.prepared(GPU, Path(folder), source, padding), meter)
         except Exception as error:
             calls = [call for call in traceback.extract_tb(error.__traceback__) if str(PACKAGE) in call.filename]
             lines = [f"{Path(call.filename).relative_to(PACKAGE.parent)}:{call.lineno}" for call in calls]
@@ -36,7 +42,7 @@ def run(name: str, source: str = XL) -> dict[str, Any]:
 def run_faulty(name: str) -> dict[str, Any]:
     """What the fault's path counts with it, the tiny model's: passes are fewer, places the same."""
     with FAULTS[name].planted():
-        return run(FAULTS[name].path, TINY)
+        return counted(PATHS[FAULTS[name].path], TINY)
 
 
 def show(name: str, found: dict[str, Any], seconds: float, places: bool) -> None:
