@@ -217,7 +217,9 @@ def test_the_measures_run_without_a_gpu(tmp_path: Path) -> None:
         ("at most 2", None), ("at most 2", None), ("at most 2", None), ("at most 3", None),
     ]  # fmt: skip
     bench = measures.bench(setting)
-    assert [row[0] for row in bench.grids[0].rows] == ["vision tower", "Localizer", "Answerer", "forward chain"]
+    stages = ["vision tower", "Localizer", "Answerer", "forward chain"]
+    heads = ["float32", "float32 as TF32", "bfloat16"]
+    assert [row[:2] for row in bench.grids[0].rows] == [[kind, stage] for kind in heads for stage in stages]
     assert bench.checks[1].what == "forward chain" and bench.checks[1].found.endswith(" % of it")
 
 
