@@ -44,7 +44,7 @@ BOUNDS = {
     "selectors": (6, 0),
     # nine questions about 32 frames, three in three orders, which are read one after another; one query
     "labels": (1, 0),
-    "labels_three_orders": (3, 0),
+    "labels_three_orders": (2, 0),
     "moments": (1, 0),
     "pretrain_evaluation": (1, 0),
     # micro-batches of 8: what the Localizer or the Answerer says of the frames, and the step's numbers
