@@ -1,8 +1,6 @@
 """The frozen image-language model: vision tower, T5, tokenizer (paper, section 3.1: BLIP-2, ViT-g and Flan-T5).
 
-`sevila.checkpoints.backbone` loads one. A tower gives the tokens of the last block, CLS first, without a final norm:
-each head has a layer norm of its own. Pictures of another size than the tower's get their position embeddings
-interpolated, bicubically.
+`sevila.checkpoints.backbone` loads one.
 """
 
 from __future__ import annotations
@@ -12,9 +10,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -26,75 +22,15 @@ from sevila.model.head import Head, HeadConfig
 from sevila.model.language import TOKENS, fuse_norms, run_decoder, run_encoder
 from sevila.model.pixels import normalize
 from sevila.model.precision import at_least_float32, wide
+from sevila.model.tower import Blip2Tower, Tower
 from sevila.transfer import upload
 
 if TYPE_CHECKING:
     from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
-    from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
     from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 TEXT_TOKENS = 77  # the official limit; longer texts lose their end
 COMPILED_STEP = 32  # frames
-
-# -- the vision tower ---
-
-
-class Tower(nn.Module):
-    """A frozen vision tower around a `model` of some library, for pictures of `image_size`, `patch` pixels a patch."""
-
-    model: Any  # a module whose parts only its library knows
-    image_size: int
-    patch: int
-
-    @property
-    def positions(self) -> Tensor:
-        """The learned position embeddings [1, P, Dv], CLS first."""
-        raise NotImplementedError
-
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """All tensors, of any shape, under the names that transformers' tower gives them."""
-        raise NotImplementedError
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels [N, 3, S, S] in the tower's dtype -> patches [N, P, Dv]."""
-        raise NotImplementedError
-
-
-class Blip2Tower(Tower):
-    """transformers' own, which comes with the BLIP-2 (timm's EVA: sevila.checkpoints.timm)."""
-
-    def __init__(self, model: Blip2VisionModel) -> None:
-        super().__init__()
-        self.model = model
-        sizes: Any = model.config
-        self.image_size, self.patch = sizes.image_size, sizes.patch_size
-
-    @property
-    def positions(self) -> Tensor:
-        """[1, P, Dv], CLS first."""
-        return self.model.embeddings.position_embedding
-
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Tensors of any shape, under their own names."""
-        yield from self.model.state_dict().items()
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """[N, 3, S, S] -> [N, P, Dv]."""
-        hidden = self.model.embeddings(pixels, interpolate_pos_encoding=True)
-        return self.model.encoder(inputs_embeds=hidden).last_hidden_state
-
-
-def resized(positions: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Position embeddings [1, 1 + side², Dv] for a grid of another size: [1, 1 + rows·columns, Dv]."""
-    side = int((positions.shape[1] - 1) ** 0.5)
-    if tuple(grid) == (side, side):
-        return positions
-    square = rearrange(positions[:, 1:], "1 (rows columns) d -> 1 d rows columns", rows=side)
-    square = F.interpolate(square, size=tuple(grid), mode="bicubic", align_corners=False)
-    return torch.cat([positions[:, :1], rearrange(square, "1 d rows columns -> 1 (rows columns) d")], dim=1)
-
-
-# -- the frozen model ---
 
 
 class Backbone(nn.Module):
