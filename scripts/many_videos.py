@@ -45,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
         first = Run(folder / "first", write_questions(folder, given.first), made_up=False)
         seconds = first.wait_for_line()
         memory = first.kill()
+        if seconds is None:
+            raise SystemExit(f"no answer:\n{first.log.read_text()[-2000:]}")
         print(f"first answer of {given.first:,} rows after {seconds:.1f} s, with {memory / GIB:.2f} GiB", flush=True)
         asked = write_questions(folder, given.questions)
         whole = Run(folder / "whole", asked)
@@ -53,8 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         stops = random.Random(given.seed)
         for _ in range(given.kills):
             run = Run(folder / "killed", asked)
-            run.wait_for_line()
-            time.sleep(stops.uniform(0, whole.seconds / (given.kills + 2)))
+            if run.wait_for_line() is not None:
+                time.sleep(stops.uniform(0, whole.seconds / (given.kills + 2)))
             run.kill()
             print(f"killed with {run.rows():,} rows", flush=True)
         last = Run(folder / "killed", asked)
@@ -103,12 +105,12 @@ class Run:
             self.process = subprocess.Popen(words, stdout=log, stderr=log)
         self.log, self.seconds = Path(f"{out}.log"), 0.0
 
-    def wait_for_line(self) -> float:
-        """Seconds until the file holds a row more than it did."""
+    def wait_for_line(self) -> float | None:
+        """Seconds until the file holds a row more than it did; None where the process ends before that."""
         before = self.file.stat().st_size if self.file.exists() else 0
         while not (self.file.exists() and self.file.stat().st_size > before):
-            if self.process.poll() is not None:
-                raise SystemExit(f"ended too soon:\n{self.log.read_text()[-2000:]}")
+            if os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return None
             time.sleep(0.02)
         return time.monotonic() - self.started
 
@@ -117,8 +119,8 @@ class Run:
             return sum(1 for _ in file)
 
     def kill(self) -> int:
-        """Peak memory in kilobytes, of a process that is ended now."""
-        self.process.send_signal(signal.SIGKILL)
+        """Peak memory in kilobytes, of a process that is ended now, or was."""
+        os.kill(self.process.pid, signal.SIGKILL)
         return os.wait4(self.process.pid, 0)[2].ru_maxrss
 
     def end(self) -> int:
@@ -141,7 +143,8 @@ class MadeUp:
     store: None = None
 
     def __post_init__(self) -> None:
-        self.model = SimpleNamespace(backbone=SimpleNamespace(truncated=set(), source="made up"))
+        cpu = SimpleNamespace(type="cpu")
+        self.model = SimpleNamespace(backbone=SimpleNamespace(truncated=set(), source="made up", device=cpu))
 
     def encode_sample(self, sample: Any) -> Any:
         return sample.frames

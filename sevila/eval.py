@@ -89,8 +89,7 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     from sevila.benchmarks.predictions import write_keyframes
     from sevila.examples import examples
     from sevila.processes import from_main
-    from sevila.tasks.chain import Prediction
-    from sevila.tasks.evaluation import benchmark_metrics, by_processes
+    from sevila.tasks.evaluation import Judged, Lines, benchmark_metrics, by_processes, judged
 
     # check
     accelerator = build.accelerator(config)
@@ -109,22 +108,26 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
             data.check_complete(questions)
         chain = build.chain(config, model, data, answering)
         build.start_run(config, folder, data, accelerator)
-        # evaluate: each process its videos, one process the numbers
+        # evaluate: each process its videos, one process the numbers; what is predicted lies on the disk
+        folder.unfinished.mkdir(exist_ok=True)
         kept = None if comparison else folder.unfinished  # a comparison counts as it goes
-        predictions = by_processes(
-            questions, lambda own: chain.predict(own, "questions by video", keep=kept), Prediction
+        found = by_processes(
+            questions,
+            lambda own: judged(chain.answers(own, "questions by video", keep=kept), folder.unfinished),
+            Judged,
         )
-        metrics = benchmark_metrics(data.name, predictions)
+        metrics = benchmark_metrics(data.name, [each.prediction for each in found])
         if not accelerator.is_main_process:
             return metrics
         if comparison is not None:
             metrics["scoring_agreement"] = comparison.agreement
         # write
         build.warn_of_truncation(model)
-        rows = [prediction.to_json() for prediction in predictions]
+        rows = Lines(folder.unfinished, found)
         metrics = _finish(config, folder, data, metrics, rows, examples(questions, rows, data.folder()))
         if config.submission:
-            _say(data.write_submission(Path(config.submission), questions, rows))
+            needed = [{key: row[key] for key in row if key != "frames"} for row in rows]
+            _say(data.write_submission(Path(config.submission), questions, needed))
         if config.export:
             write_keyframes(config.export, rows)
             print(f"written: {config.export} (frame_time: seconds since a video's first frame)")

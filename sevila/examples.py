@@ -51,16 +51,16 @@ def examples(
     questions: Sequence[Question], rows: Sequence[Mapping[str, Any]], folder: Videos, number: int = EXAMPLES
 ) -> list[Block]:
     """`number` of the wrong and of the right predictions, spread evenly; `rows` are the questions' in their order."""
-    pairs = list(zip(questions, rows, strict=True))
-    known = [(question, row) for question, row in pairs if question.answer is not None]
-    wrong = [(question, row) for question, row in known if row["prediction"] != question.answer]
-    right = [(question, row) for question, row in known if row["prediction"] == question.answer]
-    hidden = [(question, row) for question, row in pairs if question.answer is None]
+    options = [row["prediction"] for row in rows]  # rows may come from a disk: they are not held
+    pairs = list(zip(questions, options, strict=True))
+    wrong = [i for i, (question, option) in enumerate(pairs) if question.answer not in (None, option)]
+    right = [i for i, (question, option) in enumerate(pairs) if question.answer == option]
+    hidden = [i for i, question in enumerate(questions) if question.answer is None]
     blocks: list[Block] = []
     for name, part in (("Answered wrongly", wrong), ("Answered rightly", right), ("Answered, not judged", hidden)):
         if part:
             blocks.append(Heading(f"{name}: {len(part)} of {len(pairs)}"))
-            blocks += [_opened(question, row, folder) for question, row in spread(part, number)]
+            blocks += [_opened(questions[i], rows[i], folder) for i in spread(part, number)]
     return blocks
 
 

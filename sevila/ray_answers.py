@@ -11,13 +11,15 @@ import logging
 import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from sevila.answers import AnswerFolder, load
+from sevila.answers import AnswerFolder, Answering, load
+from sevila.cli import one_line
 from sevila.errors import MachineError, UserError, reason
 from sevila.files import numbered_jsonl, write_jsonl
 from sevila.progress import ProgressBar
@@ -29,18 +31,23 @@ class Actor:
 
     def __init__(self, given: Namespace, folder: Path, cwd: str) -> None:
         os.chdir(cwd)  # paths are as the command line names them
-        self.given, self.folder, self.answering = given, folder, load(given)
+        self.given, self.folder = given, folder
         self.numbers: Iterator[tuple[int, list[Asked]]] = iter(())
         self.next = 0
 
+    @cached_property
+    def answering(self) -> Answering:
+        return load(self.given)
+
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Answer the window of this number; gives what `Faults` counts, or the line of a UserError."""
+        """Answer the window of this number; gives the line of what a user can mend, or the machine refused."""
+        number = int(row["window"])
         try:
-            groups = by_video(self._window(int(row["window"])), self.given.shard)
+            groups = by_video(self._window(number), self.given.shard)
             made = (pair for together in self.answering.rows(groups) for pair in together)
-            write_jsonl(part(self.folder, int(row["window"])), (answer for _, answer in made))
-        except UserError as error:
-            return {**row, "error": str(error)}
+            write_jsonl(part(self.folder, number), (answer for _, answer in made))
+        except Exception as error:
+            return {**row, "error": str(one_line(error))}
         return {**row, "error": ""}
 
     def _window(self, number: int) -> list[Asked]:

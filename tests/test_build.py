@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from sevila.config import load
 from sevila.errors import UserError
 from sevila.files import read_json
 from sevila.model import precision
+from sevila.model.sevila import SeViLA
 
 
 @pytest.fixture(params=["with", "without"])
@@ -86,6 +89,30 @@ def test_a_run_says_what_auto_took_and_keeps_to_it(
     assert f"started with precision={fast}, now precision={other}" in capsys.readouterr().err
 
 
+def test_settings_of_the_process_are_a_runs_own(
+    small_world: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """tf32 and deterministic hold while their run computes, stand in its config.yaml, and reach no other run."""
+    seen, made = [], build.model
+
+    def model(*given: Any) -> SeViLA:
+        cuda = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        seen.append((*cuda, torch.are_deterministic_algorithms_enabled()))
+        return made(*given)
+
+    monkeypatch.setattr(build, "model", model)
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    words = ["+exp=synthetic_eval", "device=cpu", "frames.n=4", "selector.k=1", *small_world]
+    for name, more in (("both", ["tf32=true", "deterministic=true"]), ("neither", [])):
+        assert evaluation.cli([*words, f"run_dir={tmp_path / name}", *more]) == 0
+    assert seen == [(True, True, True), (False, False, False)]
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+    told = yaml.safe_load((tmp_path / "both/config.yaml").read_text())
+    assert told["tf32"] is True and told["deterministic"] is True
+    rows = [(tmp_path / name / "predictions.jsonl").read_bytes() for name in ("both", "neither")]
+    assert rows[0] == rows[1]  # a CPU computes alike either way
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
@@ -120,3 +147,16 @@ def test_moment_retrieval_has_no_keyframes_to_count(
     for name, told in (("moments", "the model is next"), ("answer", "selector.k=4: only frames.n=2")):
         assert evaluation.cli([*words, f"task.name={name}"]) == 2
         assert capsys.readouterr().err.startswith(f"sevila: error: {told}")
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("cuda", True)])
+def test_frames_for_a_gpu_come_in_page_locked_memory(
+    device: str, pinned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as no GPU is needed: what the worker processes are told."""
+    asked: list[tuple] = []
+    monkeypatch.setattr("sevila.data.dataset.stream", lambda *given: iter(asked.append(given) or ()))
+    backbone = SimpleNamespace(device=torch.device(device), image_size=32)
+    data = SimpleNamespace(folder=lambda: None)
+    made = build.source(load("eval", ["+exp=synthetic_eval"]), SimpleNamespace(backbone=backbone), data)
+    assert list(made.walk([])) == [] and asked[0][-1] is pinned

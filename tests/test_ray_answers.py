@@ -51,6 +51,10 @@ def test_actors_write_the_bytes_of_plain_predict(
     last.write_bytes(b"")
     assert predict.cli([*words, "--out=many", "--actors=1"]) == 2
     assert b"".join(part.read_bytes() for part in parts()) == b"".join(whole.splitlines(keepends=True)[:-1])
+    shutil.rmtree("many/parts")
+    Path("many/parts").touch()
+    assert predict.cli([*words, "--out=many", "--actors=1"]) == 2
+    assert "sevila: error: many/parts" in capsys.readouterr().err.splitlines()[-1]
     assert predict.cli([*words, "--out=many"]) == 2
     assert "--out=many: was begun with by=Ray, now by=sevila" in capsys.readouterr().err
 

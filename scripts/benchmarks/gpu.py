@@ -46,10 +46,10 @@ def main(out: Path | None) -> int:
     return 0
 
 
-def published(device: torch.device) -> SeViLA:
-    """ViT-g and Flan-T5-XL with random weights, the heads in bfloat16 too."""
+def published(device: torch.device, heads: torch.dtype = torch.bfloat16) -> SeViLA:
+    """ViT-g and Flan-T5-XL with random weights in bfloat16, the heads too unless they are to be float32."""
     backbone = backbones.load(SOURCE, device, torch.bfloat16, weights=backbones.Random(), tokenizer=str(TINY_FOLDER))
-    head = backbone.zeroshot.to(device, torch.bfloat16)
+    head = backbone.zeroshot.to(device, heads)
     return SeViLA(backbone, head, head).requires_grad_(False)
 
 

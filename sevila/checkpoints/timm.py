@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sevila.checkpoints.lavis import transformers_name
 from sevila.checkpoints.state_dict import check_tensors, read_checkpoint
 from sevila.errors import UserError, reason
-from sevila.model.backbone import Tower, resized
+from sevila.model.tower import Tower, resized
 
 CLASSIFIER = ("norm", "fc_norm", "head")  # what follows the last block; BLIP-2 uses none of it
 _EVA_NAMES = re.compile(r"cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|blocks\..+")

@@ -270,12 +270,14 @@ class Table:
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """All rows by their keys."""
-        found = {}
+        return dict(self.each())
+
+    def each(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """All rows with their keys, a file after the other; a key may come twice."""
         names = sorted(os.listdir(self.folder)) if self.folder.is_dir() else []
         for name in names:
             if name.endswith(".jsonl") and TEMPORARY_MARK not in name:
-                found.update(self._read(self.folder / name))
-        return found
+                yield from self._read(self.folder / name).items()
 
     def _read(self, file: Path) -> dict[str, dict[str, Any]]:
         """The good rows of a file."""

@@ -2,10 +2,13 @@
 
 To be read in this order:
 backbone    the frozen image-language model: vision tower, T5, tokenizer
+tower       the vision tower by itself
 language    how T5 is run, how an option letter is read from it, how rows share a pass
 head        what is trained: layer norm, Q-Former, queries, one linear layer
 sevila      Localizer and Answerer over one backbone: `localize`, `answer`
 prompts     every text that they are asked
+records     what goes in and what comes out
+device      what stays on a GPU, and what the host reads of it, once a call
 precision, digest, torchvision_check   half precision, fingerprints of weights, a look at what is installed
 
 Nothing here knows a data set or a file format. Shapes in docstrings:

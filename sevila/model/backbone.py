@@ -1,8 +1,6 @@
 """The frozen image-language model: vision tower, T5, tokenizer (paper, section 3.1: BLIP-2, ViT-g and Flan-T5).
 
-`sevila.checkpoints.backbone` loads one. A tower gives the tokens of the last block, CLS first, without a final norm:
-each head has a layer norm of its own. Pictures of another size than the tower's get their position embeddings
-interpolated, bicubically.
+`sevila.checkpoints.backbone` loads one.
 """
 
 from __future__ import annotations
@@ -12,88 +10,27 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from sevila.errors import UserError
 from sevila.model import torchvision_check  # noqa: F401  before anything imports transformers
+from sevila.model.device import Constants, taken
 from sevila.model.digest import fingerprint_of, first_fingerprint_of, name_in_blip2
 from sevila.model.head import Head, HeadConfig
 from sevila.model.language import TOKENS, fuse_norms, run_decoder, run_encoder
 from sevila.model.pixels import normalize
 from sevila.model.precision import at_least_float32, wide
+from sevila.model.tower import Blip2Tower, Tower
 from sevila.transfer import upload
 
 if TYPE_CHECKING:
     from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
-    from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
     from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 TEXT_TOKENS = 77  # the official limit; longer texts lose their end
 COMPILED_STEP = 32  # frames
-
-# -- the vision tower ---
-
-
-class Tower(nn.Module):
-    """A frozen vision tower around a `model` of some library, for pictures of `image_size`, `patch` pixels a patch."""
-
-    model: Any  # a module whose parts only its library knows
-    image_size: int
-    patch: int
-
-    @property
-    def positions(self) -> Tensor:
-        """The learned position embeddings [1, P, Dv], CLS first."""
-        raise NotImplementedError
-
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """All tensors, of any shape, under the names that transformers' tower gives them."""
-        raise NotImplementedError
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels [N, 3, S, S] in the tower's dtype -> patches [N, P, Dv]."""
-        raise NotImplementedError
-
-
-class Blip2Tower(Tower):
-    """transformers' own, which comes with the BLIP-2 (timm's EVA: sevila.checkpoints.timm)."""
-
-    def __init__(self, model: Blip2VisionModel) -> None:
-        super().__init__()
-        self.model = model
-        sizes: Any = model.config
-        self.image_size, self.patch = sizes.image_size, sizes.patch_size
-
-    @property
-    def positions(self) -> Tensor:
-        """[1, P, Dv], CLS first."""
-        return self.model.embeddings.position_embedding
-
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Tensors of any shape, under their own names."""
-        yield from self.model.state_dict().items()
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """[N, 3, S, S] -> [N, P, Dv]."""
-        hidden = self.model.embeddings(pixels, interpolate_pos_encoding=True)
-        return self.model.encoder(inputs_embeds=hidden).last_hidden_state
-
-
-def resized(positions: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Position embeddings [1, 1 + side², Dv] for a grid of another size: [1, 1 + rows·columns, Dv]."""
-    side = int((positions.shape[1] - 1) ** 0.5)
-    if tuple(grid) == (side, side):
-        return positions
-    square = rearrange(positions[:, 1:], "1 (rows columns) d -> 1 d rows columns", rows=side)
-    square = F.interpolate(square, size=tuple(grid), mode="bicubic", align_corners=False)
-    return torch.cat([positions[:, :1], rearrange(square, "1 d rows columns -> 1 (rows columns) d")], dim=1)
-
-
-# -- the frozen model ---
 
 
 class Backbone(nn.Module):
@@ -122,6 +59,8 @@ class Backbone(nn.Module):
         self.text_tokens, self.tokens = text_tokens, tokens
         self.compiled = False
         fuse_norms(language)
+        self._constants = Constants()
+        self._known: dict[str, list[int]] = {}  # ids of single words and of prefixes
         self.truncated: set[str] = set()  # texts that lost their end, for the warning at a run's end
         self.requires_grad_(False)
         self.eval()
@@ -214,7 +153,7 @@ class Backbone(nn.Module):
 
     def token(self, word: str) -> int:
         """The id of a word that must be one token ("yes", "A"). UserError where the tokenizer splits it."""
-        ids = self.tokenizer(word, add_special_tokens=False).input_ids
+        ids = self._ids_of(word)
         if len(ids) != 1:
             raise UserError(f"{self.source}: its tokenizer splits {word!r} into {len(ids)} tokens; SeViLA needs one")
         return ids[0]
@@ -222,13 +161,20 @@ class Backbone(nn.Module):
     def prefix(self, number: int | None) -> list[int]:
         """Ids of "Frame: " or "Frame i: ", with the trailing space that transformers 5's T5 tokenizer drops."""
         text = "Frame:" if number is None else f"Frame {number}:"
-        space = self.tokenizer.convert_tokens_to_ids("▁")
-        return [*self.tokenizer(text, add_special_tokens=False).input_ids, space]
+        space: Any = self.tokenizer.convert_tokens_to_ids("▁")
+        return [*self._ids_of(text), space]
+
+    def _ids_of(self, words: str) -> list[int]:
+        """Ids of the few words that every pass needs, looked up once."""
+        if words not in self._known:
+            self._known[words] = self.tokenizer(words, add_special_tokens=False).input_ids
+        return self._known[words]
 
     def text(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Texts -> ids and mask [N, L], ended by </s>, cut on the right at `text_tokens`, padded to the longest.
 
-        What was cut is remembered in `truncated`.
+        Both are the host's, who knows so without asking the device where there is padding. What was cut is remembered
+        in `truncated`.
         """
         place = {text: i for i, text in enumerate(dict.fromkeys(texts))}  # many rows ask the same
         different = list(place)
@@ -240,55 +186,82 @@ class Backbone(nn.Module):
             if len(self.tokenizer(text).input_ids) > self.text_tokens:
                 self.truncated.add(text)
         rows = [place[text] for text in texts]
-        return batch.input_ids[rows].to(self.device), batch.attention_mask[rows].to(self.device)
+        return batch.input_ids[rows], batch.attention_mask[rows]
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has for the language model, </s> included, at most `text_tokens`."""
         return self.text(texts)[1].sum(1).tolist()
 
-    def assemble(self, soft: Tensor, texts: Sequence[str], numbered: bool) -> tuple[Tensor, Tensor]:
+    def embed(self, ids: Tensor, mask: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """The host's ids and mask [N, L], behind the embeddings `before` [N, F, Dl] -> embeddings [N, F + L, Dl], mask.
+
+        The mask [N, F + L] is on the device like the embeddings, and None where no row has padding.
+        """
+        words = self.language.shared(upload(ids, self.device))
+        embeds = words if before is None else torch.cat([before, words], dim=1)
+        if bool(mask.all()):
+            return embeds, None
+        seen = mask.new_ones(len(mask), embeds.shape[1] - mask.shape[1])
+        return embeds, upload(torch.cat([seen, mask], dim=1), self.device)
+
+    def assemble(self, soft: Tensor, texts: Sequence[str], numbered: bool) -> tuple[Tensor, Tensor | None]:
         """The language model's input: frames, each behind its prefix, then the text (paper, section 3.2, figure 2).
 
         soft [N, K, Q, Dl]: soft tokens of K frames a row; "Frame: " stands before each, or "Frame i: ", from 1.
-        Returns embeddings [N, L, Dl] and mask [N, L], L = K * (prefix + Q) + the longest text.
+        Returns embeddings [N, L, Dl] and mask [N, L], L = K * (prefix + Q) + the longest text; no mask where all texts
+        are as long.
         """
-        ids, mask = self.text(texts)
         rows, frames = soft.shape[:2]
         parts = []
         for i in range(frames):
-            prefix = torch.tensor(self.prefix(i + 1 if numbered else None), device=self.device)
-            parts += [self.language.shared(prefix).expand(rows, -1, -1), soft[:, i].to(self.dtype)]
-        seen = torch.cat(parts, dim=1)
-        embeds = torch.cat([seen, self.language.shared(ids)], dim=1)
-        return embeds, torch.cat([mask.new_ones(rows, seen.shape[1]), mask], dim=1)
+            prefix = self._vectors(self.prefix(i + 1 if numbered else None))
+            parts += [prefix.expand(rows, -1, -1), soft[:, i].to(self.dtype)]
+        return self.embed(*self.text(texts), before=torch.cat(parts, dim=1))
 
-    def run_encoder(self, embeds: Tensor, mask: Tensor) -> Tensor:
-        """Embeddings [N, L, Dl] and mask [N, L] -> encoder states [N, L, Dl]."""
+    def _vectors(self, ids: Sequence[int]) -> Tensor:
+        """Embeddings [len(ids), Dl] of words that every pass needs."""
+        table = self.language.shared.weight
+        return self._constants.of(table, ("words", *ids), lambda: next(taken(table, [ids])))
+
+    def ids(self, ids: Sequence[int]) -> Tensor:
+        """Ids that every pass needs, as the decoder takes them: [1, len(ids)]."""
+        table = self.language.shared.weight
+        return self._constants.of(table, ("ids", *ids), lambda: upload(torch.tensor([list(ids)]), table.device))
+
+    def run_encoder(self, embeds: Tensor, mask: Tensor | None) -> Tensor:
+        """Embeddings [N, L, Dl] and mask [N, L] (None: no padding) -> encoder states [N, L, Dl]."""
         return run_encoder(self.language.encoder, embeds, mask)
 
-    def run_decoder(self, hidden: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
-        """Encoder states [N, L, Dl], mask [N, L] and the answer so far, ids [N, M], start token first -> [N, M, Dl]."""
+    def run_decoder(self, hidden: Tensor, mask: Tensor | None, tokens: Tensor) -> Tensor:
+        """Encoder states [N, L, Dl], mask [N, L] and the answer so far, ids [N, M], start token first -> [N, M, Dl].
+
+        No mask: no padding.
+        """
         return run_decoder(self.language.decoder, hidden, mask, tokens)
 
     def logits(self, states: Tensor, ids: Sequence[int] | None = None) -> Tensor:
         """States [..., Dl] -> logits of the given tokens (of all if None), [..., len(ids)], in float32 at least."""
         table = self.language.lm_head.weight
-        return at_least_float32(states @ (table if ids is None else table[list(ids)]).T)
+        if ids is None:
+            return at_least_float32(states @ table.T)
+        rows = self._constants.of(table, ("rows", *ids), lambda: next(taken(table, [ids])))
+        return at_least_float32(states @ rows.T)
 
     @property
     def start(self) -> int:
         """The id that every answer begins with, before its first word."""
         return self.language.config.decoder_start_token_id
 
-    def answer_loss(self, embeds: Tensor, mask: Tensor, targets: Sequence[str]) -> Tensor:
+    def answer_loss(self, embeds: Tensor, mask: Tensor | None, targets: Sequence[str]) -> Tensor:
         """Mean cross-entropy over all tokens of the targets, </s> included (paper, section 3.3).
 
-        embeds [N, L, Dl] and mask [N, L], one target a row. Scalar, in float32 at least.
+        embeds [N, L, Dl] and mask [N, L] (None: no padding), one target a row. Scalar, in float32 at least.
         """
         batch = self.tokenizer(list(targets), padding="longest", return_tensors="pt")
-        labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100).to(self.device)
+        labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
         # teacher forcing: each token is predicted from the true ones before it
         before = torch.cat([labels.new_full((len(labels), 1), self.start), labels[:, :-1].clamp(min=0)], dim=1)
+        labels, before = upload(labels, self.device), upload(before, self.device)
         states = self.run_decoder(self.run_encoder(embeds, mask), mask, before)
         return nn.functional.cross_entropy(self.logits(states).flatten(0, 1), labels.flatten(), ignore_index=-100)
 

@@ -27,15 +27,15 @@ ENOUGH = 8  # a pass that fills 1/8 of the budget is worth running alone: it tak
 # -- passes through T5 ---
 
 
-def run_encoder(encoder: T5Stack, embeds: Tensor, mask: Tensor) -> Tensor:
-    """Embeddings [N, L, Dl] and mask [N, L] -> states [N, L, Dl].
+def run_encoder(encoder: T5Stack, embeds: Tensor, mask: Tensor | None) -> Tensor:
+    """Embeddings [N, L, Dl] and mask [N, L] (None where no row has padding) -> states [N, L, Dl].
 
-    Position bias and mask are joined once for all layers, and rows without padding need no mask.
+    Position bias and mask are joined once for all layers.
     """
     blocks: Any = encoder.block
     length = embeds.shape[1]
     bias = blocks[0].layer[0].SelfAttention.compute_bias(length, length)
-    if not mask.all():
+    if mask is not None:
         bias = torch.where(mask[:, None, None, :].bool(), bias, torch.finfo(bias.dtype).min)
     bias = bias.contiguous()
     states = at_least_float32(embeds)
@@ -44,16 +44,16 @@ def run_encoder(encoder: T5Stack, embeds: Tensor, mask: Tensor) -> Tensor:
     return encoder.final_layer_norm(states)
 
 
-def run_decoder(decoder: T5Stack, hidden: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
+def run_decoder(decoder: T5Stack, hidden: Tensor, mask: Tensor | None, tokens: Tensor) -> Tensor:
     """The decoder over its first M tokens, ids [N, M], M far below L -> states [N, M, Dl].
 
-    hidden   the encoder's states [N, L, Dl], and their mask [N, L]
+    hidden   the encoder's states [N, L, Dl], and their mask [N, L], None where no row has padding
     """
     blocks: Any = decoder.block
     bias = blocks[0].layer[0].SelfAttention.compute_bias(tokens.shape[1], tokens.shape[1])
     later = torch.ones_like(bias, dtype=torch.bool).triu(1)
     bias = bias.masked_fill(later, torch.finfo(bias.dtype).min)
-    seen = None if mask.all() else mask[:, None, None, :].bool()
+    seen = None if mask is None else mask[:, None, None, :].bool()
     states = at_least_float32(decoder.embed_tokens(tokens))
     for block in blocks:  # self-attention, attention to the encoder's states, feed-forward
         states = block.layer[0](states, position_bias=bias)[0]
@@ -108,8 +108,8 @@ def fuse_norms(model: nn.Module) -> None:
 
 
 class AnswerDecoding(Protocol):
-    def logits(self, backbone: Backbone, hidden: Tensor, mask: Tensor, letter_ids: Sequence[int]) -> Tensor:
-        """Encoder states [N, L, Dl] and mask [N, L] -> logits of the letters [N, A]."""
+    def logits(self, backbone: Backbone, hidden: Tensor, mask: Tensor | None, letter_ids: Sequence[int]) -> Tensor:
+        """Encoder states [N, L, Dl] and mask [N, L] (None: no padding) -> logits of the letters [N, A]."""
 
 
 class Direct:
@@ -118,18 +118,18 @@ class Direct:
     So the Answerer is trained ("Option X", paper, section 3.3), and so pseudo-labels are made.
     """
 
-    def logits(self, backbone: Backbone, hidden: Tensor, mask: Tensor, letter_ids: Sequence[int]) -> Tensor:
+    def logits(self, backbone: Backbone, hidden: Tensor, mask: Tensor | None, letter_ids: Sequence[int]) -> Tensor:
         """[N, L, Dl] -> [N, A], behind "Option"."""
-        first = torch.tensor([[backbone.start, backbone.token("Option")]], device=hidden.device)
-        return backbone.logits(backbone.run_decoder(hidden, mask, first.expand(len(hidden), -1))[:, 1], letter_ids)
+        first = backbone.ids([backbone.start, backbone.token("Option")]).expand(len(hidden), -1)
+        return backbone.logits(backbone.run_decoder(hidden, mask, first)[:, 1], letter_ids)
 
 
 class Official:
     """The official code's rule: the letters' logits at step 1, after whatever first token the model prefers."""
 
-    def logits(self, backbone: Backbone, hidden: Tensor, mask: Tensor, letter_ids: Sequence[int]) -> Tensor:
+    def logits(self, backbone: Backbone, hidden: Tensor, mask: Tensor | None, letter_ids: Sequence[int]) -> Tensor:
         """[N, L, Dl] -> [N, A], behind the row's likeliest first token."""
-        start = torch.full((len(hidden), 1), backbone.start, device=hidden.device)
+        start = backbone.ids([backbone.start]).expand(len(hidden), -1)
         first = backbone.logits(backbone.run_decoder(hidden, mask, start)[:, 0]).argmax(-1, keepdim=True)
         tokens = torch.cat([start, first], dim=1)
         return backbone.logits(backbone.run_decoder(hidden, mask, tokens)[:, 1], letter_ids)
@@ -140,19 +140,25 @@ class Compared:
 
     def __init__(self, decoding: AnswerDecoding, second: AnswerDecoding) -> None:
         self.decoding, self.second = decoding, second
-        self.equal = self.rows = 0
+        self.rows = 0
+        self._equal: Tensor | int = 0  # on the device until somebody asks
 
-    def logits(self, backbone: Backbone, hidden: Tensor, mask: Tensor, letter_ids: Sequence[int]) -> Tensor:
+    def logits(self, backbone: Backbone, hidden: Tensor, mask: Tensor | None, letter_ids: Sequence[int]) -> Tensor:
         """[N, L, Dl] -> [N, A], by the first rule."""
         first = self.decoding.logits(backbone, hidden, mask, letter_ids)
         second = self.second.logits(backbone, hidden, mask, letter_ids)
-        self.equal += int((first.argmax(-1) == second.argmax(-1)).sum())
+        self._equal = self._equal + (first.argmax(-1) == second.argmax(-1)).sum()
         self.rows += len(hidden)
         return first
 
     @property
+    def equal(self) -> int:
+        """Rows for which both rules prefer the same letter."""
+        return int(self._equal)
+
+    @property
     def agreement(self) -> float:
-        """Rows for which both rules prefer the same letter, in percent."""
+        """Their share, in percent."""
         return round(100.0 * self.equal / self.rows, 2)
 
 

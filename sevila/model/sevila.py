@@ -8,113 +8,20 @@ answer     keyframes in time order and the question -> an option            `SeV
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
 from sevila.errors import UserError
 from sevila.model.backbone import Backbone
+from sevila.model.device import read_back, taken, uploaded
 from sevila.model.head import Head
 from sevila.model.language import AnswerDecoding, Direct, passes
 from sevila.model.precision import wide
 from sevila.model.prompts import Prompts, QuestionPrompts, letters, open_prompt, target
-
-
-class Asked(Protocol):
-    """What the model needs of a question (`sevila.Question` is one). Without options it can be localized only."""
-
-    @property
-    def question(self) -> str: ...
-
-    @property
-    def options(self) -> Sequence[str]: ...
-
-
-@dataclass(frozen=True)
-class ScoredFrame:
-    """A sampled frame: its number in the video, its time in seconds, the Localizer's raw "yes" logit."""
-
-    index: int
-    time: float
-    score: float | None
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedVideo:
-    """What the frozen tower makes of T sampled frames, before either head's layer norm: once a video.
-
-    indices   T frame numbers in the video
-    times     T seconds since its first frame
-    patches   [T, P, Dv]
-    """
-
-    indices: tuple[int, ...]
-    times: tuple[float, ...]
-    patches: Tensor
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def frames(self, scores: Sequence[float] | None = None) -> tuple[ScoredFrame, ...]:
-        """The T frames with their scores, None where nobody scored them."""
-        row = [None] * len(self) if scores is None else scores
-        return tuple(ScoredFrame(*frame) for frame in zip(self.indices, self.times, row, strict=True))
-
-
-@dataclass(frozen=True)
-class Localization:
-    """All T frames that were seen, and which of them are the keyframes: positions in time order."""
-
-    frames: tuple[ScoredFrame, ...]
-    positions: tuple[int, ...]
-
-    @property
-    def keyframes(self) -> tuple[ScoredFrame, ...]:
-        return tuple(self.frames[position] for position in self.positions)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it: `keyframes` and `frames`."""
-        return {"keyframes": [asdict(f) for f in self.keyframes], "frames": [asdict(f) for f in self.frames]}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """`option` counts from 0; `probabilities` are the softmax of `logits`, one an option.
-
-    keyframes   those that the answer was read from, in time order
-    frames      all that were seen
-    votes       where each keyframe answered alone: its option, in time order
-    """
-
-    option: int
-    text: str
-    probabilities: tuple[float, ...]
-    keyframes: tuple[ScoredFrame, ...]
-    frames: tuple[ScoredFrame, ...]
-    logits: tuple[float, ...]
-    votes: tuple[int, ...] | None = None
-
-    @classmethod
-    def of(cls, question: Asked, found: Localization, logits: Tensor) -> Answer:
-        """The option of the highest logit [A]."""
-        option = int(logits.argmax())
-        chances = tuple(logits.softmax(-1).tolist())
-        return cls(option, question.options[option], chances, found.keyframes, found.frames, tuple(logits.tolist()))
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return {
-            "option": self.option,
-            "text": self.text,
-            "probabilities": list(self.probabilities),
-            "logits": list(self.logits),
-            **({} if self.votes is None else {"votes": list(self.votes)}),
-            "keyframes": [asdict(frame) for frame in self.keyframes],
-            "frames": [asdict(frame) for frame in self.frames],
-        }
+from sevila.model.records import Answer, Asked, EncodedVideo, Localization, ScoredFrame
 
 
 class Localizer(nn.Module):
@@ -133,7 +40,7 @@ class Localizer(nn.Module):
         """
         embeds, mask = self.backbone.assemble(soft, texts, numbered)
         hidden = self.backbone.run_encoder(embeds, mask)
-        start = torch.full((len(hidden), 1), self.backbone.start, device=hidden.device)
+        start = self.backbone.ids([self.backbone.start]).expand(len(hidden), -1)
         states = self.backbone.run_decoder(hidden, mask, start)[:, 0]
         return self.backbone.logits(states, [self.backbone.token(word) for word in words])
 
@@ -200,8 +107,17 @@ class SeViLA(nn.Module):
         self.eval()
 
     def localize(self, encoded: EncodedVideo, questions: Sequence[Asked]) -> Tensor:
-        """Scores of T frames for M questions, [M, T] (paper, section 3.2: s_i, the logit of "yes" of frame i)."""
+        """Scores of T frames for M questions, [M, T] (paper, section 3.2: s_i, the logit of "yes" of frame i).
+
+        Scores here and logits below are on the host, which waits for the device once a call.
+        """
         return self.relevance(encoded.patches, self.localizer_prompts(questions))
+
+    def localize_each(self, videos: Sequence[EncodedVideo], questions: Sequence[Asked]) -> list[Tensor]:
+        """The same for B videos with a question each, all in one call: of each [1, T]."""
+        texts = [[text] for text in self.localizer_prompts(questions)]
+        found = self._first_word([video.patches for video in videos], texts, ["yes"])
+        return [logits[..., 0] for logits in found]
 
     def answer(
         self,
@@ -242,31 +158,62 @@ class SeViLA(nn.Module):
 
     def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
         """How much each of T frames matters for each of M prompts: patches [T, P, Dv] -> [M, T]."""
-        return self._first_word(patches, texts, ["yes"])[..., 0]
+        return self._first_word([patches], [texts], ["yes"])[0][..., 0]
 
     def yes_no(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
         """The Localizer's logits of "yes" and of "no": patches [T, P, Dv] and M prompts -> [M, T, 2].
 
         A frame's binary prediction (paper, appendix) is the word of the higher logit: greedy decoding between the two.
         """
-        return self._first_word(patches, texts, ["yes", "no"])
+        return self._first_word([patches], [texts], ["yes", "no"])[0]
+
+    @property
+    def _apart(self) -> bool:
+        """Whether each video of a batch has passes of its own.
+
+        On a CPU the last digits of a row can depend on how many rows share its pass.
+        """
+        return self.backbone.device.type == "cpu"
 
     @torch.no_grad()
-    def _first_word(self, patches: Tensor, texts: Sequence[str], words: Sequence[str]) -> Tensor:
-        """The logits of these words, [M, T, words]. Every frame passes the head once, however many prompts there are.
+    def _first_word(
+        self, videos: Sequence[Tensor], texts: Sequence[Sequence[str]], words: Sequence[str]
+    ) -> list[Tensor]:
+        """The logits of these words: of each video's T frames [T, P, Dv] for its M prompts, [M, T, words].
 
         UserError for NaN and infinity, here and below.
         """
+        rows = [
+            [(t, text) for text in own for t in range(len(video))] for video, own in zip(videos, texts, strict=True)
+        ]
+        if self._apart:
+            found = [self._word_passes(video, own, words) for video, own in zip(videos, rows, strict=True)]
+        else:
+            starts = accumulate(map(len, videos), initial=0)
+            joined = [(start + t, text) for start, own in zip(starts, rows, strict=False) for t, text in own]
+            found = [self._word_passes(torch.cat(list(videos)), joined, words)]
+        each = torch.cat(read_back(found)).split([len(own) for own in rows])
+        logits = [part.view(len(own), -1, len(words)) for part, own in zip(each, texts, strict=True)]
+        for own, part in zip(texts, logits, strict=True):
+            _check_finite("a frame's score", part, own)
+        return logits
+
+    def _word_passes(self, patches: Tensor, rows: Sequence[tuple[int, str]], words: Sequence[str]) -> Tensor:
+        """The same of N rows, each a frame's place and a prompt, on the device: patches [F, P, Dv] -> [N, words].
+
+        Every frame passes the head once, however many prompts there are.
+        """
         soft = self.localizer.head(patches)
-        pairs = [(m, t) for m in range(len(texts)) for t in range(len(soft))]
-        lengths = [self._length(1, text) for text in self.backbone.lengths(texts)]
-        out = torch.empty(len(pairs), len(words), dtype=wide(self.backbone.dtype), device=soft.device)
-        for part in passes([lengths[m] for m, _ in pairs], self.backbone.tokens):
-            rows, asked = soft[[pairs[i][1] for i in part]], [texts[pairs[i][0]] for i in part]
-            out[part] = self.localizer.word_logits(rows[:, None], asked, words)
-        out = out.view(len(texts), len(soft), len(words))
-        _check_finite("a frame's score", out, texts)
-        return out
+        asked = [text for _, text in rows]
+        lengths = [self._length(1, length) for length in self.backbone.lengths(asked)]
+        parts = list(passes(lengths, self.backbone.tokens))
+        seen = taken(soft, [[rows[row][0] for row in part] for part in parts])
+        found = [
+            self.localizer.word_logits(states[:, None], [asked[row] for row in part], words)
+            for part, states in zip(parts, seen, strict=True)
+        ]
+        order = [row for part in parts for row in part]
+        return next(taken(torch.cat(found), [sorted(range(len(rows)), key=order.__getitem__)]))
 
     @torch.no_grad()
     def option_logits(
@@ -277,59 +224,89 @@ class SeViLA(nn.Module):
         patches [T, P, Dv]; positions: of each question, its keyframes' rows in time order; options: their numbers.
         Returns the option logits of each question, [A].
         """
-        # only frames that somebody chose pass the Answerer's head, each of them once
-        needed = sorted({position for row in positions for position in row})
-        soft = self.answerer.head(patches[needed])
-        place = {position: i for i, position in enumerate(needed)}
         alike: dict[tuple[int, int], list[int]] = {}  # questions of the same shape share a pass
         for m, row in enumerate(positions):
             alike.setdefault((len(row), options[m]), []).append(m)
-        out: list[Tensor] = [patches.new_empty(0)] * len(texts)
+        parts = []
         for (frames, number), members in alike.items():
             lengths = [self._length(frames, text) for text in self.backbone.lengths([texts[m] for m in members])]
-            for chosen in passes(lengths, self.backbone.tokens):
-                part = [members[i] for i in chosen]
-                rows = torch.stack([soft[[place[position] for position in positions[m]]] for m in part])
-                logits = self.answerer.option_logits(rows, [texts[m] for m in part], number)
-                _check_finite("an option's logit", logits, [texts[m] for m in part])
-                for m, row in zip(part, logits, strict=True):
-                    out[m] = row
+            parts += [([members[i] for i in part], frames, number) for part in passes(lengths, self.backbone.tokens)]
+        # only frames that somebody chose pass the Answerer's head, each of them once
+        needed = sorted({position for row in positions for position in row})
+        place = {position: i for i, position in enumerate(needed)}
+        places = [[place[position] for m in part for position in positions[m]] for part, _, _ in parts]
+        first, *rows = uploaded([needed, *places], patches.device)
+        soft = self.answerer.head(patches[first])
+        found = [
+            self.answerer.option_logits(soft[row].unflatten(0, (-1, frames)), [texts[m] for m in part], number)
+            for (part, frames, number), row in zip(parts, rows, strict=True)
+        ]
+        out: list[Tensor] = [torch.empty(0)] * len(texts)
+        for (part, _, _), logits in zip(parts, read_back(found), strict=True):
+            _check_finite("an option's logit", logits, [texts[m] for m in part])
+            for m, row in zip(part, logits, strict=True):
+                out[m] = row
         return out
 
     @torch.no_grad()
-    def single_frame_logits(self, patches: Tensor, texts: Sequence[str], options: Sequence[int]) -> list[Tensor]:
-        """Answers of M questions from each of T frames alone: patches [T, P, Dv] -> of each question [T, A]."""
-        soft = self.answerer.head(patches)
-        frames = len(soft)
-        return [
-            self.frame_logits(soft, [text] * frames, [number] * frames)
-            for text, number in zip(texts, options, strict=True)
-        ]
+    def single_frame_logits(
+        self,
+        patches: Tensor,
+        texts: Sequence[str],
+        options: Sequence[int],
+        positions: Sequence[Sequence[int]] | None = None,
+    ) -> list[Tensor]:
+        """Answers of M questions from each of K frames alone: patches [T, P, Dv] -> of each question [K, A].
+
+        positions   of each question, its K frames; all T, if None
+        """
+        seen = [tuple(row) for row in positions or [range(len(patches))] * len(texts)]
+        different = list(dict.fromkeys(seen))
+        soft = dict(zip(different, map(self.answerer.head, taken(patches, different)), strict=True))
+        return self.frame_logits(
+            [soft[row] for row in seen],
+            [[text] * len(row) for text, row in zip(texts, seen, strict=True)],
+            [[number] * len(row) for number, row in zip(options, seen, strict=True)],
+        )
 
     @torch.no_grad()
     def frame_logits(
-        self, soft: Tensor, texts: Sequence[str], options: Sequence[int], decoding: AnswerDecoding | None = None
-    ) -> Tensor:
-        """Answers of N rows of one frame and one question each: soft [N, Q, Dl] -> [N, A], -inf behind a row's options.
+        self,
+        soft: Sequence[Tensor],
+        texts: Sequence[Sequence[str]],
+        options: Sequence[Sequence[int]],
+        decoding: AnswerDecoding | None = None,
+    ) -> list[Tensor]:
+        """Answers of groups of N rows, of one frame and one question each: [N, Q, Dl] of each group -> [N, A] of each.
 
-        What the reverse chain asks the frozen Answerer (paper, section 3.3 and figure 3, right).
+        What the reverse chain asks the frozen Answerer (paper, section 3.3 and figure 3, right). Rows of a group share
+        passes; behind a row's options stands -inf.
         """
-        alike: dict[int, list[int]] = {}  # questions with as many options share a pass
+        parts, found = [], []
+        for group, (states, asked, numbers) in enumerate(zip(soft, texts, options, strict=True)):
+            own = list(self._blocks(numbers))
+            for (part, number), seen in zip(own, taken(states, [part for part, _ in own]), strict=True):
+                prompts = [asked[row] for row in part]
+                found.append(self.answerer.option_logits(seen[:, None], prompts, number, False, decoding))
+                parts.append((group, part, prompts))
+        out = [torch.full((len(row), max(row)), -torch.inf, dtype=wide(self.backbone.dtype)) for row in options]
+        for (group, part, prompts), logits in zip(parts, read_back(found), strict=True):
+            _check_finite("an option's logit", logits, prompts)
+            out[group][part, : logits.shape[1]] = logits
+        return out
+
+    def _blocks(self, options: Sequence[int]) -> Iterator[tuple[list[int], int]]:
+        """Rows that share a pass, and how many options each of them has."""
+        alike: dict[int, list[int]] = {}
         for row, number in enumerate(options):
             alike.setdefault(number, []).append(row)
-        out = soft.new_full((len(texts), max(options)), -torch.inf, dtype=wide(self.backbone.dtype))
         for number, members in alike.items():
             for start in range(0, len(members), self.rows):
-                part = members[start : start + self.rows]
-                asked = [texts[row] for row in part]
-                logits = self.answerer.option_logits(soft[part][:, None], asked, number, False, decoding)
-                _check_finite("an option's logit", logits, asked)
-                out[part, :number] = logits
-        return out
+                yield members[start : start + self.rows], number
 
 
 def _check_finite(what: str, values: Tensor, texts: Sequence[str]) -> None:
-    """UserError where the results of a prompt, [N, ...] for N texts, hold NaN or infinity."""
+    """UserError where the host's results of a prompt, [N, ...] for N texts, hold NaN or infinity."""
     finite = values.isfinite().flatten(1).all(1)
     if not finite.all():
         raise UserError(

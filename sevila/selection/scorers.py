@@ -20,8 +20,10 @@ from sevila.checkpoints.state_dict import check_tensors
 from sevila.data.records import Question
 from sevila.errors import UserError, reason
 from sevila.files import check_plain
+from sevila.model.device import taken
 from sevila.model.sevila import EncodedVideo, Localization, SeViLA
 from sevila.selection.rules import Candidates, Selector
+from sevila.transfer import upload
 
 KINDS = ("clip", "siglip")  # model types in transformers whose two encoders are called alike
 ROWS = 32  # frames or texts in one pass of theirs, so that memory does not grow with their number
@@ -54,12 +56,18 @@ def choose_keyframes(
     pixels     the frames as decoded, uint8 [T, 3, S, S], for a scorer that looks at them
     """
     # section 3.2: s_i of every frame; then the top-k, or another rule; positions come out in time order
-    scores: list[list[float] | None] = [None] * len(questions)
-    if selector.needs_scores:
-        scores = list(scorer.score(encoded, questions, pixels).tolist())
+    scores = scorer.score(encoded, questions, pixels) if selector.needs_scores else None
+    return by_rule(encoded, questions, selector, scores)
+
+
+def by_rule(
+    encoded: EncodedVideo, questions: Sequence[Question], selector: Selector, scores: Tensor | None
+) -> list[Localization]:
+    """Keyframes of M questions about one video by the scores of its T frames, [M, T]; `selector.k` is cut to T."""
+    rows: list[list[float] | None] = [None] * len(questions) if scores is None else scores.tolist()
     rule = replace(selector, k=min(selector.k, len(encoded)))
     chosen = []
-    for question, row in zip(questions, scores, strict=True):
+    for question, row in zip(questions, rows, strict=True):
         candidates = Candidates(question.qid, encoded.times, encoded.indices, row, question.windows)
         chosen.append(Localization(encoded.frames(row), tuple(rule.select(candidates))))
     return chosen
@@ -85,6 +93,10 @@ class LocalizerScorer:
         """[M, T]: the logits of "yes"."""
         return self.sevila.localize(encoded, questions)
 
+    def score_each(self, videos: Sequence[EncodedVideo], questions: Sequence[Question]) -> list[Tensor]:
+        """The same for the B videos of a batch, with a question each: of each [1, T]."""
+        return self.sevila.localize_each(videos, questions)
+
 
 class GroupScorer(LocalizerScorer):
     """The Localizer reads `frames` neighbours at once, and their one "yes" logit is the score of each of them.
@@ -103,6 +115,10 @@ class GroupScorer(LocalizerScorer):
     def score(self, encoded: EncodedVideo, questions: Sequence[Question], pixels: Tensor | None = None) -> Tensor:
         """[M, T]: the logit of "yes" of the group that a frame is in."""
         return self.relevance(encoded.patches, self.sevila.localizer_prompts(questions))
+
+    def score_each(self, videos: Sequence[EncodedVideo], questions: Sequence[Question]) -> list[Tensor]:
+        """Of each video [1, T], one video after another."""
+        return [self.score(video, [question]) for video, question in zip(videos, questions, strict=True)]
 
     def relevance(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
         """Patches [T, P, Dv] of one video and M prompts -> [M, T], without gradients."""
@@ -155,12 +171,13 @@ class JointLocalizerScorer(GroupScorer):
         """[G, K, Q, Dl] and M texts -> the logits of "yes", [M, G]."""
         pairs = [(m, g) for m in range(len(texts)) for g in range(len(groups))]
         size = max(1, self.sevila.rows // groups.shape[1])
-        parts = []
-        for start in range(0, len(pairs), size):
-            part = pairs[start : start + size]
-            rows, asked = groups[[g for _, g in part]], [texts[m] for m, _ in part]
-            parts.append(self.sevila.localizer.word_logits(rows, asked, numbered=True)[:, 0])
-        return torch.cat(parts).view(len(texts), len(groups))
+        parts = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+        seen = taken(groups, [[g for _, g in part] for part in parts])
+        found = [
+            self.sevila.localizer.word_logits(rows, [texts[m] for m, _ in part], numbered=True)[:, 0]
+            for part, rows in zip(parts, seen, strict=True)
+        ]
+        return torch.cat(found).view(len(texts), len(groups))
 
 
 class CLIPScorer:
@@ -217,7 +234,7 @@ class CLIPScorer:
         """uint8 [N, 3, S, S] -> unit vectors [N, D]; the model's own processor brings frames to its size."""
         pictures = list(pixels.permute(0, 2, 3, 1).numpy(force=True))
         ready = self.processor(images=pictures, input_data_format="channels_last", return_tensors="pt")
-        values = ready["pixel_values"].to(self.device, torch.float32)
+        values = upload(ready["pixel_values"], self.device).to(torch.float32)
         return normalize(self.network.get_image_features(pixel_values=values).pooler_output, dim=-1)
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
@@ -225,5 +242,5 @@ class CLIPScorer:
         batch = self.tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=self.text_tokens, return_tensors="pt"
         )
-        ready = {name: batch[name].to(self.device) for name in ("input_ids", "attention_mask") if name in batch}
+        ready = {name: upload(batch[name], self.device) for name in ("input_ids", "attention_mask") if name in batch}
         return normalize(self.network.get_text_features(**ready).pooler_output, dim=-1)

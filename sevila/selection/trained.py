@@ -25,6 +25,7 @@ from sevila.model.precision import at_least_float32, wide
 from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.schema import named
 from sevila.selection.scorers import question_text
+from sevila.transfer import upload
 
 ROLE = "selector"
 
@@ -224,9 +225,9 @@ def text_features(backbone: Backbone, questions: Sequence[Question]) -> Tensor:
     texts = [question_text(question) for question in questions]
     batch = backbone.tokenizer(
         texts, padding="longest", truncation=True, max_length=backbone.text_tokens, return_tensors="pt"
-    ).to(backbone.device)
-    states = at_least_float32(backbone.run_encoder(backbone.language.shared(batch.input_ids), batch.attention_mask))
-    weights = batch.attention_mask[..., None].to(states.dtype)
+    )
+    states = at_least_float32(backbone.run_encoder(*backbone.embed(batch.input_ids, batch.attention_mask)))
+    weights = upload(batch.attention_mask[..., None].to(states.dtype), states.device)
     return (states * weights).sum(1) / weights.sum(1)
 
 

@@ -14,7 +14,8 @@ from sevila.data.records import Question
 from sevila.model.head import Head
 from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.selection.rules import Selector
-from sevila.selection.scorers import LocalizerScorer, choose_keyframes
+from sevila.selection.scorers import LocalizerScorer, by_rule
+from sevila.tasks.batches import chosen_frames
 from sevila.tasks.chain import Chosen, ForwardChain, Prediction
 from sevila.tasks.evaluation import by_processes, validation_metrics
 
@@ -48,11 +49,16 @@ class SelectEachStep:
     def pick(self, batch: Batch, patches: Tensor) -> list[list[int]]:
         """The keyframes of each row by scores of now; patches [B, T, P, Dv]."""
         scorer = self.scorer or LocalizerScorer(self.model)
+        videos = [
+            EncodedVideo(tuple(indices), tuple(times), row[: len(times)])  # without padding
+            for indices, times, row in zip(batch.indices, batch.times, patches, strict=True)
+        ]
+        asked: list[Tensor] | list[None] = [None] * len(videos)
+        if self.selector.needs_scores:
+            asked = scorer.score_each(videos, batch.questions)
         picked = []
-        for row, question in enumerate(batch.questions):
-            indices, times = tuple(batch.indices[row]), tuple(batch.times[row])
-            encoded = EncodedVideo(indices, times, patches[row, : len(times)])  # without padding
-            (found,) = choose_keyframes(encoded, [question], self.selector, scorer)
+        for encoded, question, scores in zip(videos, batch.questions, asked, strict=True):
+            (found,) = by_rule(encoded, [question], self.selector, scores)
             picked.append(list(found.positions))
         return picked
 
@@ -87,7 +93,8 @@ class AnswerTask:
             alike.setdefault(len(positions), []).append(row)
         losses = []
         for rows in alike.values():
-            chosen = torch.stack([patches[row, picked[row]] for row in rows])  # [N, K, P, Dv]
+            chosen = chosen_frames(patches, [picked[row] for row in rows], rows).unflatten(0, (len(rows), -1))
+            # [N, K, P, Dv]
             loss = self.chain.answering.loss(self.model, chosen, [batch.questions[row] for row in rows])
             losses.append(loss * (len(rows) / len(picked)))
         return sum(losses[1:], start=losses[0]), {}

@@ -10,7 +10,7 @@ known again and a changed one is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,42 +38,53 @@ class ResultCache:
     def __init__(self, table: Table, key: Callable[[Sequence[Question]], str], block: int | None = None) -> None:
         self.table, self.key, self.block = table, key, block or BLOCK
 
-    def get(
+    def each(
         self,
         questions: Sequence[Question],
         make: Callable[[list[int]], Iterable[tuple[int, T]]],
         to_row: Callable[[T], Mapping[str, Any]],
         from_row: Callable[[Question, Mapping[str, Any]], T],
-    ) -> list[T]:
-        """One result a question, in their order.
+    ) -> Iterator[tuple[int, T]]:
+        """(place, result) of every question: first those that are known, then the others as they are made.
 
         make   gives (place, result) for the places among `questions` that it is told, video by video
+        Nothing is held but the rows that are not written yet.
         """
-        groups = [(self.key([questions[place] for place in places]), places) for places in by_video(questions)]
-        known = self.table.rows()
-        for key, places in groups:
-            if key in known and not _fits(known[key], [questions[place] for place in places], from_row):
-                warn(f"{self.table.folder}: the row {key} is not of its kind: made again")
-                del known[key]
-        missing = [place for key, places in groups if key not in known for place in places]
-        group_of = {place: group for group in groups for place in group[1]}
+        left: dict[str, list[list[int]]] = {}  # key -> the groups of this content that have no results
+        for places in by_video(questions):
+            left.setdefault(self.key([questions[place] for place in places]), []).append(places)
+        for key, row in self.table.each():
+            for places in left.pop(key, ()):
+                if _fits(row, [questions[place] for place in places], from_row):
+                    yield from _results(row, places, questions, from_row)
+                else:
+                    warn(f"{self.table.folder}: the row {key} is not of its kind: made again")
+                    left.setdefault(key, []).append(places)
+        group_of = {place: (key, places) for key, groups in left.items() for places in groups for place in places}
         made: dict[int, T] = {}
         new: dict[str, dict[str, Any]] = {}
         try:
-            for place, result in make(sorted(missing)) if missing else ():
+            for place, result in make(sorted(group_of)) if group_of else ():
                 made[place] = result
                 key, together = group_of[place]
                 if all(other in made for other in together):
-                    new[key] = {"results": [to_row(made[other]) for other in together]}
+                    new[key] = {"results": [to_row(made.pop(other)) for other in together]}
+                    yield from _results(new[key], together, questions, from_row)
                 if len(new) == self.block:
                     self.table.add(new)
-                    known.update(new)
                     new = {}
         finally:
             self.table.add(new)
-        known.update(new)
-        rows = {place: row for key, places in groups for place, row in zip(places, known[key]["results"], strict=True)}
-        return [from_row(question, rows[place]) for place, question in enumerate(questions)]
+
+
+def _results(
+    row: Mapping[str, Any],
+    places: Sequence[int],
+    questions: Sequence[Question],
+    from_row: Callable[[Question, Mapping[str, Any]], T],
+) -> Iterator[tuple[int, T]]:
+    for place, result in zip(places, row["results"], strict=True):
+        yield place, from_row(questions[place], result)
 
 
 def _fits(

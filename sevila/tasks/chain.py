@@ -20,7 +20,7 @@ from sevila.data.dataset import Record, Sample, VideoSource, patches_of
 from sevila.data.records import Question
 from sevila.errors import UserError
 from sevila.metrics.choice import Choice, multiple_choice, percent
-from sevila.metrics.keyframes import Selection, keyframe_metrics
+from sevila.metrics.keyframes import Selection, keyframe_metrics, true_positions
 from sevila.model.sevila import Answer, EncodedVideo, Localization, ScoredFrame, SeViLA
 from sevila.selection.rules import Selector
 from sevila.selection.scorers import LocalizerScorer, Scorer, choose_keyframes
@@ -61,6 +61,13 @@ class Prediction(Chosen):
     def to_row(self) -> dict[str, Any]:
         votes = None if self.votes is None else list(self.votes)
         return {**super().to_row(), "option": self.prediction, "logits": list(self.option_logits), "votes": votes}
+
+    def pruned(self) -> Prediction:
+        """The same with those frames alone that metrics look at: the keyframes, and those inside the true windows."""
+        true = true_positions([frame.time for frame in self.frames], self.question.windows)
+        kept = sorted({*self.keyframes, *true})
+        keyframes = tuple(kept.index(position) for position in self.keyframes)
+        return replace(self, frames=tuple(self.frames[position] for position in kept), keyframes=keyframes)
 
     @classmethod
     def from_row(cls, question: Question, row: Mapping[str, Any]) -> Prediction:
@@ -121,7 +128,6 @@ class Stored(Generic[T]):
     known: str = ""
 
 
-@torch.no_grad()
 def map_videos(
     model: SeViLA,
     source: VideoSource,
@@ -130,11 +136,25 @@ def map_videos(
     label: str | None = None,
     stored: Stored[T] | None = None,
 ) -> list[T]:
-    """One result a record, in their order; every video (or clip) is decoded and encoded once.
+    """One result a record, in their order; what each argument is, `each_video` says."""
+    results = dict(each_video(model, source, records, make, label, stored))
+    return [results[place] for place in range(len(records))]
+
+
+@torch.no_grad()
+def each_video(
+    model: SeViLA,
+    source: VideoSource,
+    records: Sequence[Record],
+    make: Callable[[EncodedVideo, list[int], Sample], Iterable[T]],
+    label: str | None = None,
+    stored: Stored[T] | None = None,
+) -> Iterator[tuple[int, T]]:
+    """(place, result) of every record as they are made; every video (or clip) is decoded and encoded once.
 
     make     gives the results of the records at some places, all about one video, from its frames' patches [T, P, Dv]
     label    names a progress bar, None shows none
-    stored   where results are read from, and written to
+    stored   where results are read from, those first, and written to
     """
 
     def made(places: list[int]) -> Iterator[tuple[int, T]]:
@@ -146,11 +166,11 @@ def map_videos(
             encoded = EncodedVideo(frames.indices, frames.times, patches_of(model.backbone, sample))
             yield from zip(together, make(encoded, together, sample), strict=True)
 
-    if stored is not None:
+    if stored is None:
+        yield from made(list(range(len(records))))
+    else:
         asked = cast(Sequence[Question], records)  # nothing else is stored
-        return stored.table.get(asked, made, stored.to_row, stored.from_row)
-    results = dict(made(list(range(len(records)))))
-    return [results[place] for place in range(len(records))]
+        yield from stored.table.each(asked, made, stored.to_row, stored.from_row)
 
 
 # -- from keyframes to an answer: all of them together, or a vote of every frame alone ---
@@ -191,13 +211,13 @@ class Voting:
     def answer(
         self, model: SeViLA, encoded: EncodedVideo, questions: Sequence[Question], keyframes: Sequence[Sequence[int]]
     ) -> list[Answer]:
+        numbers = [len(question.options) for question in questions]
+        logits = model.single_frame_logits(encoded.patches, model.answerer_prompts(questions), numbers, keyframes)
         found = [Localization(encoded.frames(), tuple(positions)) for positions in keyframes]
-        return [self._vote(model, encoded, *asked) for asked in zip(questions, found, strict=True)]
+        return [self._vote(*each) for each in zip(questions, found, logits, strict=True)]
 
-    def _vote(self, model: SeViLA, encoded: EncodedVideo, question: Question, found: Localization) -> Answer:
-        text = model.prompts.answer(question.question, question.options)
-        patches = encoded.patches[list(found.positions)]
-        (logits,) = model.single_frame_logits(patches, [text], [len(question.options)])  # [K, A]
+    def _vote(self, question: Question, found: Localization, logits: Tensor) -> Answer:
+        """By the logits [K, A] of each keyframe alone."""
         votes = logits.argmax(-1)
         count = torch.bincount(votes, minlength=len(question.options))
         means = logits.log_softmax(-1).mean(0)
@@ -254,6 +274,17 @@ class ForwardChain:
         chosen   keyframes chosen before, in that order too, to answer from
         keep     a run's own folder for answers under way: what an interrupted call has made, the next one reads
         """
+        answers = dict(self.answers(questions, label, chosen, keep))
+        return [answers[place] for place in range(len(questions))]
+
+    def answers(
+        self,
+        questions: Sequence[Question],
+        label: str | None = None,
+        chosen: Sequence[Chosen] | None = None,
+        keep: Path | None = None,
+    ) -> Iterator[tuple[int, Prediction]]:
+        """The same as they are made, each with its question's place: for somebody who does not hold all of them."""
 
         def make(encoded: EncodedVideo, places: list[int], sample: Sample) -> list[Prediction]:
             if chosen is not None:
@@ -264,7 +295,7 @@ class ForwardChain:
         if keep is not None:
             table = cache.answers(self.model, self.source, keep)
             stored = Stored(table, Prediction.to_row, Prediction.from_row, "questions were answered before")
-        return map_videos(self.model, self.source, questions, make, label, stored)
+        return each_video(self.model, self.source, questions, make, label, stored)
 
     def _choose(self, questions: Sequence[Question], encoded: EncodedVideo, sample: Sample) -> list[Chosen]:
         """Localizer and selector: keyframes of all questions about one video, whose frames are scored together."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from sevila.benchmarks import BENCHMARKS
@@ -14,6 +15,7 @@ from sevila.benchmarks.spans import SpanRule, moment_prediction
 from sevila.data.dataset import Record, Sample, VideoSource, by_video
 from sevila.data.records import Moment, Question
 from sevila.data.store_files import row_key
+from sevila.files import json_line, naming
 from sevila.metrics.keyframes import keyframe_span
 from sevila.metrics.moments import MomentPrediction, main_metrics, qvhighlights
 from sevila.model.prompts import moment_prompt
@@ -96,6 +98,58 @@ def by_processes(
     parts = gather_bytes(json.dumps(list(zip(places, own, strict=True))).encode())
     found = sorted((pair for part in parts for pair in json.loads(part)), key=lambda pair: pair[0])
     return [row if rows is None else rows.from_row(records[place], row) for place, row in found]
+
+
+# -- the predictions of an evaluation: whole on the disk, and in memory what metrics look at ---
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A prediction as `Prediction.pruned`, and where the whole one stands: in a process's file, from this byte on."""
+
+    prediction: Prediction
+    process: int
+    byte: int
+
+    def to_row(self) -> dict[str, Any]:
+        return {**self.prediction.to_row(), "process": self.process, "byte": self.byte}
+
+    @classmethod
+    def from_row(cls, question: Question, row: Mapping[str, Any]) -> Judged:
+        return cls(Prediction.from_row(question, row), row["process"], row["byte"])
+
+
+def judged(predictions: Iterable[tuple[int, Prediction]], folder: Path) -> list[Judged]:
+    """Write predictions as they are made, and give what is kept of each, by their places 0 to n - 1."""
+    process, _ = rank_and_size()
+    kept: dict[int, Judged] = {}
+    with lines_of(folder, process).open("wb") as file:
+        for place, prediction in predictions:
+            kept[place] = Judged(prediction.pruned(), process, file.tell())
+            with naming(lines_of(folder, process)):
+                file.write(json_line(prediction.to_json()).encode())
+    return [kept[place] for place in range(len(kept))]
+
+
+def lines_of(folder: Path, process: int) -> Path:
+    """The file of the lines that a process has made, in its own order."""
+    return folder / f"predictions_{process}.jsonl"
+
+
+class Lines(Sequence[dict[str, Any]]):
+    """The rows of predictions.jsonl in the questions' order, each read when it is asked for."""
+
+    def __init__(self, folder: Path, found: Sequence[Judged]) -> None:
+        self.found = found
+        self.files = {process: lines_of(folder, process).open("rb") for process in {each.process for each in found}}
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def __getitem__(self, place: int) -> dict[str, Any]:  # type: ignore[override]
+        file = self.files[self.found[place].process]
+        file.seek(self.found[place].byte)
+        return json.loads(file.readline())
 
 
 # -- moment retrieval: every frame's relevance to a query, joined into windows (paper, table 4) ---

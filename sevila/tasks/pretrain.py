@@ -15,6 +15,7 @@ from sevila.metrics.keyframes import mean_average_precision, true_positions
 from sevila.model.head import Head
 from sevila.model.prompts import moment_prompt
 from sevila.model.sevila import EncodedVideo, SeViLA
+from sevila.tasks.batches import frames_of
 from sevila.tasks.chain import map_videos
 from sevila.tasks.evaluation import by_processes
 
@@ -56,7 +57,7 @@ class PretrainTask:
         for moment, times in zip(batch.moments, batch.times, strict=True):
             texts += [moment_prompt(moment.query)] * len(times)
             labels += frame_labels(times, moment)
-        frames = patches[batch.mask.to(patches.device)]  # [F, P, Dv], without padding
+        frames = frames_of(batch, patches)  # [F, P, Dv], without padding
         loss = self.model.localizer.loss(frames, texts, labels)
         return loss, {"yes_share": sum(labels) / len(labels)}
 

@@ -29,10 +29,12 @@ from sevila.data.video import VideoInfo
 from sevila.errors import UserError
 from sevila.metrics.choice import percent
 from sevila.metrics.keyframes import true_positions
+from sevila.model.device import taken
 from sevila.model.head import Head
 from sevila.model.language import Direct
 from sevila.model.sevila import EncodedVideo, SeViLA
 from sevila.tasks import cache
+from sevila.tasks.batches import frames_of
 from sevila.tasks.chain import ForwardChain, Prediction, Stored, map_videos, need_answers, true_answers
 from sevila.tasks.evaluation import by_processes, validation_metrics
 
@@ -83,8 +85,9 @@ def make_pseudo_labels(
 
     def make(encoded: EncodedVideo, places: list[int], _: Sample) -> Iterator[PseudoLabels]:
         soft = model.answerer.head(encoded.patches)  # [T, Q, Dl], once for all questions about the video
-        for question in (questions[place] for place in places):
-            right = right_alone(model, soft, [question] * len(encoded), orders)
+        asked = [questions[place] for place in places]
+        alone = right_alone(model, [soft] * len(asked), [[question] * len(encoded) for question in asked], orders)
+        for question, right in zip(asked, alone, strict=True):
             yield PseudoLabels(question.qid, encoded.indices, encoded.times, tuple(right))
 
     stored = None
@@ -95,24 +98,34 @@ def make_pseudo_labels(
 
 
 @torch.no_grad()
-def right_alone(model: SeViLA, soft: Tensor, questions: Sequence[Question], orders: int = 1) -> list[bool]:
-    """Of N frames, each with a question of its own: is the frozen Answerer right from that frame alone?
+def right_alone(
+    model: SeViLA, soft: Sequence[Tensor], questions: Sequence[Sequence[Question]], orders: int = 1
+) -> list[list[bool]]:
+    """Of groups of N frames, each with a question of its own: is the frozen Answerer right from that frame alone?
 
-    This is the paper's pseudo-label (section 3.3, figure 3, right). soft [N, Q, Dl].
+    This is the paper's pseudo-label (section 3.3, figure 3, right). soft [N, Q, Dl] of each group, whose rows share
+    passes.
 
     orders   in how many cyclic orders of its options a question is asked, never more than it has options; the paper: 1
     """
-    right = [True] * len(questions)
+    right = [[True] * len(group) for group in questions]
     for first in range(orders):
-        left = [i for i, question in enumerate(questions) if right[i] and first < len(question.options)]
-        if not left:
-            break
-        texts, answers = zip(*(_turned(model, questions[i], first) for i in left), strict=True)
-        options = [len(questions[i].options) for i in left]
+        left = {
+            place: [i for i, question in enumerate(group) if right[place][i] and first < len(question.options)]
+            for place, group in enumerate(questions)
+        }
+        left = {place: rows for place, rows in left.items() if rows}
+        asked = [[_turned(model, questions[place][i], first) for i in rows] for place, rows in left.items()]
         # as published "Option" is given, and the letter is the model's
-        chosen = model.frame_logits(soft[left], texts, options, Direct()).argmax(-1).tolist()
-        for i, option, answer in zip(left, chosen, answers, strict=True):
-            right[i] = option == answer
+        logits = model.frame_logits(
+            [next(taken(soft[place], [rows])) for place, rows in left.items()],
+            [[text for text, _ in group] for group in asked],
+            [[len(questions[place][i].options) for i in rows] for place, rows in left.items()],
+            Direct(),
+        )
+        for (place, rows), group, found in zip(left.items(), asked, logits, strict=True):
+            for i, option, (_, answer) in zip(rows, found.argmax(-1).tolist(), group, strict=True):
+                right[place][i] = option == answer
     return right
 
 
@@ -212,7 +225,7 @@ class LabelEachStep:
     def of(self, batch: Batch, patches: Tensor) -> list[bool]:
         """[F, P, Dv] -> F labels."""
         asked = [question for question, row in zip(batch.questions, batch.indices, strict=True) for _ in row]
-        return right_alone(self.model, self.model.answerer.head(patches), asked, self.orders)
+        return right_alone(self.model, [self.model.answerer.head(patches)], [asked], self.orders)[0]
 
 
 class RefineTask:
@@ -235,7 +248,7 @@ class RefineTask:
         `yes_precision`, the share of those that lie in a window.
         """
         patches = patches_of(self.model.backbone, batch)  # [B, T, P, Dv]
-        frames = patches[batch.mask.to(patches.device)]  # without padding
+        frames = frames_of(batch, patches)  # without padding
         prompts = self.model.localizer_prompts(batch.questions)
         texts = [text for text, row in zip(prompts, batch.indices, strict=True) for _ in row]
         # the frozen Answerer's verdict on each frame alone is what the Localizer learns to say

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from sevila.data.dataset import Batch, patches_of
 from sevila.data.records import Question
 from sevila.errors import UserError
+from sevila.model.device import taken
 from sevila.selection.trained import Network, TrainedScorer, frame_features, text_features
 from sevila.tasks.chain import ForwardChain, Prediction, true_answers
 from sevila.tasks.evaluation import by_processes, validation_metrics
+from sevila.transfer import upload
 
 
 class TrainedSelectorTask:
@@ -49,15 +51,15 @@ class TrainedSelectorTask:
     def anneal(self, done: float) -> None:
         self.network.anneal(done)
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Scalar: the mean over the batch's B questions.
 
-        Also logged: `weight`, the mean of the greatest weight in a row of the picks (1: a hard choice), and
-        `entropy`, in nats, that of the softmax of a row's scores.
+        Also logged, as scalars on the device: `weight`, the mean of the greatest weight in a row of the picks (1: a
+        hard choice), and `entropy`, in nats, that of the softmax of a row's scores.
         """
         backbone = self.model.backbone
         patches = patches_of(backbone, batch)  # [B, T, P, Dv]
-        mask = batch.mask.to(patches.device)
+        mask = upload(batch.mask, patches.device)
         with torch.no_grad():
             soft = self.model.answerer.head(patches)  # [B, T, Q, Dl]
         # the network scores all T frames: [B, T]
@@ -65,15 +67,15 @@ class TrainedSelectorTask:
         scores = self.network(frame_features(backbone, patches), text, mask)
         # it picks k of them so that gradients pass; rows that keep as many go through the language model together
         total = scores.new_zeros(())
-        peaks = 0.0
+        peaks = scores.new_zeros((), dtype=torch.float64)
         for k, rows in self._alike(batch).items():
-            weights = self.network.pick(scores[rows], k)
-            seen = torch.einsum("bkn,bnqd->bkqd", weights, soft[rows].to(weights.dtype))
+            weights = self.network.pick(next(taken(scores, [rows])), k)
+            seen = torch.einsum("bkn,bnqd->bkqd", weights, next(taken(soft, [rows])).to(weights.dtype))
             part = len(rows) / len(batch)
             total = total + part * self._answer_loss(seen, [batch.questions[row] for row in rows])
-            peaks += part * float(weights.detach().amax(-1).mean())
+            peaks += part * weights.detach().amax(-1).mean().double()
         entropy = score_entropy(scores)
-        return total - self.entropy * entropy, {"weight": peaks, "entropy": float(entropy.detach())}
+        return total - self.entropy * entropy, {"weight": peaks, "entropy": entropy.detach()}
 
     def evaluate(self) -> dict[str, float]:
         predictions = by_processes(self.validation, lambda own: self.chain.predict(own, "validation"), Prediction)

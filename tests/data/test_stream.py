@@ -177,14 +177,19 @@ def test_kept_workers_end_with_the_run_that_fails(dataset: FrameDataset) -> None
     assert no_children_left() and caught.value is not None
 
 
-def test_what_a_pass_added_to_the_store_is_found_in_the_next(dataset: FrameDataset, tmp_path: Path) -> None:
+def test_what_a_pass_added_to_the_store_is_found_in_the_next(
+    dataset: FrameDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset.store = Store(tmp_path / "store", {"tower": "means"}, torch.float32)
+    plain = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (time.sleep(0.05), plain(handle)))  # a slow disk
     with Loader(dataset, 1) as loader:
         for epoch in range(2):
             for sample in loader([(epoch, 0), (epoch, 1)]):
                 fresh = sample.pixels.float().mean((-2, -1))[..., None]
                 assert len(fresh) == (0 if epoch else 2)
                 sample.stored.keep(fresh)
+            assert len(list((tmp_path / "store").rglob("2-*.safetensors"))) == 1  # all is there when a pass is over
 
 
 def test_workers_hold_no_more_files_in_the_tenth_pass_than_in_the_first(dataset: FrameDataset) -> None:

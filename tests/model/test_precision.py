@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn.functional import cosine_similarity
 
 from sevila import api
 from sevila.checkpoints.architecture import TINY_FOLDER
 from sevila.checkpoints.heads import load_head, save_head
+from sevila.data.dataset import Sample
+from sevila.data.records import Question
+from sevila.data.video import Frames
 from sevila.errors import UserError
 from sevila.model import precision
-from sevila.model.language import Direct
 from sevila.model.precision import (
     CUBLAS_WORKSPACE,
     PRECISIONS,
@@ -27,8 +30,10 @@ from sevila.model.precision import (
     find_precision,
     warn_if_slow,
 )
+from sevila.model.sevila import Answerer
 
 AVX512 = "avx512f avx512dq avx512cd avx512bw avx512vl avx512_vnni"  # Cascade Lake: PyTorch computes bf16, slowly
+QUESTION = "what does the red star hold?"
 PROCESSORS = {
     "skylake": (f"processor\t: 0\nmodel name\t: Xeon\nflags\t\t: fpu avx2 {AVX512}\nbugs\t\t: spectre_v1\n", ()),
     "arrow_lake": ("flags\t\t: fpu avx2 avx_vnni avx_vnni_int8 avx_ne_convert\n", ()),  # converts only
@@ -152,6 +157,20 @@ def test_float32_is_float32_unless_it_is_said(tf32: bool, others: None) -> None:
     assert settings() == before and before[:2] == (True, True)
 
 
+@pytest.mark.parametrize("tf32", [False, True])
+def test_from_python_too(tf32: bool, others: None) -> None:
+    """While a video is encoded, frames are chosen and an answer is read; torch's own settings stay as they were."""
+    sevila, seen = api.SeViLA.load("tiny", tf32=tf32), []
+    parts = sevila.model.backbone.tower, sevila.model.localizer.head, sevila.model.answerer.head
+    for part in parts:
+        part.register_forward_pre_hook(lambda *_: seen.append(settings()[:2]))
+    pictures = Frames(torch.zeros(4, 3, 64, 64, dtype=torch.uint8), (0, 1, 2, 3), (0.0, 1.0, 2.0, 3.0))
+    encoded = sevila.encode_sample(Sample(Question("0", "", "", ()), pictures, pictures.pixels))
+    sevila.answer(encoded, QUESTION, ["bell", "fork"], k=2)
+    assert seen == [(tf32, tf32)] * 3
+    assert settings()[:2] == (True, True)
+
+
 @pytest.mark.parametrize("own", [None, ":16:8"])
 def test_what_is_deterministic_is_so_for_a_run_alone(
     own: str | None, others: None, monkeypatch: pytest.MonkeyPatch
@@ -219,8 +238,8 @@ def test_the_published_numbers_are_near_those_of_float32(loaded: dict[str, api.S
     for name, sevila in loaded.items():
         model = sevila.model
         patches = model.backbone.encode(pixels)
-        scores = model.relevance(patches, ["what does the red star hold?"])
-        logits = model.option_logits(patches, [[0, 3, 5]], ["what does the red star hold?"], [5])[0]
+        scores = model.relevance(patches, [QUESTION])
+        logits = model.option_logits(patches, [[0, 3, 5]], [QUESTION], [5])[0]
         found[name] = [patches, scores, logits]
         assert patches.dtype == model.backbone.patches_dtype and scores.dtype == torch.float32
     off = {
@@ -240,16 +259,22 @@ def test_heads_fit_the_backbone_in_every_precision(loaded: dict[str, api.SeViLA]
     assert {p.dtype for p in head.parameters()} == {torch.float32}
 
 
-def test_a_head_learns_in_the_published_precision(loaded: dict[str, api.SeViLA]) -> None:
-    """Its gradient, with the autocast that training has, points where float32's points."""
-    pixels = torch.rand(2, 4, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    gradients = {}
-    for name in ("fp32", "published"):
-        model = loaded[name].model
-        head = load_head("zeroshot", "answerer", model.backbone).eval().requires_grad_(True)
-        answerer = type(model.answerer)(model.backbone, head, Direct())
-        with torch.autocast("cpu", torch.bfloat16, enabled=name == "published"):
-            loss = answerer.loss(model.backbone.encode(pixels), ["what does the red star hold?"] * 2, [0, 1])
-        loss.backward()
-        gradients[name] = torch.cat([p.grad.flatten() for p in head.parameters() if p.grad is not None])
-    assert torch.nn.functional.cosine_similarity(*gradients.values(), dim=0) > 0.98
+def test_a_head_learns_in_the_published_precision(loaded: dict[str, api.SeViLA], small_world: list[str]) -> None:
+    """Its gradient, with the autocast that training has, points where float32's points.
+
+    On most films: where two frames are nearly alike to the model, roundings decide.
+    """
+    films = sorted(Path(small_world[0].removeprefix("data.root=")).rglob("*.mp4"))
+    near = [cosine_similarity(*(_gradient(loaded[name], film) for name in ("fp32", "published")), 0) for film in films]
+    assert len(near) >= 5 and torch.stack(near).median() > 0.95
+
+
+def _gradient(sevila: api.SeViLA, film: Path) -> torch.Tensor:
+    """Of a head that begins as BLIP-2's own, in one row."""
+    backbone = sevila.model.backbone
+    patches = sevila.encode(film, n_frames=8).patches.unflatten(0, (2, 4))
+    head = load_head("zeroshot", "answerer", backbone).eval().requires_grad_(True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=backbone.dtype == torch.bfloat16):
+        loss = Answerer(backbone, head).loss(patches, [QUESTION] * 2, [0, 1])
+    loss.backward()
+    return torch.cat([p.grad.flatten() for p in head.parameters() if p.grad is not None])

@@ -15,8 +15,8 @@ from sevila import build
 from sevila.checkpoints import backbone as backbones
 from sevila.config import load
 from sevila.errors import UserError
-from sevila.model.backbone import resized
 from sevila.model.torchvision_check import check_torchvision
+from sevila.model.tower import resized
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -46,7 +46,8 @@ def language(golden: Golden, name: str, soft: Tensor, texts: list[str], numbered
     """The assembled input, and the encoder's output where it is stored."""
     embeds, mask = golden.backbone.assemble(soft, texts, numbered)
     yield compared("inputs_embeds", embeds, golden.tensors[f"{name}.inputs_embeds"], golden.tolerances.states)
-    yield compared("attention_mask", mask, golden.tensors[f"{name}.attention_mask"], EXACT)
+    seen = embeds.new_ones(embeds.shape[:2], dtype=torch.long) if mask is None else mask  # none: no row has padding
+    yield compared("attention_mask", seen, golden.tensors[f"{name}.attention_mask"], EXACT)
     if f"{name}.encoder_last_hidden" in golden.tensors:
         hidden = golden.backbone.run_encoder(embeds, mask)
         yield compared("encoder", hidden, golden.tensors[f"{name}.encoder_last_hidden"], golden.tolerances.states)

@@ -147,13 +147,16 @@ def test_golden_scenarios_outside_of_their_tolerance_are_named(
     def planted(_: Path, dtype: torch.dtype, device: str) -> dict[str, Difference]:
         half, here = dtype == torch.bfloat16, device != "cpu"
         off = Difference("forward.loss", 0.5 if half and here else 1e-2 if half else 3e-4 if here else 1e-6, 1e-4)
-        return {"forward.loss": off, "chain.keyframes": Difference("chain.keyframes", 0.0, 0.0)}
+        other = Difference("best.frame", float(half), 0.0), Difference("best.logits", 1e-6 + 9 * (half and here), 1e-4)
+        rows = (off, Difference("chain.keyframes", 0.0, 0.0), *other)
+        return {row.what: row for row in rows}
 
     monkeypatch.setattr(numerics, "run_all", planted)
     found = numerics.scenarios(Setting("cuda", True, tmp_path), shared)
-    assert [check.passed for check in found.checks] == [False, False]
-    assert found.checks[0].found == "1 of 2; not forward.loss"
-    assert found.checks[1].found == "1 of 2; not forward.loss (0.5, on the CPU 0.01)"
+    assert [check.passed for check in found.checks] == [False, False, None]
+    assert found.checks[0].found == "3 of 4; not forward.loss"
+    assert found.checks[1].found == "0 of 1; not forward.loss (0.5, on the CPU 0.01)"
+    assert found.checks[2].found == "best"
     assert found.grids[0].rows[0] == ["forward.loss", "1e-04", "1e-06", "0.0003", "0.01", "0.5"]
 
 
@@ -214,7 +217,9 @@ def test_the_measures_run_without_a_gpu(tmp_path: Path) -> None:
         ("at most 2", None), ("at most 2", None), ("at most 2", None), ("at most 3", None),
     ]  # fmt: skip
     bench = measures.bench(setting)
-    assert [row[0] for row in bench.grids[0].rows] == ["vision tower", "Localizer", "Answerer", "forward chain"]
+    stages = ["vision tower", "Localizer", "Answerer", "forward chain"]
+    heads = ["float32", "float32 as TF32", "bfloat16"]
+    assert [row[:2] for row in bench.grids[0].rows] == [[kind, stage] for kind in heads for stage in stages]
     assert bench.checks[1].what == "forward chain" and bench.checks[1].found.endswith(" % of it")
 
 

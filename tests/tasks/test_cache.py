@@ -47,7 +47,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         plain = getattr(SeViLA, name)
 
         def counted(self: SeViLA, seen, prompts, *more, _plain=plain):
-            texts.extend(dict.fromkeys(prompts))  # of all frames the same
+            groups = [prompts] if prompts and isinstance(prompts[0], str) else prompts
+            for group in groups:
+                texts.extend(dict.fromkeys(group))  # of all frames the same
             return _plain(self, seen, prompts, *more)
 
         monkeypatch.setattr(SeViLA, name, counted)

@@ -16,6 +16,7 @@ from sevila.data.dataset import VideoSource
 from sevila.data.folders import VideoFolder
 from sevila.data.records import Question
 from sevila.data.video import CachedVideos
+from sevila.model.backbone import Backbone
 from sevila.model.sevila import ScoredFrame, SeViLA
 from sevila.selection.rules import LocalizerTopK, Oracle, Uniform
 from sevila.synthetic.world import encode
@@ -125,6 +126,24 @@ def test_an_interrupted_prediction_goes_on(
     assert f"sevila: {known} questions were answered before" in capsys.readouterr().err
 
 
+def test_answers_come_as_they_are_made(
+    make_chain: Make, world: Synthetic, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first ones while the other videos are untouched; kept ones first, row by row."""
+    questions = world.questions("val")
+    whole = dict(enumerate(make_chain().predict(questions)))
+    encoded = [0]
+    encode = Backbone.encode
+    monkeypatch.setattr(Backbone, "encode", lambda *words: encoded.append(1) or encode(*words))
+    answers = make_chain().answers(questions, keep=tmp_path)
+    first = dict([next(answers)])
+    assert first.items() <= whole.items() and sum(encoded) == 1
+    answers.close()
+    encoded[:] = [0]
+    assert dict(make_chain().answers(questions, keep=tmp_path)) == whole
+    assert sum(encoded) == len({question.video for question in questions}) - 1
+
+
 def test_a_selector_without_scores(make_chain: Make, world: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SeViLA, "relevance", lambda *_: pytest.fail("the Localizer was asked"))
     questions = world.questions("val")
@@ -172,5 +191,10 @@ def test_metrics_by_hand() -> None:
         "keyframe_recall": 50.0,
         "keyframe_hit": 66.67,
     }
+    pruned = [prediction.pruned() for prediction in predictions]
+    assert chain_metrics(pruned) == chain_metrics(predictions)
+    assert [[frame.index for frame in p.frames] for p in pruned] == [[0, 1, 2], [2, 3], [0, 1], [0, 1, 2, 3]]
+    free = replace(predictions[1], question=replace(predictions[1].question, windows=None)).pruned()
+    assert [frame.index for frame in free.frames] == [2, 3] and free.keyframes == (0, 1)
     unknown = [Chosen(replace(predictions[0].question, windows=None), frames, (0,))]
     assert selection_metrics(unknown) == {}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from sevila.data.records import Question
 from sevila.model.sevila import ScoredFrame
 from sevila.tasks.chain import Prediction
-from sevila.tasks.evaluation import benchmark_metrics, metric_names, validation_metrics
+from sevila.tasks.evaluation import Judged, Lines, benchmark_metrics, judged, lines_of, metric_names, validation_metrics
 
 FRAMES = (ScoredFrame(0, 0.0, None), ScoredFrame(10, 1.0, None))
 
@@ -42,3 +45,19 @@ def test_the_names_are_those_of_the_numbers(benchmark: str, voting: bool) -> Non
     found = [predicted("TN", True, ((0.0, 0.5),), votes), predicted("CW", False, ((0.5, 1.5),), votes)]
     names = metric_names(benchmark, [p.question for p in found], voting)
     assert sorted(names) == sorted(validation_metrics(benchmark, found)) and len(names) >= 3
+
+
+def test_predictions_stay_on_the_disk(tmp_path: Path) -> None:
+    """Made in any order, by two processes; of each what metrics look at is held, and its line found again."""
+    here = [predicted("TN", True), predicted("é ✓", False, ((0.5, 1.5),))]
+    there = [predicted("CH", True)]
+    kept = judged(((place, here[place]) for place in (1, 0)), tmp_path)
+    lines_of(tmp_path, 1).write_text(json.dumps(there[0].to_json()) + "\n")
+    found = [kept[0], Judged(there[0].pruned(), 1, 0), kept[1]]
+    lines = Lines(tmp_path, found)
+    assert list(lines) == [p.to_json() for p in (here[0], there[0], here[1])] and len(lines) == 3
+    assert lines[2]["qtype"] == "é ✓" and lines[0]["qtype"] == "TN"
+    assert [len(each.prediction.frames) for each in found] == [1, 1, 2]
+    for each in found:
+        row = json.loads(json.dumps(each.to_row()))
+        assert Judged.from_row(each.prediction.question, row) == each

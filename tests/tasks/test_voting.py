@@ -25,9 +25,14 @@ class Scripted:
     def __init__(self, logits: list[list[float]]) -> None:
         self.logits = torch.tensor(logits)
 
-    def single_frame_logits(self, patches: torch.Tensor, texts: list[str], options: list[int]) -> list[torch.Tensor]:
+    def answerer_prompts(self, questions: list[Question]) -> list[str]:
+        return [self.prompts.answer(question.question, question.options) for question in questions]
+
+    def single_frame_logits(
+        self, patches: torch.Tensor, texts: list[str], options: list[int], positions: list[list[int]]
+    ) -> list[torch.Tensor]:
         assert options == [3] and len(texts) == 1
-        return [self.logits[patches[:, 0, 0].long()]]
+        return [self.logits[patches[row, 0, 0].long()] for row in positions]
 
 
 def vote(logits: list[list[float]], keyframes: list[int]) -> tuple[int, tuple[int, ...]]:
