@@ -133,7 +133,8 @@ def arithmetic(tf32: bool = False, deterministic: bool = False) -> Iterator[None
                     which torch itself does so by default: float32 means float32 here unless this says otherwise
     deterministic   two runs on one GPU give the same bits, or an error names the operation that cannot
 
-    These are torch's settings of the whole process; as they were they are again at the end.
+    These are torch's settings of the whole process; as they were they are again at the end. cuBLAS takes its workspace
+    when it is first used: what is to be deterministic comes before all else that computes on a GPU.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark

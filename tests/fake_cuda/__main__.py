@@ -1,6 +1,10 @@
-"""python tests/fake_cuda [PATH ...] [--places] [--root FOLDER] [--json FILE]: the paths on the fake CUDA device.
+"""The library's paths on the fake CUDA device.
+
+    python tests/fake_cuda [PATH ...] [--places] [--faults] [--estimates] [--root FOLDER] [--json FILE]
 
 --places   each place in the package where the host waits, and how often
+--faults   the deliberate faults too
+--estimates   operations and memory at the published sizes instead
 --root     another checkout of the library
 --json     the counts, for whoever reads them
 """
@@ -21,6 +25,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="fake_cuda")
     parser.add_argument("paths", nargs="*")
     parser.add_argument("--places", action="store_true")
+    parser.add_argument("--faults", action="store_true")
+    parser.add_argument("--estimates", action="store_true")
     parser.add_argument("--root", type=Path, default=HERE.parents[1])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--guard", type=Path, default=Path(tempfile.gettempdir()))
@@ -31,10 +37,16 @@ def main() -> None:
     guard.load(guard.library(options.guard))
     from fake_cuda import runs  # torch, from here on
 
+    if options.estimates:
+        from fake_cuda import estimates
+
+        return estimates.show()
+    work = [(name, runs.run) for name in options.paths or runs.NAMES]
+    work += [(name, runs.run_faulty) for name in runs.FAULTS if options.faults]
     results = {}
-    for name in options.paths or runs.NAMES:
+    for name, run in work:
         started = time.monotonic()
-        results[name] = runs.run(name)
+        results[name] = run(name)
         runs.show(name, results[name], time.monotonic() - started, options.places)
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")

@@ -27,6 +27,8 @@ VIEWS = {
     *("empty", "empty_like", "new_empty", "empty_strided", "lift_fresh", "set_", "is_same_size"),
 }  # they launch no kernel
 INDEXING = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default, aten._index_put_impl_.default}
+PRODUCTS = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.convolution}
+PRODUCTS |= {aten._scaled_dot_product_flash_attention, aten._scaled_dot_product_efficient_attention}
 Call = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
 
@@ -85,7 +87,7 @@ class FakeCuda(TorchDispatchMode):
             if kwargs.get("non_blocking"):  # into page-locked memory; who reads it must have waited otherwise
                 values = seen(args[0], kwargs.get("dtype"))
                 with unset_fake_temporarily():
-                    return values.contiguous().pin_memory()
+                    return values.pin_memory()
             return self.read_back(args[0], "to the host", kwargs.get("dtype"))
         if func is aten.copy_.default and not on_cuda(args[0]):
             return self._copied_back(*args, **kwargs)
@@ -96,13 +98,23 @@ class FakeCuda(TorchDispatchMode):
         made = self._of_unknown_size(func, args, kwargs)
         return self._compute(call) if made is None else made
 
+    @staticmethod
+    def _check(func: Any, leaves: list[Any]) -> None:
+        """RuntimeError for what CUDA refuses and fake tensors let pass."""
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        if func._overloadpacket in PRODUCTS and len({tensor.dtype for tensor in tensors}) > 1:
+            raise RuntimeError(f"{func}: dtypes differ: {', '.join(str(tensor.dtype) for tensor in tensors)}")
+        host = [tensor for tensor in tensors if tensor.dim() > 0 and not on_cuda(tensor)]
+        if func._schema.name.startswith("aten::_foreach") and host:
+            raise RuntimeError(f"{func}: {len(host)} of {len(tensors)} tensors are the host's")
+
     def _compute(self, call: Call) -> Any:
         """Shapes and dtypes of the results; RuntimeError where tensors of host and device meet."""
         func, given, named = call
         args, kwargs = given, named
-        if any(
-            isinstance(leaf, Tensor) and not isinstance(leaf, FakeTensor) for leaf in flat((*args, *kwargs.values()))
-        ):
+        leaves = flat((*args, *kwargs.values()))
+        self._check(func, leaves)
+        if any(isinstance(leaf, Tensor) and not isinstance(leaf, FakeTensor) for leaf in leaves):
             args, kwargs = tree_map_only(Tensor, self._as_fake, (args, kwargs))
         with self.fake:
             out = func(*args, **kwargs)

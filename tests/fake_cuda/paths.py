@@ -82,7 +82,9 @@ def trained(scene: Scene, meter: Meter, task: Any, dataset: FrameDataset, metric
     """
     task.head.requires_grad_(True)
     accelerator = scene.accelerator
-    config: Any = SimpleNamespace(seed=0, frames=SimpleNamespace(workers=0), trainer=SimpleNamespace(batch_size=BATCH))
+    config: Any = SimpleNamespace(
+        seed=0, frames=SimpleNamespace(workers=0), trainer=SimpleNamespace(batch_size=len(dataset))
+    )
     batches = Batches(dataset, config, accelerator)
     first = copy.copy(dataset)
     first.records = dataset.records[-1:]
@@ -105,8 +107,8 @@ def trained(scene: Scene, meter: Meter, task: Any, dataset: FrameDataset, metric
 # -- answers ---
 
 
-def answer_direct(scene: Scene, meter: Meter) -> None:
-    _answer(scene, meter, scene.model())
+def answer_direct(scene: Scene, meter: Meter, number: int = QUESTIONS) -> None:
+    _answer(scene, meter, scene.model(), number)
 
 
 def answer_official(scene: Scene, meter: Meter) -> None:
@@ -171,8 +173,8 @@ def moments(scene: Scene, meter: Meter) -> None:
 # -- trainings ---
 
 
-def pretrain(scene: Scene, meter: Meter, checkpointing: bool = False) -> None:
-    model, records = scene.model(checkpointing), scene.moments(BATCH)
+def pretrain(scene: Scene, meter: Meter, batch: int = BATCH, checkpointing: bool = False) -> None:
+    model, records = scene.model(checkpointing), scene.moments(batch)
     frames = source(scene, model)
     task = PretrainTask(model, frames, records[:1])
     trained(scene, meter, task, frames.dataset(records, TrainingFrames(TRAINING_FRAMES, 0)), "frame_accuracy")
@@ -185,11 +187,11 @@ def pretrain_evaluation(scene: Scene, meter: Meter) -> None:
         task.evaluate()
 
 
-def forward(scene: Scene, meter: Meter, checkpointing: bool = False, **options: Any) -> None:
+def forward(scene: Scene, meter: Meter, batch: int = BATCH, checkpointing: bool = False, **options: Any) -> None:
     """As published: the frozen Localizer chooses 4 of 32 random frames in every step."""
     model = scene.model(checkpointing)
     work = chain(scene, model, **options)
-    _forward(scene, meter, work, SelectEachStep(model, work.selector), TrainingFrames(FRAMES, 0))
+    _forward(scene, meter, work, SelectEachStep(model, work.selector), TrainingFrames(FRAMES, 0), batch)
 
 
 def forward_voting(scene: Scene, meter: Meter) -> None:
@@ -201,15 +203,17 @@ def forward_all_frames(scene: Scene, meter: Meter) -> None:
     _forward(scene, meter, chain(scene, scene.model()), AllFrames(), TrainingFrames(KEYFRAMES, 0))
 
 
-def _forward(scene: Scene, meter: Meter, work: ForwardChain, keyframes: Any, rule: FrameRule) -> None:
-    records = scene.rows(BATCH)
+def _forward(
+    scene: Scene, meter: Meter, work: ForwardChain, keyframes: Any, rule: FrameRule, batch: int = BATCH
+) -> None:
+    records = scene.rows(batch)
     task = AnswerTask(work, records[:1], keyframes)
     trained(scene, meter, task, work.source.dataset(records, rule))
 
 
-def refine(scene: Scene, meter: Meter, checkpointing: bool = False) -> None:
+def refine(scene: Scene, meter: Meter, batch: int = BATCH, checkpointing: bool = False) -> None:
     """As published: the frozen Answerer labels 4 random frames in every step."""
-    model, records = scene.model(checkpointing), scene.rows(BATCH)
+    model, records = scene.model(checkpointing), scene.rows(batch)
     work = chain(scene, model)
     task = RefineTask(work, records[:1], LabelEachStep(model))
     trained(scene, meter, task, work.source.dataset(records, TrainingFrames(TRAINING_FRAMES, 0)))

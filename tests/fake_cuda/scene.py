@@ -50,10 +50,10 @@ def film(path: Path, frames: int) -> str:
 
 
 def ask(number: int, video: str) -> Question:
-    """A question of its own length, whose answer is the second option."""
+    """A question of its own length, whose answer is the last option, as the invented logits have it."""
     options = ("to look at the dog.", "to sit down.", "to wave.", "to pick up the red ball.", "to leave.")
     text = "why did the man in the white shirt turn around at the end?"
-    return Question(f"q{number}", video, text[4 * (number % 9) :], options, answer=1, windows=((0.0, 2.0),))
+    return Question(f"q{number}", video, text[4 * (number % 9) :], options, answer=4, windows=((0.0, 2.0),))
 
 
 def query(number: int, video: str) -> Moment:
@@ -66,6 +66,7 @@ def query(number: int, video: str) -> Moment:
 class Scene:
     """Everything that a path needs, with the fake device switched on.
 
+    padding     whether a batch has a short film
     questions   about the long film
     rows        of a training batch, the last one about the short film
     moments     the same as moment queries
@@ -74,12 +75,13 @@ class Scene:
     gpu: FakeCuda
     folder: Path
     source: str = XL
+    padding: bool = True
 
     @classmethod
-    def prepared(cls, gpu: FakeCuda, folder: Path, source: str = XL) -> Scene:
+    def prepared(cls, gpu: FakeCuda, folder: Path, source: str = XL, padding: bool = True) -> Scene:
         film(folder / "long.mp4", LONG)
         film(folder / "short.mp4", SHORT)
-        return cls(gpu, folder, source)
+        return cls(gpu, folder, source, padding)
 
     @property
     def long(self) -> str:
@@ -89,12 +91,16 @@ class Scene:
         return [ask(i, self.long) for i in range(number)]
 
     def rows(self, number: int) -> list[Question]:
-        films = [self.long] * (number - 1) + [str(self.folder / "short.mp4")]
-        return [ask(i, video) for i, video in enumerate(films)]
+        return [ask(i, video) for i, video in enumerate(self._films(number))]
 
     def moments(self, number: int) -> list[Moment]:
-        films = [self.long] * (number - 1) + [str(self.folder / "short.mp4")]
-        return [query(i, video) for i, video in enumerate(films)]
+        return [query(i, video) for i, video in enumerate(self._films(number))]
+
+    def _films(self, number: int) -> list[str]:
+        films = [self.long] * number
+        if self.padding and number > 1:
+            films[-1] = str(self.folder / "short.mp4")
+        return films
 
     def model(self, checkpointing: bool = False, **options: Any) -> SeViLA:
         """The model on the fake device in bfloat16, its heads as a run loads them."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 aten: Any = torch.ops.aten
@@ -27,12 +27,9 @@ def flat(values: Sequence[Any]) -> list[Any]:
 
 
 def invented(shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Numbers 1, 2, 3, ... (no two scores alike), small whole numbers, True.
-
-    Of weights that go to the host nothing but ones, which take no memory.
-    """
+    """Numbers 1, 2, 3, ... (no two scores alike), small whole numbers, True; of many numbers nothing but ones."""
     if dtype == torch.bool or math.prod(shape) > MANY:
-        return torch.ones((), dtype=dtype).expand(shape)
+        return torch.ones(shape, dtype=dtype)
     numbers = torch.arange(math.prod(shape), dtype=torch.float64).view(shape)
     return (numbers + 1 if dtype.is_floating_point else numbers % 4).to(dtype)
 
@@ -49,9 +46,11 @@ def remember(tensor: Any, values: Tensor) -> None:
 
 
 def seen(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """What the host sees of a tensor of the device, of any shape."""
+    """What the host sees of a tensor of the device, of any shape; of weights nothing but ones that take no memory."""
     values = known(tensor)
     with unset_fake_temporarily():
+        if isinstance(tensor, nn.Parameter) and tensor.numel() > MANY:
+            return torch.ones((), dtype=dtype or tensor.dtype).expand(tensor.shape)
         return (invented(tensor.shape, tensor.dtype) if values is None else values).to(dtype or tensor.dtype)
 
 
