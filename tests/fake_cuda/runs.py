@@ -33,8 +33,8 @@ def counted(path: Callable[[Scene, Meter], None], source: str = XL, padding: boo
         try:
             path(Scene.prepared(GPU, Path(folder), source, padding), meter)
         except Exception as error:
-            calls = [call for call in traceback.extract_tb(error.__traceback__) if str(PACKAGE) in call.filename]
-            lines = [f"{Path(call.filename).relative_to(PACKAGE.parent)}:{call.lineno}" for call in calls]
+            calls = [call for call in traceback.extract_tb(error.__traceback__) if call.filename.startswith(PACKAGE)]
+            lines = [f"sevila/{call.filename.removeprefix(PACKAGE)}:{call.lineno}" for call in calls]
             return {"error": f"{type(error).__name__}: {error}".splitlines()[0], "lines": lines}
     return meter.counts or {"error": "nothing was counted", "lines": []}
 
