@@ -191,11 +191,12 @@ def _into_folder(given: argparse.Namespace, total: int) -> Faults:
     with loading("PyTorch and transformers"):
         from sevila.answers import about, answer_folder, load
     with answer_folder(given.out / given.shard.folder, {**about(given), "by": "sevila"}) as folder:
-        answering = load(given)
-        for together in _rows(answering, given, total, folder.done):
-            folder.append([row for _, row in together])
+        if len(folder.done) < total:  # a model that nobody asks is not loaded
+            answering = load(given)
+            for together in _rows(answering, given, total, folder.done):
+                folder.append([row for _, row in together])
+            _warn(answering.model)
     print(f"written: {folder.file}, {folder.faults.answers} answers")
-    _warn(answering.model)
     return folder.faults
 
 

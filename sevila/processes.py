@@ -43,7 +43,7 @@ class Ended(BaseException):
 
 def several() -> bool:
     """Whether this process is one of several that work together."""
-    return distributed.is_available() and distributed.is_initialized()
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def rank_and_size() -> tuple[int, int]:
@@ -53,7 +53,7 @@ def rank_and_size() -> tuple[int, int]:
 
 def part() -> None:
     """Leave the process group before Python ends: its threads, still at work then, would abort the process."""
-    if several():
+    if distributed.is_initialized():
         # one of them may wait for a process that is stuck; that is not waited for
         last = threading.Timer(LEAVE, os._exit, [MachineError.exit_code])
         last.daemon = True

@@ -65,8 +65,8 @@ def answer_by_ray(given: Namespace, folder: AnswerFolder, rows: int) -> None:
     """Answer the windows of `rows` rows that have no part yet, and count the faults of all. UserError of an actor."""
     numbers, parts = range(-(-rows // given.window)), folder.path / "parts"
     missing = [number for number in numbers if not part(parts, number).exists()]
-    with ProgressBar("parts", len(numbers), len(numbers) - len(missing)) as bar:
-        done = len(numbers) - len(missing)
+    done = len(numbers) - len(missing)
+    with ProgressBar("parts", len(numbers), done) as bar:
         for row in _answered(given, parts, missing) if missing else ():
             if row["error"]:
                 raise UserError(row["error"])
@@ -79,8 +79,11 @@ def answer_by_ray(given: Namespace, folder: AnswerFolder, rows: int) -> None:
 
 def _answered(given: Namespace, parts: Path, missing: Sequence[int]) -> Iterator[dict[str, Any]]:
     """What the actors say of the windows of these numbers, as they are done with them."""
-    # joins the cluster that RAY_ADDRESS names, or makes this machine one
-    with ray.init(include_dashboard=False, logging_level=logging.ERROR):
+    try:
+        cluster = ray.init(include_dashboard=False, logging_level=logging.ERROR)
+    except ConnectionError as error:  # to the one that RAY_ADDRESS names; without it this machine becomes one
+        raise UserError(f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS', '')}: {reason(error)}") from None
+    with cluster:
         ray.data.DataContext.get_current().enable_progress_bars = False
         gpu = given.device != "cpu" and ray.cluster_resources().get("GPU")
         needs: dict[str, Any] = {"num_gpus": 1} if gpu else {"num_cpus": 1}

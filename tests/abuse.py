@@ -17,6 +17,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,7 @@ from bad_inputs import BadInputs
 from sevila import convert, fit, predict, refine, score, store, train  # noqa: F401  (fit: once for all processes)
 from sevila import eval as evaluation
 from sevila.files import read_json
-from sevila.run_folder import CONFIG, LOG
+from sevila.run_folder import CONFIG, ENVIRONMENT, LOG
 from sevila.synthetic.world import Recipe, make
 
 ENTRIES = {
@@ -92,6 +93,10 @@ class Process:
                 return None
             time.sleep(0.005)
 
+    def alive(self) -> bool:
+        """Whether it goes on; its exit code stays to be asked for."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
     def end(self) -> int:
         """The exit code; a run that hangs is killed."""
         code = self.wait()
@@ -126,7 +131,14 @@ class Attacks:
         self.number += 1
         return self.folder / f"{name}-{self.number}"
 
-    def start(self, entry: str, words: list[str], cwd: Path | None = None, file_bytes: int | None = None) -> Process:
+    def start(
+        self,
+        entry: str,
+        words: list[str],
+        cwd: Path | None = None,
+        file_bytes: int | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> Process:
         """Fork a run off: all is imported, so that it begins at once. `file_bytes`: what a file of its may have."""
         output = self.new("output")
         pid = os.fork()
@@ -135,6 +147,7 @@ class Attacks:
             out = os.open(output, os.O_WRONLY | os.O_CREAT)
             _ = os.dup2(out, 1), os.dup2(out, 2)
             torch.set_num_threads(1)
+            os.environ.update(environment or {})
             if file_bytes is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
             code = 1
@@ -151,6 +164,14 @@ class Attacks:
     def stage(self, name: str, run: Path, *words: str, **options: object) -> Process:
         entry, *stage = STAGES[name]
         return self.start(entry, [*stage, *self.world, f"run_dir={run}", *words], **options)
+
+    def pair(self, name: str, run: Path, *words: str) -> list[Process]:
+        """The same in two processes that work together, and nobody who watches over them."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "GLOO_SOCKET_IFNAME": "lo"}
+        ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"} for rank in range(2)]
+        return [self.stage(name, run, *words, environment={**meet, **rank}) for rank in ranks]
 
     def undisturbed(self, name: str) -> dict[str, bytes]:
         """What a stage leaves when nobody disturbs it."""
@@ -181,6 +202,28 @@ class Attacks:
                 for _ in range(killed):
                     self.table.note(kind, same, f"{run} after {killed} kills: code {code}, {process.output}")
                 before, killed, run = before + killed, 0, self.new("killed")
+
+    def pairs(self) -> None:
+        """SIGKILL of one of two processes of a training: the other ends in a minute; resumed, both end alike."""
+        for name in ("pre-training", "fine-tuning", "refinement"):
+            whole, started = self.new("whole"), time.monotonic()
+            codes = [process.end() for process in self.pair(name, whole)]
+            assert codes == [0, 0], f"{name} fails undisturbed: codes {codes}"
+            seconds, run, told = time.monotonic() - started, self.new("killed"), []
+            for _ in range(self.kills):
+                before, two = started_at(run), self.pair(name, run, "resume=true")
+                self.random.shuffle(two)
+                while started_at(run) == before and all(process.alive() for process in two):
+                    time.sleep(0.005)  # before they have met only torchrun could tell
+                time.sleep(self.random.uniform(0, seconds / 2))
+                os.kill(two[0].pid, signal.SIGKILL)
+                told.append(two[1].wait(60.0))
+                two[0].end()
+            codes = [process.end() for process in self.pair(name, run, "resume=true")]
+            same = codes == [0, 0] and outcome(run) == outcome(whole) and not left_over(run)
+            for code in told:
+                fine = same and code is not None and code >= 0
+                self.table.note(f"one of two killed, {name}", fine, f"{run}: the other {code}, resumed {codes}")
 
     def damage(self) -> None:
         """Every file that a resumed run reads: a byte flipped, and cut in half."""
@@ -310,6 +353,12 @@ class Attacks:
             self.table.note("bad input", fine, f"{entry} {words}: {process.output}")
 
 
+def started_at(run: Path) -> float:
+    """When the last run in a folder began; 0 where there was none."""
+    file = run / ENVIRONMENT
+    return file.stat().st_mtime if file.exists() else 0.0
+
+
 def outcome(run: Path) -> dict[str, bytes]:
     """The files of a run that must be the same to the byte."""
     found = (file for file in run.rglob("*") if file.is_file() and KEPT.fullmatch(file.name))
@@ -323,7 +372,7 @@ def left_over(run: Path) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kinds = ["kills", "damage", "store", "together", "full", "inputs"]
+    kinds = ["kills", "pairs", "damage", "store", "together", "full", "inputs"]
     parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--kills", type=int, default=20, metavar="N", help="a stage (20)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and places (0)")
@@ -333,7 +382,7 @@ def main() -> int:
     folder.mkdir(exist_ok=given.keep is None)
     attacks = Attacks(folder.resolve(), given.kills, given.seed)
     methods: dict[str, Callable[[], None]] = {
-        "kills": attacks.kills_, "damage": attacks.damage, "store": attacks.store,
+        "kills": attacks.kills_, "pairs": attacks.pairs, "damage": attacks.damage, "store": attacks.store,
         "together": attacks.together, "full": attacks.full, "inputs": attacks.inputs,
     }  # fmt: skip
     try:

@@ -93,6 +93,8 @@ def test_what_is_answered_is_not_opened_again(file: Path, monkeypatch: pytest.Mo
     Path("many/predictions.jsonl").write_bytes(b"".join(kept))
     ask(file, "--out=many")
     assert opened == ["val_0001.mp4"]
+    monkeypatch.setattr(answers, "load", lambda given: pytest.fail("a model was loaded"))
+    assert ask(file, "--out=many") == 2
     assert json.loads(lines("many/predictions.jsonl")[-1])["qid"] == "q6" and len(lines("many/predictions.jsonl")) == 11
 
 
@@ -225,7 +227,7 @@ def test_a_file_is_read_as_it_is_asked_for(tmp_path: Path) -> None:
     assert next(rows).line == 1
     with pytest.raises(predict.UserError, match=rf"a.jsonl: not a UTF-8 text file \(byte {1000 * len(row)}\)"):
         list(rows)
-    (tmp_path / "a.csv").write_text("video,question\n" + "v.mp4,what?\n" * 3000 + "v.mp4\n")
+    (tmp_path / "a.csv").write_bytes(b"video,question\n" + b"v.mp4,what?\n" * 3000 + b"v.mp4\n" * 3000 + b"\xff\n")
     rows = read_questions(tmp_path / "a.csv")
     assert [next(rows).line for _ in range(3)] == [2, 3, 4]
     with pytest.raises(predict.UserError, match="line 3002: has not as many fields"):

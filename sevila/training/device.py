@@ -44,19 +44,26 @@ def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerat
         raise UserError(f"device={device}: this machine has {torch.cuda.device_count()} CUDA GPUs; use device=cpu")
     # accelerate keeps its settings for the whole process; several runs in one process may differ in them
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    cpu = kind == "cpu" or (kind == "auto" and os.environ.get("ACCELERATE_USE_CPU", "").lower() in _TRUE)
+    cpu = kind == "cpu" or (kind == "auto" and _on_processors())
     with _hidden_settings():
         accelerator = Accelerator(cpu=cpu, mixed_precision=PRECISIONS[precision])
+    if torch.distributed.is_initialized():
+        atexit.register(part)  # registering it again does no harm: it parts once
     if accelerator.num_processes == 1:
         _warn_if_alone()
-    else:
-        atexit.register(part)  # registering it again does no harm: it parts once
     if number and accelerator.num_processes > 1:
         raise UserError(f"device={device}: several processes have a GPU each; use device=cuda")
     if number:
         torch.cuda.set_device(int(number))
         accelerator.state.device = torch.device(device)
     return accelerator
+
+
+def _on_processors() -> bool:
+    """Whether "auto" is the processors: told so, or no GPU for torchrun's processes, which accelerate parts else."""
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in _TRUE:
+        return True
+    return "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
 
 
 @contextmanager

@@ -169,6 +169,31 @@ def test_too_few_batches_for_any_step(toy, tmp_path):
         toy.run(tmp_path, accumulate=8, carry_over=True)
 
 
+def test_a_step_reads_the_device_once(toy, tmp_path, monkeypatch):
+    """Three micro-batches a step, each logged, with a number of the task's that lies on the device, and clipping."""
+    reads: list[str] = []
+
+    def counted(name):
+        read = getattr(torch.Tensor, name)
+        return lambda tensor, *others: (reads.append(name), read(tensor, *others))[1]
+
+    task, batch = Linear(), toy.Batch([], torch.ones(2, 1), torch.empty(0))
+    original = task.loss
+    task.loss = lambda batch: (original(batch)[0], {"share": batch.x.mean(), "host": 0.5})
+    options = toy.make_options(epochs=1, accumulate=3, log_every=1, save_every=None, clip_grad_norm=1.0)
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: reads.append("step"))  # reads its own, of the host
+    for name in ("tolist", "item", "cpu", "__float__", "__bool__", "__int__", "__index__"):
+        monkeypatch.setattr(torch.Tensor, name, counted(name))
+    records = []
+    train(
+        task, lambda epoch, skip: [batch] * 6, 6, options, tmp_path, records.append, accelerator=make_accelerator("cpu")
+    )
+    assert reads[: reads.index("cpu")] == ["tolist", "step", "tolist", "step"]  # then the checkpoint
+    assert records[0] == {"step": 1, "epoch": 0, "lr": records[0]["lr"]} | {
+        "train/share": 1.0, "train/host": 0.5, "train/loss": 1.0, "train/grad_norm": 1.0
+    }  # fmt: skip
+
+
 def test_clipping_limits_the_gradient_that_the_optimiser_sees(toy, tmp_path, monkeypatch):
     seen = []
 

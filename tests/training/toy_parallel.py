@@ -6,6 +6,7 @@ kill` is a run whose process 1 is killed; with `stuck` that one fails while proc
 
 from __future__ import annotations
 
+import atexit
 import errno
 import json
 import os
@@ -19,7 +20,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import distributed, nn
 
 from sevila import processes
 from sevila.cli import guarded
@@ -157,8 +158,16 @@ def stuck(folder: Path, accelerator: Accelerator) -> None:
     time.sleep(200)
 
 
+def parted() -> None:
+    """Called after what the library does at the end: threads of a group would still be at work."""
+    if distributed.is_initialized():
+        print("the process group was not left", file=sys.stderr)
+        os._exit(3)
+
+
 def main(folder: Path, only: str) -> None:
-    accelerator = make_accelerator("cpu")
+    atexit.register(parted)
+    accelerator = make_accelerator("cpu" if torch.cuda.is_available() else "auto")  # two have no GPU each
     rank = accelerator.process_index
     if only:
         with together():
