@@ -1,6 +1,6 @@
 """Every path of the library on a CUDA device that computes nothing, at the size of ViT-g and Flan-T5-XL.
 
-    python tests/fake_cuda                       what all paths count, a line each (two minutes)
+    python tests/fake_cuda                       what all paths count, a line each (minutes)
     python tests/fake_cuda forward --places      ... and where in the package the host waits
     python tests/fake_cuda --root OTHER/CHECKOUT
 
