@@ -44,9 +44,9 @@ examples:
   sevila predict --questions millions.jsonl --out answers --shard 3/8
 
 A line of questions.jsonl has "video", "question" and, if it is to be answered, "options"; a csv the columns video,
-question, a0, a1, ... All other fields are kept. Videos are named as seen from the file's folder. A
-FILE.jsonl is written when all is answered; in a FOLDER predictions.jsonl grows line by line, and the same command goes
-on where it was stopped.
+question, a0, a1, ... All other fields are kept. Videos are named as seen from the file's folder. A FILE.jsonl is
+written when all is answered; in a FOLDER predictions.jsonl grows line by line, and the same command goes on where it
+was stopped.
 """
 MODELS = {f"blip2_flan_t5_{size}": f"Salesforce/blip2-flan-t5-{size}" for size in ("xl", "xxl")}
 SELECTORS = ("localizer", "uniform", "random", "aks", "bolt")  # those that need no further file
