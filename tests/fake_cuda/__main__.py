@@ -42,7 +42,10 @@ def main() -> None:
 
         return estimates.show()
     work = [(name, runs.run) for name in options.paths or runs.NAMES]
-    work += [(name, runs.run_faulty) for name in runs.FAULTS if options.faults]
+    if options.faults:
+        from fake_cuda.faults import FAULTS
+
+        work += [(name, runs.run_faulty) for name in FAULTS]
     results = {}
     for name, run in work:
         started = time.monotonic()

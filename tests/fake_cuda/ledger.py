@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import weakref
 from collections import Counter
@@ -15,7 +16,7 @@ from torch import nn
 
 import sevila
 
-PACKAGE = Path(sevila.__file__).parent
+PACKAGE = f"{Path(sevila.__file__).parent}{os.sep}"
 BLOCK = 512  # bytes: the allocator's unit
 BACKWARD = "backward"  # the place of what autograd does on its own
 SMALL = 64 * 1024  # bytes: a copy of so many from plain memory does not hold up the host, says NVIDIA
@@ -93,10 +94,9 @@ class Ledger:
         place, inside = BACKWARD, False
         for frame in frames():
             code = frame.f_code
-            file = Path(code.co_filename)
-            ours = file.is_relative_to(PACKAGE)
+            ours = code.co_filename.startswith(PACKAGE)
             if ours and place == BACKWARD:
-                place = f"{file.relative_to(PACKAGE.parent)}:{frame.f_lineno}"
+                place = f"sevila/{code.co_filename.removeprefix(PACKAGE)}:{frame.f_lineno}"
             inside |= id(frame.f_locals.get("self")) in self.layers or (ours and code.co_name == "cross_attention")
         return place, inside or place == BACKWARD
 

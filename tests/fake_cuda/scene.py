@@ -49,24 +49,29 @@ def film(path: Path, frames: int) -> str:
     return str(path)
 
 
-def ask(number: int, video: str) -> Question:
-    """A question of its own length, whose answer is the last option, as the invented logits have it."""
-    options = ("to look at the dog.", "to sit down.", "to wave.", "to pick up the red ball.", "to leave.")
+def ask(number: int, video: str, longest: bool = False) -> Question:
+    """A question whose answer is the last option, as the invented logits have it.
+
+    longest   of at least as many tokens as a text may have; else shorter than that, of three lengths
+    """
+    options = ("the star", "a ring", "the cross", "a circle", "red")
+    if longest:
+        options = tuple(f"{option} turns around in front of the white square" for option in options)
     text = "why did the man in the white shirt turn around at the end?"
-    return Question(f"q{number}", video, text[4 * (number % 9) :], options, answer=4, windows=((0.0, 2.0),))
+    return Question(f"q{number}", video, text[4 * (number % 3) :], options, answer=4, windows=((0.0, 2.0),))
 
 
 def query(number: int, video: str) -> Moment:
-    """A sentence of its own length, true of the first two seconds."""
+    """A sentence of one of three lengths, true of the first two seconds."""
     text = "a man in a white shirt turns around and looks at his dog"
-    return Moment(f"m{number}", video, text[3 * (number % 9) :], LONG / FPS, ((0.0, 2.0),))
+    return Moment(f"m{number}", video, text[3 * (number % 3) :], LONG / FPS, ((0.0, 2.0),))
 
 
 @dataclass(frozen=True)
 class Scene:
     """Everything that a path needs, with the fake device switched on.
 
-    padding     whether a batch has a short film
+    padding     whether a batch has a short film and texts of several lengths; else all are as long as they may be
     questions   about the long film
     rows        of a training batch, the last one about the short film
     moments     the same as moment queries
@@ -88,10 +93,10 @@ class Scene:
         return str(self.folder / "long.mp4")
 
     def questions(self, number: int) -> list[Question]:
-        return [ask(i, self.long) for i in range(number)]
+        return [ask(i, self.long, not self.padding) for i in range(number)]
 
     def rows(self, number: int) -> list[Question]:
-        return [ask(i, video) for i, video in enumerate(self._films(number))]
+        return [ask(i, video, not self.padding) for i, video in enumerate(self._films(number))]
 
     def moments(self, number: int) -> list[Moment]:
         return [query(i, video) for i, video in enumerate(self._films(number))]

@@ -1,6 +1,6 @@
 """Every path of the library on a CUDA device that computes nothing, at the size of ViT-g and Flan-T5-XL.
 
-    python tests/fake_cuda                       what all paths count, a line each (two minutes)
+    python tests/fake_cuda                       what all paths count, a line each (minutes)
     python tests/fake_cuda forward --places      ... and where in the package the host waits
     python tests/fake_cuda --root OTHER/CHECKOUT
 
@@ -34,14 +34,14 @@ Counts = dict[str, dict[str, Any]]
 # Of each path the waits, and the copies to the device that hold up the host: at most so many. A training's are those
 # of one optimiser step, logged.
 BOUNDS = {
-    # nine questions about a video of 32 frames, three where keyframes vote; one for each of three selectors: the scores
+    # nine questions about a video of 32 frames, three where keyframes vote; one for each of two selectors: the scores
     # are read once a video, and the logits once
     "answer_direct": (2, 0),
     "answer_official": (2, 0),
     "answer_compared": (2, 0),
     "answer_voting": (2, 0),
     "joint_scorer": (2, 0),
-    "selectors": (6, 0),
+    "selectors": (4, 0),
     # nine questions about 32 frames, three in three orders, which are read one after another; one query
     "labels": (1, 0),
     "labels_three_orders": (2, 0),
@@ -53,7 +53,7 @@ BOUNDS = {
     "forward": (2, 0),
     "forward_voting": (2, 0),
     "forward_all_frames": (1, 0),
-    "checkpointing": (2, 0),
+    "checkpointing": (1, 0),
     "atp": (1, 0),
     "perturbed": (1, 0),
     # the heads, tensor by tensor
