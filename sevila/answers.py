@@ -126,8 +126,6 @@ def load(given: Namespace, video: str | None = None) -> Answering:
     workers = (2 if device.type == "cuda" else 0) if given.workers is None else given.workers
     # the size is the model's, and nothing is kept of a video that had its turn
     videos = CachedVideos(0, cache_bytes=0, decoder=decoder_for(given.decoder, workers), known=1)
-    if video is not None:
-        AnyFile().path(video)
     for role in ROLES:
         _head_file(given, role)
     if video is not None and videos.info(video).length < given.k:

@@ -265,6 +265,9 @@ def _answer_one(given: argparse.Namespace) -> None:
     asked = question("0", {"video": given.video, "question": given.question, "options": given.options}, "")
     _check(given)
     _check_not_input(given, asked.video)
+    from sevila.data.folders import AnyFile
+
+    AnyFile().path(asked.video)  # a name that is wrong is told before PyTorch is there
     with loading("PyTorch and transformers"):
         from sevila.answers import load, result
     answering = load(given, asked.video)
