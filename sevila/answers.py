@@ -196,10 +196,11 @@ class Faults:
     def answers(self) -> int:
         return self.rows - self.failed
 
-    def check(self) -> None:
-        """UserError where a question has no answer."""
+    def check(self, again: str = "") -> None:
+        """UserError where a question has no answer, with how these are asked `again`."""
         if self.failed:
-            raise UserError(f"{self.failed} of {self.rows} questions have no answer; the first: {self.first}")
+            told = f"{self.failed} of {self.rows} questions have no answer; the first: {self.first}"
+            raise UserError(f"{told}; {again}, and the same command asks again" if again else told)
 
 
 # -- the folder that they go to ---
@@ -254,9 +255,11 @@ class AnswerFolder:
         for key in about:
             if not isinstance(before, dict) or before.get(key) != about[key]:
                 was = before.get(key) if isinstance(before, dict) else None
+                differs = f"{key}={was}, now {key}={about[key]}"
+                if key == "questions":  # of which a digest is kept
+                    differs = "another file of questions, or this one before it was changed"
                 raise UserError(
-                    f"--out={self.path}: was begun with {key}={was}, now {key}={about[key]}; "
-                    "go on with the same, or name another folder"
+                    f"--out={self.path}: was begun with {differs}; go on with the same, or name another folder"
                 )
 
     def _rows(self) -> Iterator[str]:

@@ -246,7 +246,8 @@ def parse_json(text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        raise BadJson(f"not valid JSON: {error.msg}", error.lineno) from None
+        what = error.msg.removesuffix(" at")  # of some faults Python says "... starting at", of others not
+        raise BadJson(f"not valid JSON: {what} at column {error.colno}", error.lineno) from None
     except RecursionError:
         raise BadJson("not valid JSON: nested too deeply") from None
     except ValueError:  # Python's own limit

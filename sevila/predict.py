@@ -28,7 +28,7 @@ from sevila.questions import WHOLE, WINDOW, Shard, by_video, question, read_ques
 from sevila.report.terminal import knows_unicode, printable
 
 if TYPE_CHECKING:
-    from sevila.answers import Answering, Faults
+    from sevila.answers import Answering
     from sevila.api import SeViLA
     from sevila.model.sevila import Answer, Localization
 
@@ -166,13 +166,14 @@ def _answer_many(given: argparse.Namespace) -> None:
     _check(given)
     rows, own = _check_rows(given)  # a fault of any row is known before anything slow begins
     if given.actors:
-        faults = _by_actors(given, rows)
+        _by_actors(given, rows)
+    elif _is_folder(given):
+        _into_folder(given, own)
     else:
-        faults = _into_folder(given, own) if _is_folder(given) else _into_file(given, own)
-    faults.check()
+        _into_file(given, own)
 
 
-def _by_actors(given: argparse.Namespace, rows: int) -> Faults:
+def _by_actors(given: argparse.Namespace, rows: int) -> None:
     with loading("Ray, PyTorch and transformers"):
         from sevila.answers import about, answer_folder
 
@@ -183,10 +184,10 @@ def _by_actors(given: argparse.Namespace, rows: int) -> Faults:
     with answer_folder(given.out / given.shard.folder, {**about(given), "by": "Ray"}) as folder:
         answer_by_ray(given, folder, rows)
     print(f"written: {folder.path / 'parts'}, {folder.faults.answers} answers")
-    return folder.faults
+    folder.faults.check("remove the parts that hold an error")
 
 
-def _into_folder(given: argparse.Namespace, total: int) -> Faults:
+def _into_folder(given: argparse.Namespace, total: int) -> None:
     """Rows are appended as they are made, and those that are there already are not made again."""
     with loading("PyTorch and transformers"):
         from sevila.answers import about, answer_folder, load
@@ -197,10 +198,10 @@ def _into_folder(given: argparse.Namespace, total: int) -> Faults:
                 folder.append([row for _, row in together])
             _warn(answering.model)
     print(f"written: {folder.file}, {folder.faults.answers} answers")
-    return folder.faults
+    folder.faults.check(f"take the lines with an error out of {folder.file}")
 
 
-def _into_file(given: argparse.Namespace, total: int) -> Faults:
+def _into_file(given: argparse.Namespace, total: int) -> None:
     """All rows together, in the order of the questions; without a file they are printed."""
     with loading("PyTorch and transformers"):
         from sevila.answers import Faults, load
@@ -218,7 +219,7 @@ def _into_file(given: argparse.Namespace, total: int) -> Faults:
             ascii = not knows_unicode(sys.stdout)
             print("".join(json_line(row, ascii) for row in rows), end="")
     _warn(answering.model)
-    return faults
+    faults.check()
 
 
 def _check_rows(given: argparse.Namespace) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -66,6 +67,10 @@ def answer_by_ray(given: Namespace, folder: AnswerFolder, rows: int) -> None:
     numbers, parts = range(-(-rows // given.window)), folder.path / "parts"
     missing = [number for number in numbers if not part(parts, number).exists()]
     done = len(numbers) - len(missing)
+    if len(numbers) < given.actors:  # the windows are those of plain predict, so that the answers are
+        few = f"--actors={given.actors}: --window={given.window} makes {len(numbers)} parts of {rows} rows"
+        advice = "as many actors are at work; a smaller --window, in another folder, gives more of them some"
+        print(f"sevila: warning: {few}; {advice}", file=sys.stderr)
     with ProgressBar("parts", len(numbers), done) as bar:
         for row in _answered(given, parts, missing) if missing else ():
             if row["error"]:
@@ -81,8 +86,11 @@ def _answered(given: Namespace, parts: Path, missing: Sequence[int]) -> Iterator
     """What the actors say of the windows of these numbers, as they are done with them."""
     try:
         cluster = ray.init(include_dashboard=False, logging_level=logging.ERROR)
-    except ConnectionError as error:  # to the one that RAY_ADDRESS names; without it this machine becomes one
-        raise UserError(f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS', '')}: {reason(error)}") from None
+    except (ConnectionError, ValueError) as error:  # RAY_ADDRESS names none; without it this machine becomes one
+        if "RAY_ADDRESS" not in os.environ:
+            raise
+        remedy = "name the HOST:PORT of a cluster that runs, or unset it for this machine alone"
+        raise UserError(f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: {reason(error)}; {remedy}") from None
     with cluster:
         ray.data.DataContext.get_current().enable_progress_bars = False
         gpu = given.device != "cpu" and ray.cluster_resources().get("GPU")
@@ -91,7 +99,7 @@ def _answered(given: Namespace, parts: Path, missing: Sequence[int]) -> Iterator
         data = ray.data.from_items([{"window": number} for number in missing], override_num_blocks=len(missing))
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # Ray has set its own level by now
         about = {"given": given, "folder": parts, "cwd": os.getcwd()}
-        pool = ray.data.ActorPoolStrategy(size=given.actors)
+        pool = ray.data.ActorPoolStrategy(size=min(given.actors, len(missing)))  # no model that has nothing to do
         try:
             yield from data.map(Actor, fn_constructor_kwargs=about, compute=pool, **needs).iter_rows()  # type: ignore[arg-type]
         except RayError as error:

@@ -112,6 +112,7 @@ def test_jsonl_passes_over_empty_lines_and_a_byte_order_mark(tmp_path: Path) -> 
     ("content", "message"),
     [
         (b'{"a": 1}\n\n{"a": \n', "rows.jsonl, line 3: not valid JSON"),
+        (b'{"a": "whole"}\n{"a": "ha', "rows.jsonl, line 2: not valid JSON: Unterminated string starting at column 7"),
         (b'{"a": 1}\n[1]\n', "rows.jsonl, line 2: not a JSON object but list"),
         (b'{"a": "\xff"}\n', "rows.jsonl: not a UTF-8 text file (byte 7)"),
         (b'{"a": 1}\n{"b": {"a": 2, "a": 3}}\n', "rows.jsonl, line 2: key 'a' stands there twice"),

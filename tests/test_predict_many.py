@@ -140,7 +140,7 @@ def test_another_model_file_or_setting_is_refused(file: Path, capsys: pytest.Cap
     assert "with precision=fp32, now precision=fp64" in told("--precision=fp64")
     assert "with selector=localizer, now selector=uniform" in told("--selector=uniform")
     file.write_text(file.read_text().replace("red star", "red square"))
-    assert "was begun with questions=" in told()
+    assert "was begun with another file of questions, or this one before it was changed; go on" in told()
     Path("mine").mkdir()
     Path("mine/notes.txt").touch()
     assert ask(file, "--out=mine") == 2

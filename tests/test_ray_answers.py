@@ -44,12 +44,15 @@ def test_actors_write_the_bytes_of_plain_predict(
     assert predict.cli([*words, "--out=many", "--actors=2"]) == 2
     printed = capsys.readouterr()
     assert "written: many/parts, 7 answers\n" in printed.out and "2 of 9 questions have no answer" in printed.err
+    assert printed.err.endswith("; remove the parts that hold an error, and the same command asks again\n")
+    assert "--actors=2: --window" not in printed.err
     assert [len(part.read_bytes().splitlines()) for part in parts()] == [2, 2, 2, 2, 1]
     assert b"".join(part.read_bytes() for part in parts()) == whole
     first, *_, last = parts()
     first.unlink()
     last.write_bytes(b"")
-    assert predict.cli([*words, "--out=many", "--actors=1"]) == 2
+    assert predict.cli([*words, "--out=many", "--actors=6"]) == 2
+    assert "--actors=6: --window=2 makes 5 parts of 9 rows; as many actors are at work" in capsys.readouterr().err
     assert b"".join(part.read_bytes() for part in parts()) == b"".join(whole.splitlines(keepends=True)[:-1])
     shutil.rmtree("many/parts")
     Path("many/parts").touch()
@@ -57,6 +60,19 @@ def test_actors_write_the_bytes_of_plain_predict(
     assert "sevila: error: many/parts" in capsys.readouterr().err.splitlines()[-1]
     assert predict.cli([*words, "--out=many"]) == 2
     assert "--out=many: was begun with by=Ray, now by=sevila" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_ray")
+def test_an_address_that_ray_cannot_read_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", "nonsense")
+    Path("q.jsonl").write_text('{"video": "v.mp4", "question": "x"}\n')
+    assert predict.cli(["--questions=q.jsonl", "--out=many", "--actors=1"]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("sevila: error: RAY_ADDRESS=nonsense: ")
+    assert told.endswith("; name the HOST:PORT of a cluster that runs, or unset it for this machine alone")
 
 
 def test_actors_need_a_folder(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,9 @@ def main() -> None:
     guard.load(guard.library(options.guard))
     from fake_cuda import runs  # torch, from here on
 
+    for name in options.paths:
+        if name not in runs.NAMES:
+            parser.error(f"no path is named {name!r}; there are: {', '.join(runs.NAMES)}")
     if options.estimates:
         from fake_cuda import estimates
 
