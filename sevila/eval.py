@@ -19,9 +19,11 @@ from sevila.hydra_main import main
 
 if TYPE_CHECKING:
     from sevila.benchmarks.base import Benchmark
+    from sevila.data.records import Question
     from sevila.report.page import Block
     from sevila.run_folder import RunFolder
     from sevila.tasks.chain import Answering
+    from sevila.tasks.evaluation import Judged
 
 
 def run(config: schema.Eval) -> dict[str, Any]:
@@ -86,10 +88,8 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
 
 def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     from sevila import build
-    from sevila.benchmarks.predictions import write_keyframes
-    from sevila.examples import examples
     from sevila.processes import from_main
-    from sevila.tasks.evaluation import Judged, Lines, benchmark_metrics, by_processes, judged
+    from sevila.tasks.evaluation import Judged, benchmark_metrics, by_processes, judged
 
     # check
     accelerator = build.accelerator(config)
@@ -123,7 +123,23 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
             metrics["scoring_agreement"] = comparison.agreement
         # write
         build.warn_of_truncation(model)
-        rows = Lines(folder.unfinished, found)
+        return _write(config, folder, data, questions, found, metrics)
+
+
+def _write(
+    config: schema.Eval,
+    folder: RunFolder,
+    data: Benchmark,
+    questions: Sequence[Question],
+    found: Sequence[Judged],
+    metrics: dict[str, Any],
+) -> dict[str, Any]:
+    """What is left of predictions: those of the run folder, a submission, keyframes; gives the metrics."""
+    from sevila.benchmarks.predictions import write_keyframes
+    from sevila.examples import examples
+    from sevila.tasks.evaluation import Lines
+
+    with Lines(folder.unfinished, found) as rows:
         metrics = _finish(config, folder, data, metrics, rows, examples(questions, rows, data.folder()))
         if config.submission:
             needed = [{key: row[key] for key in row if key != "frames"} for row in rows]
@@ -131,8 +147,9 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
         if config.export:
             write_keyframes(config.export, rows)
             print(f"written: {config.export} (frame_time: seconds since a video's first frame)")
-        shutil.rmtree(folder.unfinished, ignore_errors=True)
-        return metrics
+    # nobody reads there any more: a network's file system keeps what is removed while it is open
+    shutil.rmtree(folder.unfinished, ignore_errors=True)
+    return metrics
 
 
 def _check_outputs(config: schema.Eval, export: bool = True) -> None:
