@@ -19,6 +19,7 @@ from sevila.hydra_main import main
 
 if TYPE_CHECKING:
     from sevila.benchmarks.base import Benchmark
+    from sevila.data.records import Question
     from sevila.report.page import Block
     from sevila.run_folder import RunFolder
     from sevila.tasks.chain import Answering
@@ -86,7 +87,6 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
 
 def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     from sevila import build
-    from sevila.benchmarks.predictions import write_keyframes
     from sevila.examples import examples
     from sevila.processes import from_main
     from sevila.tasks.evaluation import Judged, Lines, benchmark_metrics, by_processes, judged
@@ -125,14 +125,23 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
         build.warn_of_truncation(model)
         rows = Lines(folder.unfinished, found)
         metrics = _finish(config, folder, data, metrics, rows, examples(questions, rows, data.folder()))
-        if config.submission:
-            needed = [{key: row[key] for key in row if key != "frames"} for row in rows]
-            _say(data.write_submission(Path(config.submission), questions, needed))
-        if config.export:
-            write_keyframes(config.export, rows)
-            print(f"written: {config.export} (frame_time: seconds since a video's first frame)")
+        _write_outputs(config, data, questions, rows)
         shutil.rmtree(folder.unfinished, ignore_errors=True)
         return metrics
+
+
+def _write_outputs(
+    config: schema.Eval, data: Benchmark, questions: Sequence[Question], rows: Sequence[dict[str, Any]]
+) -> None:
+    """The files that were asked for beside the run's own."""
+    from sevila.benchmarks.predictions import write_keyframes
+
+    if config.submission:
+        needed = [{key: row[key] for key in row if key != "frames"} for row in rows]
+        _say(data.write_submission(Path(config.submission), questions, needed))
+    if config.export:
+        write_keyframes(config.export, rows)
+        print(f"written: {config.export} (frame_time: seconds since a video's first frame)")
 
 
 def _check_outputs(config: schema.Eval, export: bool = True) -> None:
