@@ -123,7 +123,9 @@ def load(given: Namespace, video: str | None = None) -> Answering:
     UserError for the one `video` that cannot be read, or is too short, before the model is loaded.
     """
     device = find_device(given.device)
-    workers = (2 if device.type == "cuda" else 0) if given.workers is None else given.workers
+    # a video alone has nothing to be decoded ahead of: all cores work at it
+    ahead = 2 if device.type == "cuda" and video is None else 0
+    workers = ahead if given.workers is None else given.workers
     # the size is the model's, and nothing is kept of a video that had its turn
     videos = CachedVideos(0, cache_bytes=0, decoder=decoder_for(given.decoder, workers), known=1)
     for role in ROLES:

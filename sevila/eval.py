@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sevila.report.page import Block
     from sevila.run_folder import RunFolder
     from sevila.tasks.chain import Answering
+    from sevila.tasks.evaluation import Judged
 
 
 def run(config: schema.Eval) -> dict[str, Any]:
@@ -87,9 +88,8 @@ def moments(config: schema.Eval, spans: dict[str, Any] | None = None) -> dict[st
 
 def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
     from sevila import build
-    from sevila.examples import examples
     from sevila.processes import from_main
-    from sevila.tasks.evaluation import Judged, Lines, benchmark_metrics, by_processes, judged
+    from sevila.tasks.evaluation import Judged, benchmark_metrics, by_processes, judged
 
     # check
     accelerator = build.accelerator(config)
@@ -123,25 +123,33 @@ def _questions(config: schema.Eval, answering: Answering) -> dict[str, Any]:
             metrics["scoring_agreement"] = comparison.agreement
         # write
         build.warn_of_truncation(model)
-        rows = Lines(folder.unfinished, found)
-        metrics = _finish(config, folder, data, metrics, rows, examples(questions, rows, data.folder()))
-        _write_outputs(config, data, questions, rows)
-        shutil.rmtree(folder.unfinished, ignore_errors=True)
-        return metrics
+        return _write(config, folder, data, questions, found, metrics)
 
 
-def _write_outputs(
-    config: schema.Eval, data: Benchmark, questions: Sequence[Question], rows: Sequence[dict[str, Any]]
-) -> None:
-    """The files that were asked for beside the run's own."""
+def _write(
+    config: schema.Eval,
+    folder: RunFolder,
+    data: Benchmark,
+    questions: Sequence[Question],
+    found: Sequence[Judged],
+    metrics: dict[str, Any],
+) -> dict[str, Any]:
+    """What is left of predictions: those of the run folder, a submission, keyframes; gives the metrics."""
     from sevila.benchmarks.predictions import write_keyframes
+    from sevila.examples import examples
+    from sevila.tasks.evaluation import Lines
 
-    if config.submission:
-        needed = [{key: row[key] for key in row if key != "frames"} for row in rows]
-        _say(data.write_submission(Path(config.submission), questions, needed))
-    if config.export:
-        write_keyframes(config.export, rows)
-        print(f"written: {config.export} (frame_time: seconds since a video's first frame)")
+    with Lines(folder.unfinished, found) as rows:
+        metrics = _finish(config, folder, data, metrics, rows, examples(questions, rows, data.folder()))
+        if config.submission:
+            needed = [{key: row[key] for key in row if key != "frames"} for row in rows]
+            _say(data.write_submission(Path(config.submission), questions, needed))
+        if config.export:
+            write_keyframes(config.export, rows)
+            print(f"written: {config.export} (frame_time: seconds since a video's first frame)")
+    # nobody reads there any more: a network's file system keeps what is removed while it is open
+    shutil.rmtree(folder.unfinished, ignore_errors=True)
+    return metrics
 
 
 def _check_outputs(config: schema.Eval, export: bool = True) -> None:

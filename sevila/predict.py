@@ -51,6 +51,7 @@ was stopped.
 MODELS = {f"blip2_flan_t5_{size}": f"Salesforce/blip2-flan-t5-{size}" for size in ("xl", "xxl")}
 SELECTORS = ("localizer", "uniform", "random", "aks", "bolt")  # those that need no further file
 OUTPUTS = (".html", ".png", ".json")
+OF_MANY = {"shard": WHOLE, "window": WINDOW, "workers": None}  # what one question has no use for, and its default
 
 
 def parser() -> Parser:
@@ -115,8 +116,10 @@ def _check(given: argparse.Namespace) -> None:
         raise UserError("--questions=FILE holds videos, questions and options: leave those out")
     if given.questions and given.frames:
         raise UserError(f"--frames={given.frames}: keyframes of one video; leave it out, or name a VIDEO")
-    if not given.questions and given.shard.among > 1:
-        raise UserError(f"--shard={given.shard}: a part of many questions; leave it out, or name --questions FILE")
+    for name, unset in OF_MANY.items():
+        if not given.questions and getattr(given, name) != unset:
+            told = f"--{name}={getattr(given, name)}"
+            raise UserError(f"{told}: goes with many questions; leave it out, or name --questions FILE")
     for name, least in (("k", 1), ("n_frames", 1), ("window", 1), ("workers", 0), ("actors", 1)):
         if getattr(given, name) is not None and getattr(given, name) < least:
             raise UserError(f"--{name.replace('_', '-')}={getattr(given, name)}: must be at least {least}")

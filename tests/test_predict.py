@@ -9,16 +9,17 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
 from PIL import Image
 
-from sevila import predict
+from sevila import answers, predict
 from sevila.api import SeViLA
 from sevila.config import load
 from sevila.data.video import VideoReader
+from sevila.errors import UserError
 
 QUESTION, OPTIONS = "what does the red star hold", ["cup", "key", "the [b]ell"]
 ASKED = [QUESTION, *OPTIONS, "--precision=fp32"]
@@ -225,6 +226,10 @@ def test_faults_of_a_command_line(video: Path, write: Write, capsys: pytest.Capt
         "--out=a.png: expected a name that ends in .jsonl, or a folder's"
     )
     assert told(f"--questions={path}", "--frames=f").startswith("--frames=f: keyframes of one video")
+    for word in ("--shard=1/2", "--window=8", "--workers=2"):
+        assert (
+            told(str(video), "w", word) == f"{word}: goes with many questions; leave it out, or name --questions FILE"
+        )
     assert told() == "VIDEO is missing: sevila predict VIDEO QUESTION OPTION OPTION ..."
     assert told(str(video)) == "QUESTION is missing: sevila predict VIDEO QUESTION OPTION OPTION ..."
     assert told(str(video), "w", "a").startswith("options: a question needs at least 2 options")
@@ -235,6 +240,24 @@ def test_faults_of_a_command_line(video: Path, write: Write, capsys: pytest.Capt
     assert told(str(video), "w", "--k=x").startswith("argument --k: invalid int value: 'x'; sevila predict --help")
     assert told(str(video), "w", "--device=cuda:99").startswith("device=cuda:99: this machine has")
     assert told(str(video), "w", "--localizer=none").startswith("localizer=none: ")
+
+
+def test_a_gpu_gets_workers_for_many_videos_and_all_cores_for_one(
+    video: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as that goes without one: until the model would be loaded."""
+    asked: list[int] = []
+
+    def decoder_for(name: str, workers: int) -> NoReturn:
+        asked.append(workers)
+        raise UserError("enough")
+
+    monkeypatch.setattr(answers, "find_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(answers, "decoder_for", decoder_for)
+    many = ["--questions", str(write({"video": "v.mp4", "question": "x"}))]
+    for words in ([str(video), "w"], many, [*many, "--workers=3"]):
+        assert predict.cli(words) == 2
+    assert asked == [0, 2, 3]
 
 
 def test_the_keyframes_of_an_open_question(video: Path, capsys: pytest.CaptureFixture[str]) -> None:

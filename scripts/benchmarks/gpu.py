@@ -56,7 +56,7 @@ def published(device: torch.device, heads: torch.dtype = torch.bfloat16) -> SeVi
 def peak(device: torch.device, dtype: torch.dtype, side: int = SQUARE, runs: int = 20) -> float:
     """Operations a second of a matrix product, the best of some."""
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return 2 * side**3 / min(_times(lambda: left @ right, runs))
+    return 2 * side**3 / min(times(lambda: left @ right, runs))
 
 
 @torch.no_grad()
@@ -88,7 +88,7 @@ def measure(model: SeViLA, sizes: Sizes, dtype: torch.dtype, runs: int, side: in
     top = peak(device, dtype, side)
     rows = []
     for name, (way, parts) in ways.items():
-        seconds = statistics.median(_times(way, runs))
+        seconds = statistics.median(times(way, runs))
         rate = sum(part.operations for part in parts) / seconds
         rows.append({"name": name, "seconds": seconds, "tflops": rate / 1e12, "percent_of_peak": 100 * rate / top})
     whole = rows[-1]
@@ -107,7 +107,7 @@ def _with_texts(sizes: Sizes, localize: int, answer: int) -> Sizes:
     return Sizes(**{**vars(sizes), "localizer_text": localize, "answerer_text": answer})
 
 
-def _times(way: Callable[[], Any], runs: int) -> list[float]:
+def times(way: Callable[[], Any], runs: int) -> list[float]:
     """Seconds of each run, after two that do not count."""
     taken = []
     for number in range(runs + 2):

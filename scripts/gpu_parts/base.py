@@ -124,7 +124,7 @@ def conduct(part: Part, command: Sequence[str], work: Path, left: float) -> Outc
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            end_group(process)
+            _end_group(process)
     seconds = round(time.monotonic() - started, 1)
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL:])
     if code is None:
@@ -136,7 +136,7 @@ def conduct(part: Part, command: Sequence[str], work: Path, left: float) -> Outc
     return Outcome(part.name, part.title, MISSED if missed else PASSED, seconds, limit, found, tail)
 
 
-def end_group(process: subprocess.Popen[Any]) -> None:
+def _end_group(process: subprocess.Popen[Any]) -> None:
     """Kill a process that leads a group of its own, and whatever it started that is still there."""
     with suppress(ProcessLookupError):  # all of them have ended
         os.killpg(process.pid, signal.SIGKILL)

@@ -6,7 +6,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -21,7 +20,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks import gpu
 from benchmarks.cost import Sizes
 from benchmarks.subject import SMALL, subject
-from benchmarks.timing import synchronize
 from gpu_parts.base import Check, Found, Grid, Setting
 from model_size import WORK, Bench
 from sevila import build
@@ -187,18 +185,8 @@ def _milliseconds(given: list[Any], backend: SDPBackend | None = None, runs: int
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with sdpa_kernel(list(BACKENDS) if backend is None else backend):
-                return statistics.median(_times(lambda: functional.scaled_dot_product_attention(*given), runs))
+                return 1000 * statistics.median(
+                    gpu.times(lambda: functional.scaled_dot_product_attention(*given), runs)
+                )
     except RuntimeError:
         return None
-
-
-def _times(way: Callable[[], Any], runs: int) -> list[float]:
-    taken = []
-    for number in range(runs + 2):
-        synchronize()
-        started = time.perf_counter()
-        way()
-        synchronize()
-        if number > 1:
-            taken.append(1000 * (time.perf_counter() - started))
-    return taken

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from gpu_parts.base import Check, Found, Grid, Lines, Setting, end_group
+from gpu_parts.base import Check, Found, Grid, Lines, Setting
 from sevila.checkpoints.backbone import load
 from sevila.checkpoints.heads import ZEROSHOT, load_head, save_head
 from sevila.files import parse_jsonl
@@ -135,8 +135,11 @@ def resumed(setting: Setting) -> Found:
 
 
 def stopped(words: Sequence[str], run: Path, after: int = 2) -> int:
-    """Start a training, send SIGTERM once it has logged so many steps; its exit code."""
-    process = subprocess.Popen(words, start_new_session=True)
+    """Start a training, send SIGTERM once it has logged so many steps; its exit code.
+
+    It stays in this process's group, so that it ends with this part where that has used up its time.
+    """
+    process = subprocess.Popen(words)
     try:
         while process.poll() is None and len(losses(run)) < after:
             time.sleep(0.02)
@@ -144,4 +147,4 @@ def stopped(words: Sequence[str], run: Path, after: int = 2) -> int:
             os.kill(process.pid, signal.SIGTERM)
         return process.wait()
     finally:
-        end_group(process)
+        process.kill()  # nothing where it has ended

@@ -249,10 +249,12 @@ class Store:
         disk's is raised by a later call. The disk's own ends the writing, which is said on stderr.
         """
         resting = patches.to(self.rest)
-        new, order, start = [], [], 0
+        new: list[_New] = []
+        order, start = [], 0
         for each in misses:
             chunk = _New.of(each, self._folder(each.place))
-            if chunk.rows and not self.quota.closed and not self._has(chunk.file, each.place):
+            twice = any(chunk.file == other.file for other in new)  # rows of a batch may ask about one video
+            if chunk.rows and not twice and not self.quota.closed and not self._has(chunk.file, each.place):
                 new.append(chunk)
                 order += [start + row for row in chunk.rows]
             start += len(each.indices)

@@ -137,11 +137,18 @@ def lines_of(folder: Path, process: int) -> Path:
 
 
 class Lines(Sequence[dict[str, Any]]):
-    """The rows of predictions.jsonl in the questions' order, each read when it is asked for."""
+    """The rows of predictions.jsonl in the questions' order, each read when it is asked for, inside a `with` block."""
 
     def __init__(self, folder: Path, found: Sequence[Judged]) -> None:
         self.found = found
         self.files = {process: lines_of(folder, process).open("rb") for process in {each.process for each in found}}
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self.files.values():
+            file.close()
 
     def __len__(self) -> int:
         return len(self.found)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sevila.data import store as store_module
 from sevila.data.sampling import PLAIN
 from sevila.data.store import Misses, Place, Store
 from sevila.data.store_files import size_of
@@ -69,6 +70,19 @@ def test_what_was_written_is_found_bit_for_bit(make: Make) -> None:
     assert whole.rows == [0, 1, 2] and torch.equal(whole.patches, patches(3, 5, 9))
     assert make().read(replace(PLACE, view="crop-0-0-8-8"), [3]).rows == []
     assert make().read(replace(PLACE, video="other"), [3]).rows == []
+
+
+def test_a_video_that_a_batch_has_twice_is_written_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+    write_chunk = store_module.write_chunk
+    monkeypatch.setattr(
+        store_module, "write_chunk", lambda file, *rest: written.append(file) or write_chunk(file, *rest)
+    )
+    kept = make()
+    kept.write([misses(3, 5), misses(4), misses(5, 3)], patches(3, 5, 4, 5, 3))
+    kept.flush()
+    assert len(written) == 2 and written == sorted(chunks(kept), reverse=True)
+    assert torch.equal(make().read(PLACE, [3, 4, 5]).patches, patches(3, 4, 5))
 
 
 def test_frames_of_several_files_come_together(make: Make) -> None:

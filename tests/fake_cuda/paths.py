@@ -1,4 +1,4 @@
-"""The twenty paths: each prepares its model, then does with the meter on what is to be counted.
+"""The paths: each prepares its model, then does with the meter on what is to be counted.
 
 A training is the library's own loop over two steps; the second one counts, with its loss, gradient, AdamW and log.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -200,6 +201,18 @@ def test_a_training_is_what_its_entry_point_takes(
     assert Path(getattr(config, kind.role)).is_file() and config.data["train_videos"] == trainings.WORLD["train_videos"]
     other = {"localizer": "answerer", "answerer": "localizer"}[kind.role]
     assert getattr(config, other) == "zeroshot"
+
+
+def test_a_training_is_stopped_and_belongs_to_its_part(tmp_path: Path) -> None:
+    """In a group of its own it would go on after a part that was killed."""
+    code = (
+        "import os, pathlib, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143));"
+        "run = pathlib.Path(sys.argv[1]); (run / 'group').write_text(str(os.getpgrp()));"
+        'lines = [f\'{{"step": {i}, "train/loss": 1.0}}\\n\' for i in (1, 2)];'
+        "(run / 'metrics.jsonl').write_text(''.join(lines)); time.sleep(20)"
+    )
+    assert trainings.stopped([sys.executable, "-S", "-c", code, str(tmp_path)], tmp_path) == trainings.STOPPED
+    assert (tmp_path / "group").read_text() == str(os.getpgrp())
 
 
 def test_an_unlearned_head_fits_and_has_something_to_learn(tmp_path: Path) -> None:

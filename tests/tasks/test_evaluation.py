@@ -54,9 +54,10 @@ def test_predictions_stay_on_the_disk(tmp_path: Path) -> None:
     kept = judged(((place, here[place]) for place in (1, 0)), tmp_path)
     lines_of(tmp_path, 1).write_text(json.dumps(there[0].to_json()) + "\n")
     found = [kept[0], Judged(there[0].pruned(), 1, 0), kept[1]]
-    lines = Lines(tmp_path, found)
-    assert list(lines) == [p.to_json() for p in (here[0], there[0], here[1])] and len(lines) == 3
-    assert lines[2]["qtype"] == "é ✓" and lines[0]["qtype"] == "TN"
+    with Lines(tmp_path, found) as lines:
+        assert list(lines) == [p.to_json() for p in (here[0], there[0], here[1])] and len(lines) == 3
+        assert lines[2]["qtype"] == "é ✓" and lines[0]["qtype"] == "TN"
+    assert len(lines.files) == 2 and all(file.closed for file in lines.files.values())
     assert [len(each.prediction.frames) for each in found] == [1, 1, 2]
     for each in found:
         row = json.loads(json.dumps(each.to_row()))
