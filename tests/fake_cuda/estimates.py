@@ -26,7 +26,7 @@ def rows() -> Iterator[tuple[str, Any, str]]:
 
 
 def show() -> None:
-    print("| | operations | peak memory | target |")
+    print("| bfloat16 | operations | peak memory | target, GB |")
     print("| --- | --- | --- | --- |")
     for name, path, target in rows():
         found = runs.counted(path, padding=False)
