@@ -15,6 +15,7 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -131,7 +132,7 @@ class Store:
         self._writer = BackgroundWriter()
         self._infos: dict[str, VideoInfo] = {}
         self._places: OrderedDict[Path, dict[str, Chunk]] = OrderedDict()
-        self._bad: set[Path] = set()
+        self._bad: dict[Path, int] = {}  # file -> when it was written: it may have been made again since
         self._checked: dict[Path, set[int]] = {}  # file -> rows
 
     def table(self, kind: str, about: Mapping[str, Any]) -> Table:
@@ -195,7 +196,7 @@ class Store:
         known = self._places.pop(folder, {})
         chunks = {}
         for name in sorted(found, key=lambda name: (found[name], name)):
-            chunk = known.get(name) or self._opened(folder / name, place)
+            chunk = known.get(name) or self._opened(folder / name, place, found[name])
             if chunk is not None:
                 chunks[name] = chunk
         self._places[folder] = chunks
@@ -205,8 +206,8 @@ class Store:
                 self._checked.pop(chunk.file, None)
         return list(chunks.values())
 
-    def _opened(self, file: Path, place: Place) -> Chunk | None:
-        if file in self._bad:
+    def _opened(self, file: Path, place: Place, written: int) -> Chunk | None:
+        if self._bad.get(file) == written:
             return None
         try:
             if not inside(self.folder, file):
@@ -236,7 +237,8 @@ class Store:
             return None
 
     def _refuse(self, file: Path, why: Refused) -> None:
-        self._bad.add(file)
+        with suppress(FileNotFoundError):
+            self._bad[file] = file.stat().st_mtime_ns
         self._checked.pop(file, None)
         warn(f"{file}: {why}; its frames are encoded again")
 
@@ -284,7 +286,7 @@ class Store:
             about = {"maker": self.maker, "note": self.note}
             store_files.write_sealed(self.folder, self._home / "maker.json", about)
         self.quota.take(write_chunk(new.file, self._owner(new.place), new.indices, new.times, patches))
-        self._bad.discard(new.file)
+        self._bad.pop(new.file, None)
 
     def _has(self, file: Path, place: Place) -> bool:
         """Whether the file is there, and whole, or on its way; a bad one will be replaced."""
