@@ -27,6 +27,7 @@ from torch import Tensor
 from sevila.data import store_files
 from sevila.data.background import BackgroundWriter
 from sevila.data.chunks import Chunk, Refused, open_chunk, write_chunk
+from sevila.data.quota import Quota
 from sevila.data.store_files import ContentHashes, Table, inside, refuse_links, warn
 from sevila.data.video import VideoInfo
 from sevila.files import TEMPORARY_MARK
@@ -128,7 +129,7 @@ class Store:
         self.note = dict(note or {})
         self.id = hashlib.sha256(json.dumps(self.maker, sort_keys=True).encode()).hexdigest()[:16]
         self.contents = ContentHashes(self.folder)
-        self.quota = _Quota(self.folder, max_bytes)
+        self.quota = Quota(self.folder, max_bytes)
         self._writer = BackgroundWriter()
         self._infos: dict[str, VideoInfo] = {}
         self._places: OrderedDict[Path, dict[str, Chunk]] = OrderedDict()
@@ -332,35 +333,6 @@ class _New:
         file = folder / f"{len(indices)}-{frames}{SUFFIX}"
         rows = [row[index] for index in indices]
         return cls(file, misses.place, indices, [misses.times[i] for i in rows], rows)
-
-
-class _Quota:
-    """How much may still be written: what other processes add is counted anew from time to time."""
-
-    def __init__(self, folder: Path, limit: int | None) -> None:
-        self.folder, self.limit = folder, limit
-        self.closed = False
-        self._used: int | None = None
-        self._new = 0
-
-    def has(self, size: int) -> bool:
-        """Whether so many bytes may be added; the first time they may not is said on stderr."""
-        if self.closed or self.limit is None:
-            return not self.closed
-        if self._used is None or self._new > self.limit // 20:
-            self._used, self._new = store_files.size_of(self.folder), 0
-        if self._used + self._new + size > self.limit:
-            self.close(f"it is full (store.max_gb={self.limit / 1e9:g})")
-        return not self.closed
-
-    def take(self, size: int) -> None:
-        self._new += size
-
-    def close(self, why: str) -> None:
-        """Write nothing more."""
-        if not self.closed:
-            warn(f"store.folder={self.folder}: {why}; nothing is added any more")
-        self.closed = True
 
 
 def _finished(name: str) -> bool:
