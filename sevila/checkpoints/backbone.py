@@ -152,10 +152,15 @@ def load(
     blip2.set_attn_implementation(attention)
     backbone = assemble_backbone(blip2, text, weights.name(source), attention, text_tokens, tower, tokens).to(device)
     backbone.zeroshot.cpu()
+    _hold(backbone, half_tower, checkpointing)
+    return backbone
+
+
+def _hold(backbone: Backbone, half_tower: bool, checkpointing: bool) -> None:
+    """What `load` was told of its memory."""
     if half_tower:
         _ = backbone.fingerprint, backbone.first_fingerprint  # of the weights as they are in the file
         halve(backbone.tower)
     if checkpointing:
         checkpoint_blocks(backbone.language)
         checkpoint_blocks(backbone.zeroshot)  # and so every head, which begins as its copy
-    return backbone

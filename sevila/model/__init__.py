@@ -7,6 +7,7 @@ language    how T5 is run, how an option letter is read from it, how rows share 
 head        what is trained: layer norm, Q-Former, queries, one linear layer
 sevila      Localizer and Answerer over one backbone: `localize`, `answer`
 prompts     every text that they are asked
+pixels      uint8 pictures, normalised
 records     what goes in and what comes out
 device      what stays on a GPU, and what the host reads of it, once a call
 precision, digest, torchvision_check   half precision, fingerprints of weights, a look at what is installed

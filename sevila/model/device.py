@@ -36,7 +36,10 @@ class Constants:
         kept = self._kept.get(key)
         if kept is None or kept[0]() is not memory or kept[1] != written:
             with torch.inference_mode(False), torch.no_grad():  # a training may come after
-                kept = self._kept[key] = weakref.ref(memory), written, make()
+                made = make()
+                # a view would keep the whole table in memory when its model has moved or gone
+                made = made.clone() if made.untyped_storage() is memory else made
+            kept = self._kept[key] = weakref.ref(memory), written, made
         return kept[2]
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -136,25 +137,50 @@ def arithmetic(tf32: bool = False, deterministic: bool = False) -> Iterator[None
     These are torch's settings of the whole process; as they were they are again at the end. cuBLAS takes its workspace
     when it is first used: what is to be deterministic comes before all else that computes on a GPU.
     """
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    cudnn, benchmark = torch.backends.cudnn, torch.backends.cudnn.benchmark
     strict, lenient = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
     workspace = os.environ.get(CUBLAS_WORKSPACE)
     try:
-        matmul.allow_tf32 = cudnn.allow_tf32 = tf32
         if deterministic:
             os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")
             cudnn.benchmark = False  # it would choose among algorithms by the clock
             torch.use_deterministic_algorithms(True)
-        yield
+        with _products(tf32):
+            yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+        cudnn.benchmark = benchmark
         torch.use_deterministic_algorithms(strict, warn_only=lenient)
         if deterministic and workspace is None:
             os.environ.pop(CUBLAS_WORKSPACE, None)
+
+
+@contextmanager
+def _products(tf32: bool) -> Iterator[None]:
+    """While entered, whether CUDA multiplies float32 as TF32.
+
+    Since 2.9 torch has switches of two kinds for it, and refuses to tell the older ones where a program has set the
+    newer: then these are used.
+    """
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    switches = [matmul, cudnn]
+    values: tuple[bool, bool] | tuple[str, str] = (False, True)
+    name = "allow_tf32"
+    try:
+        before = [getattr(switch, name) for switch in switches]
+    except RuntimeError:
+        switches, name, values = [matmul, cudnn.conv, cudnn.rnn], "fp32_precision", ("ieee", "tf32")
+        before = [getattr(switch, name) for switch in switches]
+    try:
+        for switch in switches:
+            setattr(switch, name, values[tf32])
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            setattr(switch, name, value)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -74,6 +75,16 @@ def test_a_constant_follows_its_table(table: nn.Embedding, change: Callable[[nn.
         assert found.device == table.weight.device and found.dtype == table.weight.dtype
         assert found.is_meta or torch.equal(found, table.weight[1])
         change(table)
+
+
+def test_a_constant_does_not_keep_its_table(table: nn.Embedding) -> None:
+    """A row is a view: kept as it is, it would hold the gigabytes of a model that has left the device."""
+    constants = Constants()
+    row = constants.of(table.weight, "row", lambda: next(taken(table.weight, [[1]])))
+    assert torch.equal(row, table.weight[1:2])
+    memory = weakref.ref(table.weight.untyped_storage())
+    table.double()
+    assert memory() is None
 
 
 def test_copies_have_constants_of_their_own(table: nn.Embedding) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,6 +157,28 @@ def test_float32_is_float32_unless_it_is_said(tf32: bool, others: None) -> None:
         assert torch.backends.cuda.matmul.allow_tf32 is tf32 and torch.backends.cudnn.allow_tf32 is tf32
         raise ZeroDivisionError
     assert settings() == before and before[:2] == (True, True)
+
+
+NEWER = """
+import torch
+from sevila.model.precision import arithmetic
+matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+def state():
+    return [each.fp32_precision for each in (matmul, cudnn.conv, cudnn.rnn)]
+for others in ((cudnn.conv, "ieee"), (matmul, "tf32"), (torch.backends, "tf32")):
+    others[0].fp32_precision = others[1]
+    before = state()
+    for tf32 in (False, True):
+        with arithmetic(tf32):
+            assert state() == ["tf32" if tf32 else "ieee"] * 3, state()
+        assert state() == before, state()
+"""
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="one kind of switch before torch 2.9")
+def test_a_program_that_uses_torchs_newer_switches_is_served_too() -> None:
+    """In a process of its own: torch does not forget that they were used."""
+    subprocess.run([sys.executable, "-c", NEWER], check=True)
 
 
 @pytest.mark.parametrize("tf32", [False, True])

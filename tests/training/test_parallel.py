@@ -81,3 +81,35 @@ def test_the_one_that_is_left_ends_too(tmp_path, fault, codes, line):
     said = [process.communicate(timeout=120)[1] for process in started]
     assert [process.returncode for process in started] == codes, said
     assert said[0].strip().endswith(f"sevila: error: {line}")
+
+
+AT_THE_END = """
+import atexit, sys, threading, time
+from torch import distributed
+from sevila import processes
+
+def refuse(thread):
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+
+def refuse_threads():
+    threading.Thread.start = refuse
+
+def stuck():
+    time.sleep(60)
+
+folder, how = sys.argv[1:]
+distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+atexit.register(lambda: print("left" if not distributed.is_initialized() else "not left"))
+atexit.register(processes.part)
+atexit.register(refuse_threads)
+if how == "stuck":
+    processes.LEAVE, distributed.destroy_process_group = 0.2, stuck
+"""
+
+
+@pytest.mark.parametrize(("how", "code", "said"), [("well", 0, "left\n"), ("stuck", 1, "")])
+def test_the_group_is_left_at_the_end_of_python(tmp_path, how, code, said):
+    """Though Python, from 3.12 on, begins no threads then; one that cannot be left holds nobody."""
+    command = [sys.executable, "-c", AT_THE_END, str(tmp_path), how]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (code, said, "")
