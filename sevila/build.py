@@ -37,7 +37,7 @@ from sevila.run_folder import RunFolder, settings
 from sevila.selection import SCORERS, SELECTORS, build_scorer
 from sevila.selection.scorers import Scorer
 from sevila.tasks.chain import Answering, ForwardChain, Joint
-from sevila.training.device import make_accelerator
+from sevila.training.device import make_accelerator, on_processors
 
 MIB = 2**20
 
@@ -53,7 +53,7 @@ def resolved(config: Config) -> Config:
         return config
     device = config.device
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() and not on_processors() else "cpu"
     dtype = fast_dtype(device)
     return replace(config, precision=next(name for name, known in DTYPES.items() if known == dtype))
 

@@ -46,6 +46,13 @@ def test_an_automatic_device_has_its_own_precision(
     assert build.resolved(load("eval", [])) == replace(load("eval", []), precision="bf16" if found else fast)
 
 
+def test_what_is_launched_for_the_cpu_has_the_cpus_precision(fast: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a GPU too: `accelerate launch --cpu`."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert build.resolved(load("eval", [])).precision == fast
+
+
 @pytest.mark.parametrize("name", ["fp32", "bf16", "fp64"])
 def test_a_precision_that_is_named_stays(fast: str, name: str) -> None:
     config = load("eval", ["+exp=nextqa_zeroshot", "data.root=x", "localizer=zeroshot", f"precision={name}"])

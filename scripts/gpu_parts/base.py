@@ -129,9 +129,10 @@ def conduct(part: Part, command: Sequence[str], work: Path, left: float) -> Outc
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL:])
     if code is None:
         return Outcome(part.name, part.title, TIMED_OUT, seconds, limit, tail=tail)
-    if code != 0:
-        return Outcome(part.name, part.title, FAILED, seconds, limit, tail=tail or f"exit code {code}")
-    found = Found.of(read_json(work / f"{part.name}.json"))
+    left_by_it = work / f"{part.name}.json"
+    if code != 0 or not left_by_it.exists():
+        return Outcome(part.name, part.title, FAILED, seconds, limit, tail=tail or f"exit code {code}, no results")
+    found = Found.of(read_json(left_by_it))
     missed = any(check.passed is False for check in found.checks)
     return Outcome(part.name, part.title, MISSED if missed else PASSED, seconds, limit, found, tail)
 

@@ -15,6 +15,7 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from torch import Tensor
 from sevila.data import store_files
 from sevila.data.background import BackgroundWriter
 from sevila.data.chunks import Chunk, Refused, open_chunk, write_chunk
+from sevila.data.quota import Quota
 from sevila.data.store_files import ContentHashes, Table, inside, refuse_links, warn
 from sevila.data.video import VideoInfo
 from sevila.files import TEMPORARY_MARK
@@ -127,11 +129,11 @@ class Store:
         self.note = dict(note or {})
         self.id = hashlib.sha256(json.dumps(self.maker, sort_keys=True).encode()).hexdigest()[:16]
         self.contents = ContentHashes(self.folder)
-        self.quota = _Quota(self.folder, max_bytes)
+        self.quota = Quota(self.folder, max_bytes)
         self._writer = BackgroundWriter()
         self._infos: dict[str, VideoInfo] = {}
         self._places: OrderedDict[Path, dict[str, Chunk]] = OrderedDict()
-        self._bad: set[Path] = set()
+        self._bad: dict[Path, int] = {}  # file -> when it was written: it may have been made again since
         self._checked: dict[Path, set[int]] = {}  # file -> rows
 
     def table(self, kind: str, about: Mapping[str, Any]) -> Table:
@@ -195,7 +197,7 @@ class Store:
         known = self._places.pop(folder, {})
         chunks = {}
         for name in sorted(found, key=lambda name: (found[name], name)):
-            chunk = known.get(name) or self._opened(folder / name, place)
+            chunk = known.get(name) or self._opened(folder / name, place, found[name])
             if chunk is not None:
                 chunks[name] = chunk
         self._places[folder] = chunks
@@ -205,8 +207,8 @@ class Store:
                 self._checked.pop(chunk.file, None)
         return list(chunks.values())
 
-    def _opened(self, file: Path, place: Place) -> Chunk | None:
-        if file in self._bad:
+    def _opened(self, file: Path, place: Place, written: int) -> Chunk | None:
+        if self._bad.get(file) == written:
             return None
         try:
             if not inside(self.folder, file):
@@ -236,7 +238,8 @@ class Store:
             return None
 
     def _refuse(self, file: Path, why: Refused) -> None:
-        self._bad.add(file)
+        with suppress(FileNotFoundError):
+            self._bad[file] = file.stat().st_mtime_ns
         self._checked.pop(file, None)
         warn(f"{file}: {why}; its frames are encoded again")
 
@@ -284,7 +287,7 @@ class Store:
             about = {"maker": self.maker, "note": self.note}
             store_files.write_sealed(self.folder, self._home / "maker.json", about)
         self.quota.take(write_chunk(new.file, self._owner(new.place), new.indices, new.times, patches))
-        self._bad.discard(new.file)
+        self._bad.pop(new.file, None)
 
     def _has(self, file: Path, place: Place) -> bool:
         """Whether the file is there, and whole, or on its way; a bad one will be replaced."""
@@ -330,35 +333,6 @@ class _New:
         file = folder / f"{len(indices)}-{frames}{SUFFIX}"
         rows = [row[index] for index in indices]
         return cls(file, misses.place, indices, [misses.times[i] for i in rows], rows)
-
-
-class _Quota:
-    """How much may still be written: what other processes add is counted anew from time to time."""
-
-    def __init__(self, folder: Path, limit: int | None) -> None:
-        self.folder, self.limit = folder, limit
-        self.closed = False
-        self._used: int | None = None
-        self._new = 0
-
-    def has(self, size: int) -> bool:
-        """Whether so many bytes may be added; the first time they may not is said on stderr."""
-        if self.closed or self.limit is None:
-            return not self.closed
-        if self._used is None or self._new > self.limit // 20:
-            self._used, self._new = store_files.size_of(self.folder), 0
-        if self._used + self._new + size > self.limit:
-            self.close(f"it is full (store.max_gb={self.limit / 1e9:g})")
-        return not self.closed
-
-    def take(self, size: int) -> None:
-        self._new += size
-
-    def close(self, why: str) -> None:
-        """Write nothing more."""
-        if not self.closed:
-            warn(f"store.folder={self.folder}: {why}; nothing is added any more")
-        self.closed = True
 
 
 def _finished(name: str) -> bool:

@@ -44,7 +44,7 @@ def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerat
         raise UserError(f"device={device}: this machine has {torch.cuda.device_count()} CUDA GPUs; use device=cpu")
     # accelerate keeps its settings for the whole process; several runs in one process may differ in them
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    cpu = kind == "cpu" or (kind == "auto" and _on_processors())
+    cpu = kind == "cpu" or (kind == "auto" and on_processors())
     with _hidden_settings():
         accelerator = Accelerator(cpu=cpu, mixed_precision=PRECISIONS[precision])
     if torch.distributed.is_initialized():
@@ -59,7 +59,7 @@ def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerat
     return accelerator
 
 
-def _on_processors() -> bool:
+def on_processors() -> bool:
     """Whether "auto" is the processors: told so, or no GPU for torchrun's processes, which accelerate parts else."""
     if os.environ.get("ACCELERATE_USE_CPU", "").lower() in _TRUE:
         return True

@@ -192,6 +192,21 @@ def test_what_a_pass_added_to_the_store_is_found_in_the_next(
             assert len(list((tmp_path / "store").rglob("2-*.safetensors"))) == 1  # all is there when a pass is over
 
 
+def test_a_damaged_file_that_was_made_again_is_found_in_the_next_pass(dataset: FrameDataset, tmp_path: Path) -> None:
+    """By the worker, too, that passed the damaged one over."""
+    dataset.store, fresh = Store(tmp_path / "store", {"tower": "means"}, torch.float32), []
+    with Loader(dataset, 1) as loader:
+        for epoch in range(3):
+            for sample in loader([(epoch, 0)]):
+                fresh.append(len(sample.pixels))
+                if fresh[-1]:
+                    sample.stored.keep(sample.pixels.float().mean((-2, -1))[..., None])
+            if epoch == 0:
+                (file,) = (tmp_path / "store").rglob("2-*.safetensors")
+                file.write_bytes(file.read_bytes()[:-1] + b"!")
+    assert fresh == [2, 2, 0]
+
+
 def test_workers_hold_no_more_files_in_the_tenth_pass_than_in_the_first(dataset: FrameDataset) -> None:
     with Loader(dataset, 1) as loader:
         handles = []

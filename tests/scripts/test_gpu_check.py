@@ -44,7 +44,7 @@ def _quiet(one_thread: None) -> None: ...
 
 
 def test_each_part_ends_as_it_ends_and_loses_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One passes, one fails, one hangs with a child of its own, one misses what is wanted, one comes too late."""
+    """One passes; others fail, hang with a child of their own, miss what is wanted, leave nothing, come too late."""
     held, alive = tmp_path / "held", tmp_path / "alive"
     child = (
         f"import fcntl, pathlib, time; held = open({str(held)!r}, 'w'); fcntl.flock(held, fcntl.LOCK_EX);"
@@ -56,11 +56,12 @@ def test_each_part_ends_as_it_ends_and_loses_no_other(tmp_path: Path, capsys: py
         (part("bad"), "raise RuntimeError('CUDA out of <memory>')"),
         (part("slow", 1), hanging),
         (part("short"), leaving(MISSED, "short", tmp_path)),
+        (part("silent"), "pass"),
     )
     commands = [(each, [sys.executable, "-S", "-c", code]) for each, code in codes]
     late = (part("late", limit=0), [sys.executable, "-c", ""])
     outcomes = gpu_check.check([*commands, late], tmp_path, tmp_path / "out", {"Device": "cpu"}, 60)
-    assert [each.state for each in outcomes] == ["passed", "failed", "timed out", "missed", "not reached"]
+    assert [each.state for each in outcomes] == ["passed", "failed", "timed out", "missed", "failed", "not reached"]
     assert outcomes[0].found == Found.of(json.loads(json.dumps(FOUND.to_json())))
     assert capsys.readouterr().out.splitlines()[1].startswith("bad: failed, ")
 
@@ -75,6 +76,7 @@ def test_each_part_ends_as_it_ends_and_loses_no_other(tmp_path: Path, capsys: py
         "Part bad": ("failed", "RuntimeError: CUDA out of <memory>"),
         "Part slow": ("timed out", "Ended after 1 s: its limit."),
         "Part short": ("missed", "memory: 30.00 GB (wanted: at most 24 GB)"),
+        "Part silent": ("failed", "exit code 0, no results"),
         "Part late": ("not reached", "Not begun: the time of the whole was used up."),
     }
     assert ["mean loss", "0.50", "within 10%", "yes"] in page.cells and ["answer", "0.25"] in page.cells
