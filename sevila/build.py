@@ -86,7 +86,7 @@ def run_folder(config: schema.Experiment) -> Iterator[RunFolder]:
         return str(found.path), found.resumed, found.free
 
     with together():
-        check_same(settings(asdict(resolved(config))))
+        check_same({"run_dir": config.run_dir, **settings(asdict(resolved(config)))})
         path, resumed, free = from_main(find)
         with RunFolder(Path(path), resumed, free) as folder:
             yield folder

@@ -167,3 +167,12 @@ def test_frames_for_a_gpu_come_in_page_locked_memory(
     data = SimpleNamespace(folder=lambda: None)
     made = build.source(load("eval", ["+exp=synthetic_eval"]), SimpleNamespace(backbone=backbone), data)
     assert list(made.walk([])) == [] and asked[0][-1] is pinned
+
+
+def test_processes_are_asked_for_one_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each compares the word with the others', for the folder itself is chosen by the first of them."""
+    compared: dict[str, Any] = {}
+    monkeypatch.setattr(build, "check_same", compared.update)
+    config = load("train", ["+exp=synthetic_pretrain", f"run_dir={tmp_path / 'run'}"])
+    with build.run_folder(config):
+        assert compared["run_dir"] == str(tmp_path / "run") and compared["seed"] == 0
