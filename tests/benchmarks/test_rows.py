@@ -42,7 +42,7 @@ def test_bad_rows_are_dropped_where_that_is_asked_for(tmp_path: Path) -> None:
     dropped: list[Dropped] = []
     assert [q.qid for q in records(read_rows(path), parse, dropped)] == ["1", "2"]
     assert [(d.place.removeprefix(f"{path}, "), d.reason.removeprefix(f"{path}, ")) for d in dropped] == [
-        ("line 2", "line 2: not valid JSON: Expecting property name enclosed in double quotes"),
+        ("line 2", "line 2: not valid JSON: Expecting property name enclosed in double quotes at column 2"),
         ("line 3", "line 3: not a JSON object but list"),
         ("line 5", "line 5, field answer: expected a whole number from 0 to 1, found 2"),
         ("line 6", "line 6, field qid: '1' stands in line 1 already"),
